@@ -1,0 +1,48 @@
+# The only list of commands. Every target sets up what it needs; a second call starts at once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= data
+OUT ?= trained
+ARGS ?=
+
+.PHONY: help run test test-all check lint types bench train clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/run-ready  ## open the dashboard on 127.0.0.1:7860 (flags: make run ARGS="--port 8000")
+	$(BIN)/python app.py $(ARGS)
+
+test: $(VENV)/dev-ready  ## the fast tests, with a browser where there is one
+	$(BIN)/python -m pytest -m "not slow and not network" $(ARGS)
+
+test-all: $(VENV)/dev-ready  ## the fast tests and the long matrix
+	$(BIN)/python -m pytest -m "not network" $(ARGS)
+
+check: lint types test  ## style, types, tests
+
+lint: $(VENV)/dev-ready  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev-ready  ## mypy, strict
+	$(BIN)/mypy
+
+bench: $(VENV)/run-ready  ## speed as a ratio to the plain way; writes docs/bench.md
+	$(BIN)/python -m captioning bench --out docs/bench.md $(ARGS)
+
+train: $(VENV)/dev-ready  ## fit the captioner: make train DATA=folder OUT=folder
+	$(BIN)/python -m captioning train $(DATA) --out $(OUT) $(ARGS)
+
+clean:  ## remove what the other commands set up
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/run-ready: requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev-ready: requirements-dev.txt $(VENV)/run-ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

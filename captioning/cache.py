@@ -1,0 +1,318 @@
+"""The one cached model wrapper: every tab, endpoint and command shares its captioners.
+
+`SharedCaptioner` has the contract's own verbs. It remembers features, captions and traces,
+lets one computation serve all who wait for it, and runs one piece of model work at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioning.contract import Captioner, OnToken, Prefix
+from captioning.settings import get_settings
+from captioning.types import (
+    Caption,
+    CaptionerStatus,
+    CaptionTrace,
+    DecodingOptions,
+    ImageFeatures,
+    ModelInfo,
+    ModelInput,
+    ModelSpec,
+    Picture,
+)
+
+if TYPE_CHECKING:
+    from captioning.models.hub import DownloadProgress
+
+Value = TypeVar("Value")
+OFFERED_MODEL = "Salesforce/blip-image-captioning-base"
+"""What `auto` prefers where it is at hand, and what the page offers where it is not."""
+_CAPTION_BYTES = 20_000  # what a caption of 25 tokens with its alternatives takes, measured generously
+
+
+class ByteBoundedCache(Generic[Value]):
+    """Values up to a total size in bytes; the one that was not used for longest leaves first. Thread-safe."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Hashable) -> Value | None:
+        """The value, now the most recently used, or `None`."""
+        with self._lock:
+            entry = self._values.get(key)
+            if entry is None:
+                return None
+            self._values.move_to_end(key)
+            return entry[0]
+
+    def put(self, key: Hashable, value: Value, num_bytes: int) -> None:
+        """Keep a value; one that is larger than the whole cache is not kept."""
+        with self._lock:
+            if key in self._values:
+                self.num_bytes -= self._values.pop(key)[1]
+            self._values[key] = (value, num_bytes)
+            self.num_bytes += num_bytes
+            while self.num_bytes > self.max_bytes:
+                _, (_, freed) = self._values.popitem(last=False)
+                self.num_bytes -= freed
+
+
+class SingleFlight:
+    """Lets one computation serve everybody who asks for the same while it runs."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def run(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """Compute, or wait for whoever computes the same. If they fail or are stopped, the next one computes."""
+        while True:
+            with self._lock:
+                flight = self._flights.get(key)
+                if flight is None:
+                    mine: Future[Any] = Future()
+                    self._flights[key] = mine
+                    break
+            if flight.exception() is None:
+                value: Value = flight.result()
+                return value
+        try:
+            result = compute()
+        except BaseException as error:
+            with self._lock:
+                del self._flights[key]
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            del self._flights[key]
+        mine.set_result(result)
+        return result
+
+
+class SharedCaptioner:
+    """A captioner of the same contract that many threads may use at once."""
+
+    def __init__(self, captioner: Captioner, max_bytes: int | None = None, reason: str = "") -> None:
+        self._captioner = captioner
+        self._reason = reason
+        limit = get_settings().cache_bytes if max_bytes is None else max_bytes
+        # Features are what costs; captions and traces are small or quickly made again.
+        self._features = ByteBoundedCache[ImageFeatures](limit * 3 // 4)
+        self._results = ByteBoundedCache[Any](limit // 4)
+        self._work = threading.Lock()
+        self._flights = SingleFlight()
+        self._encoded_images = 0
+        self._encode_seconds: float | None = None
+        self._tokens_per_second: float | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it is, and what its architecture allows."""
+        return self._captioner.spec
+
+    @property
+    def device(self) -> str:
+        """Where it runs, as torch names it."""
+        return self._captioner.device
+
+    @property
+    def precision(self) -> str:
+        """The type of its weights."""
+        return self._captioner.precision
+
+    def status(self) -> CaptionerStatus:
+        """What it holds and how fast its last work was."""
+        return CaptionerStatus(
+            model_id=self.spec.model_id,
+            title=self.spec.title,
+            device=self.device,
+            precision=self.precision,
+            cached_images=len(self._features),
+            cached_bytes=self._features.num_bytes + self._results.num_bytes,
+            encoded_images=self._encoded_images,
+            encode_seconds=self._encode_seconds,
+            tokens_per_second=self._tokens_per_second,
+            reason=self._reason,
+        )
+
+    def preprocess(self, image: Picture) -> ModelInput:
+        """What the model receives of a picture, and how it maps back."""
+        return self._captioner.preprocess(image)
+
+    def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
+        """One `ImageFeatures` a picture; only pictures that nobody asked for before cost anything."""
+        found: dict[str, ImageFeatures] = {}
+        new: dict[str, Picture] = {}
+        for image in images:
+            known = self._features.get(image.image_id)
+            if known is None:
+                new[image.image_id] = image
+            else:
+                found[image.image_id] = known
+        if new:
+            ids = tuple(new)
+            made = self._flights.run(("encode", ids), lambda: self._encode_new(new))
+            found |= dict(zip(ids, made, strict=True))
+        return [found[image.image_id] for image in images]
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        prefixes: Sequence[Prefix],
+        options: DecodingOptions,
+        on_token: OnToken | None = None,
+    ) -> list[Caption]:
+        """Captions for every prefix; the seed decides sampled ones too, so those written before come from memory."""
+        keys: list[Hashable] = [
+            ("caption", features.image_id, p if isinstance(p, str) else tuple(p), options) for p in prefixes
+        ]
+        known: dict[int, list[Caption]] = {}
+        for place, key in enumerate(keys):
+            captions = self._results.get(key)
+            if captions is not None:
+                known[place] = captions
+        missing = [place for place in range(len(prefixes)) if place not in known]
+        if missing:
+            relay = on_token and _with_known(on_token, known, len(prefixes), options.num_captions)
+            flight = ("decode", tuple(keys[place] for place in missing))
+            wanted = [prefixes[place] for place in missing]
+            written = self._flights.run(flight, lambda: self._decode_new(features, wanted, options, relay))
+            for number, place in enumerate(missing):
+                known[place] = written[number * options.num_captions : (number + 1) * options.num_captions]
+                self._results.put(keys[place], known[place], _CAPTION_BYTES * options.num_captions)
+        return [caption for place in range(len(prefixes)) for caption in known[place]]
+
+    def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
+        """The caption `prompt` + `text` that a person typed, scored token by token."""
+        with self._work:
+            return self._captioner.caption_from_text(features, prompt, text)
+
+    def trace(
+        self, features: ImageFeatures, caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> CaptionTrace:
+        """Where the model looked for each token; kept for the next who asks."""
+        if head_mask is not None:
+            with self._work:
+                return self._captioner.trace(features, caption, head_mask)
+        key = ("trace", features.image_id, caption.token_ids, caption.num_prompt_tokens, caption.options)
+        known: CaptionTrace | None = self._results.get(key)
+        if known is not None:
+            return known
+
+        def compute() -> CaptionTrace:
+            with self._work:
+                return self._captioner.trace(features, caption)
+
+        trace = self._flights.run(key, compute)
+        self._results.put(key, trace, trace.num_bytes)
+        return trace
+
+    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
+        """Log-probabilities of a caption's tokens given each of `features`, `[features, tokens]`."""
+        with self._work:
+            return self._captioner.score(features, caption)
+
+    def info(self) -> ModelInfo:
+        """What is inside the model."""
+        with self._work:
+            return self._captioner.info()
+
+    def _encode_new(self, new: dict[str, Picture]) -> list[ImageFeatures]:
+        with self._work:
+            started = time.perf_counter()
+            made = self._captioner.encode(list(new.values()))
+            self._encode_seconds = (time.perf_counter() - started) / len(made)
+            self._encoded_images += len(made)
+        for features in made:
+            self._features.put(features.image_id, features, features.num_bytes)
+        return made
+
+    def _decode_new(
+        self, features: ImageFeatures, prefixes: list[Prefix], options: DecodingOptions, on_token: OnToken | None
+    ) -> list[Caption]:
+        with self._work:
+            started = time.perf_counter()
+            captions = self._captioner.decode(features, prefixes, options, on_token)
+            seconds = time.perf_counter() - started
+            written = sum(len(caption.token_ids) - caption.num_prompt_tokens for caption in captions)
+            self._tokens_per_second = written / seconds
+        return captions
+
+
+def _with_known(on_token: OnToken, known: dict[int, list[Caption]], count: int, each: int) -> OnToken:
+    """Tell of captions being written together with those known already, every one in its place."""
+    before = dict(known)
+
+    def relay(written: Sequence[Caption]) -> None:
+        if not written:
+            on_token(())
+            return
+        fresh = iter(written)
+        captions: list[Caption] = []
+        for place in range(count):
+            captions += before[place] if place in before else [next(fresh) for _ in range(each)]
+        on_token(captions)
+
+    return relay
+
+
+_captioners: dict[tuple[str, str, str], SharedCaptioner] = {}
+_loading = SingleFlight()
+
+
+def choose_model() -> tuple[str, str]:
+    """What `auto` means on this machine, and why: BLIP base where it lies in the local cache, else `embedded`."""
+    from captioning.models import get_spec, hub
+
+    blip = get_spec(OFFERED_MODEL)
+    if hub.find_local(blip) is not None:
+        return blip.model_id, f"auto: {blip.title} is on this machine"
+    return "embedded", f"auto: {blip.title} is not on this machine, and nothing is downloaded unasked"
+
+
+def load_captioner(
+    model_id: str = "auto",
+    device: str | None = None,
+    precision: str | None = None,
+    report: Callable[[DownloadProgress], None] | None = None,
+) -> SharedCaptioner:
+    """The shared captioner of a model: a registry name, a folder, a hub name, or `auto`.
+
+    Everyone who asks for the same model, device and precision gets the same one, and waits for it if somebody
+    else loads it already. `report` hears the progress of a download. Raises `UnknownModelError`,
+    `ModelFilesError` or `HubError`; models loaded before stay.
+    """
+    settings = get_settings()
+    reason = ""
+    if model_id == "auto":
+        model_id, reason = choose_model()
+    key = (model_id, device or settings.device, precision or settings.precision)
+
+    def load() -> SharedCaptioner:
+        from captioning import runtime
+        from captioning.models import hub
+        from captioning.models.base import NetworkCaptioner
+
+        spec = hub.resolve_spec(model_id)
+        chosen_device = runtime.choose_device(key[1])
+        network = hub.open_network(spec, chosen_device, runtime.choose_precision(chosen_device, key[2]), report)
+        return SharedCaptioner(NetworkCaptioner(spec, network), reason=reason)
+
+    if key not in _captioners:
+        _captioners[key] = _loading.run(key, load)
+    return _captioners[key]

@@ -1,0 +1,93 @@
+"""What every captioner can do, whatever its architecture. Read this first.
+
+`encode` is the heavy verb and `decode` the cheap one: a picture is encoded once and then captioned, scored
+and traced as often as one likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioning.types import (
+    Caption,
+    CaptionTrace,
+    DecodingOptions,
+    ImageFeatures,
+    ModelInfo,
+    ModelInput,
+    ModelSpec,
+    Picture,
+)
+
+Prefix = str | Sequence[int]
+"""The start of a caption: text, or token ids where text would not split into the same tokens again."""
+
+OnToken = Callable[[Sequence[Caption]], None]
+"""Hears all captions of a batch as far as they are written, once a step. Beams have nothing to show until the
+end and pass an empty sequence. Raise `Stopped` from it to stop."""
+
+
+class Captioner(Protocol):
+    """A model that captions pictures. Features and captions of another model raise `FeaturesError`."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it is, and what its architecture allows."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs, as torch names it."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """`float32`, `bfloat16` or `float16`."""
+        ...
+
+    def preprocess(self, image: Picture) -> ModelInput:
+        """What the model receives of a picture, and how it maps back."""
+        ...
+
+    def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
+        """One `ImageFeatures` a picture, in order, in one batch."""
+        ...
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        prefixes: Sequence[Prefix],
+        options: DecodingOptions,
+        on_token: OnToken | None = None,
+    ) -> list[Caption]:
+        """`num_captions` captions for every prefix, prefix by prefix, all in one batch.
+
+        Raises `PromptError` for a prefix too long for the model, and whatever `on_token` raises.
+        """
+        ...
+
+    def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
+        """The caption `prompt` + `text` that a person typed, scored token by token."""
+        ...
+
+    def trace(
+        self, features: ImageFeatures, caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> CaptionTrace:
+        """Where the model looked for each token: one teacher-forced pass.
+
+        `head_mask [layers, heads]` scales what each head hands on. Raises `CapabilityError` where the
+        architecture has no attention to show.
+        """
+        ...
+
+    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
+        """Log-probabilities of a caption's tokens given each of `features`, `[features, tokens]`."""
+        ...
+
+    def info(self) -> ModelInfo:
+        """What is inside the model."""
+        ...

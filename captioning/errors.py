@@ -1,0 +1,68 @@
+"""Everything that can go wrong on purpose. Each message names the cure.
+
+CaptioningError
+├── InputError            something a person handed in cannot be used
+│   ├── ImageError        no picture, a broken one, or one beyond the limits
+│   ├── PromptError       no prompts, too many, or too long
+│   ├── OptionsError      decoding options that contradict each other
+│   └── DataError         a folder of training photographs that is not as documented
+├── ModelError            a model cannot be had or used
+│   ├── UnknownModelError no model of that name
+│   ├── ModelFilesError   files that are missing, unsafe, or do not belong together
+│   ├── HubError          the hub cannot be reached or refuses
+│   ├── CapabilityError   the model's architecture does not allow what was asked
+│   └── FeaturesError     features or a caption of another model
+└── Stopped               the caller asked to stop
+"""
+
+
+class CaptioningError(Exception):
+    """Base of all expected failures; `str(error)` is one sentence for people."""
+
+
+class InputError(CaptioningError):
+    """Something a person handed in cannot be used."""
+
+
+class ImageError(InputError):
+    """No picture, a broken one, or one beyond the limits."""
+
+
+class PromptError(InputError):
+    """No prompts, too many, or too long."""
+
+
+class OptionsError(InputError):
+    """Decoding options that contradict each other or leave their ranges."""
+
+
+class DataError(InputError):
+    """A folder of training photographs that is not as documented."""
+
+
+class ModelError(CaptioningError):
+    """A model cannot be had or used."""
+
+
+class UnknownModelError(ModelError):
+    """No model of that name."""
+
+
+class ModelFilesError(ModelError):
+    """Model files that are missing, unsafe, or do not belong together."""
+
+
+class HubError(ModelError):
+    """The hub cannot be reached or refuses."""
+
+
+class CapabilityError(ModelError):
+    """The model's architecture does not allow what was asked."""
+
+
+class FeaturesError(ModelError):
+    """Features or a caption of another model."""
+
+
+class Stopped(CaptioningError):  # noqa: N818 - it is no error
+    """The caller asked to stop; nothing is wrong."""

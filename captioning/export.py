@@ -1,0 +1,80 @@
+"""Captions as JSON and CSV that say how they came about: model, revision, options, seed and prompt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from captioning.types import Caption, DecodingOptions, plain_dict
+
+_OPTION_NAMES = tuple(plain_dict(DecodingOptions()))
+CSV_COLUMNS = ("image", "prompt", "text", "mean_log_prob", "seconds", "model", "revision", *_OPTION_NAMES)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def caption_record(caption: Caption, name: str) -> dict[str, Any]:
+    """One caption of the picture called `name`, as JSON carries it; `log_probs` are in nats, one a token."""
+    return {
+        "image": name,
+        "prompt": caption.prompt,
+        "text": caption.text,
+        "tokens": list(caption.tokens),
+        "token_ids": list(caption.token_ids),
+        "log_probs": list(caption.log_probs),
+        "seconds": caption.seconds,
+    }
+
+
+def captions_document(
+    captions: Sequence[tuple[str, Caption]], model_id: str, revision: str | None, options: DecodingOptions
+) -> dict[str, Any]:
+    """Named captions with the model, its revision and the options that made them; `errors` is empty."""
+    return {
+        "model": model_id,
+        "revision": revision,
+        "options": plain_dict(options),
+        "captions": [caption_record(caption, name) for name, caption in captions],
+        "errors": [],
+    }
+
+
+def captions_to_json(captions: Sequence[tuple[str, Caption]]) -> str:
+    """Named captions of one run, each with its alternatives, as an indented JSON document."""
+    if not captions:
+        return json.dumps({"captions": [], "errors": []}, indent=2)
+    first = captions[0][1]
+    document = captions_document(captions, first.model_id, first.revision, first.options)
+    for record, (_, caption) in zip(document["captions"], captions, strict=True):
+        record["num_prompt_tokens"] = caption.num_prompt_tokens
+        record["mean_log_prob"] = caption.mean_log_prob
+        record["alternatives"] = [[choice._asdict() for choice in choices] for choices in caption.alternatives]
+    return json.dumps(document, ensure_ascii=False, indent=2)
+
+
+def captions_to_csv(captions: Sequence[tuple[str, Caption]]) -> str:
+    """Named captions as CSV, one a row, with the columns `CSV_COLUMNS`.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    file = io.StringIO()
+    writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for name, caption in captions:
+        row = {
+            "image": _as_text(name),
+            "prompt": _as_text(caption.prompt),
+            "text": _as_text(caption.text),
+            "mean_log_prob": caption.mean_log_prob,
+            "seconds": round(caption.seconds, 3),
+            "model": _as_text(caption.model_id),
+            "revision": caption.revision,
+        }
+        writer.writerow(row | plain_dict(caption.options))
+    return file.getvalue()
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell

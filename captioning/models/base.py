@@ -1,0 +1,307 @@
+"""What all captioners share: one decode, one alignment of tokens with what was seen, one way to look inside.
+
+A family's file provides a `Network`; `NetworkCaptioner` makes of it a captioner that fulfils the contract.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from captioning.contract import OnToken, Prefix
+from captioning.errors import CapabilityError, FeaturesError, PromptError
+from captioning.models.decoding import Decoder, WrittenRow, score_rows, write_captions
+from captioning.types import (
+    Caption,
+    CaptionTrace,
+    DecodingOptions,
+    ImageFeatures,
+    ModelInfo,
+    ModelInput,
+    ModelSpec,
+    ParameterArray,
+    Picture,
+    TokenAlternative,
+)
+
+
+class Network(Decoder, Protocol):
+    """An architecture with its weights and tokenizer on a device; only tensors and token ids go in and out."""
+
+    @property
+    def module(self) -> nn.Module:
+        """All weights."""
+        ...
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Encoder states that stand before the patches, such as CLS."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence that the decoder has positions for, start tokens included."""
+        ...
+
+    def preprocess(self, image: Picture) -> ModelInput:
+        """The picture resized and normalised as the model was trained, and where its patches lie."""
+        ...
+
+    def encode(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """`[N, 3, H, W]` → hidden states `[N, prefix + patches, hidden]` and unit image embeddings `[N, hidden]`."""
+        ...
+
+    def attend(self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None) -> Tensor:
+        """Attention of `input_ids [N, L]` to the encoder's states, `[layers, N, heads, L, prefix + patches]`."""
+        ...
+
+    def text_to_ids(self, text: str) -> list[int]:
+        """The tokens of a text, without start and end tokens."""
+        ...
+
+    def ids_to_text(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special ones left out."""
+        ...
+
+    def token_text(self, token_id: int) -> str:
+        """One token as text; it begins with a space where it begins a word."""
+        ...
+
+    def describe_tokenizer(self) -> Mapping[str, str | int]:
+        """Name, size and special tokens of the vocabulary."""
+        ...
+
+
+class NetworkCaptioner:
+    """A captioner made of a family's network. Not thread-safe and without a cache: `load_captioner` adds both."""
+
+    def __init__(self, spec: ModelSpec, network: Network) -> None:
+        self._spec = spec
+        self._network = network
+        parameter = next(network.module.parameters())
+        self._device, self._dtype = parameter.device, parameter.dtype
+        network.module.eval().requires_grad_(False)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What it is, and what its architecture allows."""
+        return self._spec
+
+    @property
+    def device(self) -> str:
+        """Where it runs, as torch names it."""
+        return str(self._device)
+
+    @property
+    def precision(self) -> str:
+        """The type of its weights, as torch names it."""
+        return str(self._dtype).removeprefix("torch.")
+
+    def preprocess(self, image: Picture) -> ModelInput:
+        """What the model receives of a picture, and how it maps back."""
+        return self._network.preprocess(image)
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
+        """One `ImageFeatures` a picture, in order, in one batch."""
+        if not images:
+            return []
+        inputs = [self._network.preprocess(image) for image in images]
+        pixels = torch.stack([i.pixel_values for i in inputs]).to(self._device, self._dtype)
+        states, embeds = self._network.encode(pixels)
+        rows = zip(images, inputs, states.cpu(), embeds.float().cpu(), strict=True)
+        return [
+            ImageFeatures(
+                self._spec.model_id,
+                image.image_id,
+                state.clone(),
+                embed.clone(),
+                i.layout,
+                self._network.num_prefix_tokens,
+            )
+            for image, i, state, embed in rows
+        ]
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        features: ImageFeatures,
+        prefixes: Sequence[Prefix],
+        options: DecodingOptions,
+        on_token: OnToken | None = None,
+    ) -> list[Caption]:
+        """`num_captions` captions for every prefix, prefix by prefix, all in one batch."""
+        if not prefixes:
+            return []
+        started = time.perf_counter()
+        prefix_ids = [self._prefix_ids(prefix, options.max_new_tokens) for prefix in prefixes]
+        prompts = [
+            (prefix if isinstance(prefix, str) else self._network.ids_to_text(ids), len(ids))
+            for prefix, ids in zip(prefixes, prefix_ids, strict=True)
+            for _ in range(options.num_captions)
+        ]
+        finished_after: dict[int, float] = {}
+
+        def make_captions(rows: Sequence[WrittenRow]) -> list[Caption]:
+            elapsed = time.perf_counter() - started
+            for number, row in enumerate(rows):
+                if row.done:
+                    finished_after.setdefault(number, elapsed)
+            return [
+                self._caption(features, row, prompt, options, finished_after.get(number, elapsed))
+                for number, (row, prompt) in enumerate(zip(rows, prompts, strict=False))
+            ]
+
+        def on_step(rows: Sequence[WrittenRow]) -> None:
+            assert on_token is not None
+            on_token(make_captions(rows))
+
+        states = self._states([features]).expand(len(prefixes), -1, -1)
+        rows = write_captions(self._network, states, prefix_ids, options, on_step if on_token else None)
+        return make_captions(rows)
+
+    @torch.inference_mode()
+    def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
+        """The caption `prompt` + `text` that a person typed, scored token by token."""
+        started = time.perf_counter()
+        prompt_ids = self._prefix_ids(prompt, 0)
+        ids = self._prefix_ids(f"{prompt} {text}".strip(), 0)
+        if not ids:
+            raise PromptError("The caption is empty; type at least one word.")
+        # Where the text splits differently after the prompt, the prompt ends with what both have in common.
+        common = next((n for n, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
+        (row,) = score_rows(self._network, self._states([features]), [ids])
+        return self._caption(features, row, (prompt, common), DecodingOptions(), time.perf_counter() - started)
+
+    @torch.inference_mode()
+    def trace(
+        self, features: ImageFeatures, caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> CaptionTrace:
+        """Where the model looked for each token: one teacher-forced pass."""
+        kind = self._spec.capabilities.attention_kind
+        if kind is None:
+            raise CapabilityError(f"{self._spec.title} has no attention to the picture that could be shown.")
+        self._check_caption(caption)
+        if not caption.token_ids:
+            raise PromptError("The caption is empty, so there is no token to trace; write or type one first.")
+        ids = torch.tensor([[*self._network.start_ids, *caption.token_ids]], device=self._device)
+        mask = None if head_mask is None else torch.from_numpy(head_mask).to(self._device, self._dtype)
+        weights = self._network.attend(ids, self._states([features]), mask)[:, 0].float().cpu()
+        # Row t-1 predicts token t: the first token comes from the last start token, the last row predicts the end.
+        weights = weights[:, :, len(self._network.start_ids) - 1 : -1]
+        prefix = features.num_prefix_tokens
+        return CaptionTrace(
+            caption,
+            weights[..., prefix:].contiguous().numpy(),
+            weights[..., :prefix].sum(dim=-1).numpy(),
+            kind,
+            features.layout,
+        )
+
+    @torch.inference_mode()
+    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
+        """Log-probabilities of a caption's tokens given each of `features`, `[features, tokens]`."""
+        self._check_caption(caption)
+        if not features or not caption.token_ids:
+            return np.zeros((len(features), len(caption.token_ids)), np.float32)
+        rows = score_rows(self._network, self._states(features), [caption.token_ids] * len(features))
+        return np.array([row.log_probs for row in rows], np.float32)
+
+    @torch.inference_mode()
+    def info(self) -> ModelInfo:
+        """What is inside the model; the shapes are those of a picture and a caption of four tokens."""
+        module = self._network.module
+        arrays = tuple(
+            ParameterArray(name, tuple(p.shape), str(p.dtype).removeprefix("torch."), p.numel())
+            for name, p in module.named_parameters()
+        )
+        leaves = Counter(type(m).__name__ for m in module.modules() if not any(m.children()))
+        return ModelInfo(
+            spec=self._spec,
+            parameters=sum(a.elements for a in arrays),
+            arrays=arrays,
+            layer_types=dict(leaves.most_common()),
+            tokenizer=self._network.describe_tokenizer(),
+            shapes=self._shapes(),
+            device=self.device,
+            precision=self.precision,
+        )
+
+    def _shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        from PIL import Image
+
+        picture = Picture(Image.new("RGB", (64, 48)), "blank")
+        model_input = self._network.preprocess(picture)
+        states, embeds = self._network.encode(model_input.pixel_values[None].to(self._device, self._dtype))
+        ids = torch.tensor([[*self._network.start_ids, *[self._network.end_id] * 4]], device=self._device)
+        logits = self._network.step(ids, torch.ones_like(ids), self._network.start(states))
+        steps: list[tuple[str, Any]] = [
+            ("pixel_values", model_input.pixel_values[None]),
+            ("encoder_hidden_states", states),
+            ("image_embeds", embeds),
+            ("input_ids", ids),
+        ]
+        if self._spec.capabilities.attention_kind is not None:
+            steps.append(("cross_attentions", self._network.attend(ids, states, None)[0]))
+        steps.append(("logits", logits))
+        return tuple((name, tuple(tensor.shape)) for name, tensor in steps)
+
+    def _states(self, features: Sequence[ImageFeatures]) -> Tensor:
+        for item in features:
+            if item.model_id != self._spec.model_id:
+                raise FeaturesError(
+                    f"These features come from {item.model_id}; encode the picture again with {self._spec.model_id}."
+                )
+        return torch.stack([item.encoder_hidden_states for item in features]).to(self._device, self._dtype)
+
+    def _check_caption(self, caption: Caption) -> None:
+        if caption.model_id != self._spec.model_id:
+            raise FeaturesError(
+                f"This caption was written by {caption.model_id}; write or type it again with {self._spec.model_id}."
+            )
+
+    def _prefix_ids(self, prefix: Prefix, room: int) -> list[int]:
+        if not self._spec.capabilities.supports_prompt and prefix:
+            raise CapabilityError(f"{self._spec.title} takes no prompt; leave it empty.")
+        ids = self._network.text_to_ids(prefix) if isinstance(prefix, str) else list(prefix)
+        capacity = self._network.max_tokens - len(self._network.start_ids)
+        if len(ids) + room > capacity:
+            raise PromptError(
+                f"{self._spec.title} has room for {capacity} tokens, but the prompt takes {len(ids)} and "
+                f"max_new_tokens asks for {room} more; shorten the prompt or lower max_new_tokens."
+            )
+        return ids
+
+    def _caption(
+        self,
+        features: ImageFeatures,
+        row: WrittenRow,
+        prompt: tuple[str, int],
+        options: DecodingOptions,
+        seconds: float,
+    ) -> Caption:
+        text_of = self._network.token_text
+        return Caption(
+            model_id=self._spec.model_id,
+            revision=self._spec.revision or "",
+            image_id=features.image_id,
+            prompt=prompt[0],
+            options=options,
+            text=self._network.ids_to_text(row.token_ids),
+            token_ids=tuple(row.token_ids),
+            tokens=tuple(text_of(token_id) for token_id in row.token_ids),
+            num_prompt_tokens=prompt[1],
+            log_probs=tuple(row.log_probs),
+            alternatives=tuple(
+                tuple(TokenAlternative(token_id, text_of(token_id), log_prob) for token_id, log_prob in choices)
+                for choices in row.alternatives
+            ),
+            seconds=seconds,
+        )

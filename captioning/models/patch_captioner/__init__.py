@@ -1,0 +1,226 @@
+"""`patch_captioner`, our own: a grid of patch features and a Transformer decoder that reads it.
+
+A model is a folder of `config.json`, `model.safetensors`, `tokenizer.json` and `README.md`, on disk as on the hub.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from captioning.errors import ModelFilesError
+from captioning.models.family import ModelFamily
+from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from torch import Tensor
+
+    from captioning.models.patch_captioner.network import KeysAndValues, PatchNetwork
+
+MODEL_TYPE = "patch_captioner"
+PAD, START, END = "<pad>", "<bos>", "<eos>"
+CAPABILITIES = Capabilities()
+EMBEDDED = ModelSpec(
+    model_id="embedded",
+    family=MODEL_TYPE,
+    title="Embedded captioner",
+    license="research and education only (weights)",
+    capabilities=CAPABILITIES,
+    revision="1",
+    summary=(
+        "Small, ships with the program, works with no network. Good for people and dogs outdoors and for about a "
+        "hundred kinds of single objects; weak at crowds, indoor scenes, text, counting and rare things."
+    ),
+)
+
+
+def _special_id(tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise ModelFilesError(f"The tokenizer has no {token}, so it is not a patch_captioner's.")
+    return number
+
+
+class PatchDecoderCache:
+    """The keys and values that a batch of rows has so far: of the patches, and of the words."""
+
+    def __init__(self, patches: list[KeysAndValues]) -> None:
+        self.patches = patches
+        self.words: list[KeysAndValues] | None = None
+
+
+class PatchCaptionerNetwork:
+    """A `PatchNetwork` with its tokenizer, as `NetworkCaptioner` wants it."""
+
+    num_prefix_tokens = 0
+
+    def __init__(self, module: PatchNetwork, tokenizer: Tokenizer) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self.config = module.config
+        self.max_tokens = self.config.max_positions
+        self.start_ids: tuple[int, ...] = (_special_id(tokenizer, START),)
+        self.end_id = _special_id(tokenizer, END)
+        self._layout = PatchLayout.from_grid(self.config.grid_size, self.config.grid_size)
+
+    def preprocess(self, image: Picture) -> ModelInput:
+        """The whole picture squeezed into a square, as in training."""
+        import torch
+        from PIL import Image
+
+        side = self.config.image_size
+        resized = np.asarray(image.image.resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
+        mean, std = (np.array(values, np.float32) for values in (self.config.image_mean, self.config.image_std))
+        normalised = (resized - mean) / std
+        return ModelInput(torch.from_numpy(normalised.transpose(2, 0, 1).copy()), self._layout)
+
+    def encode(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """`[N, 3, side, side]` → patch features `[N, patches, hidden]` and unit image embeddings `[N, hidden]`."""
+        patches, embeds = self.module.image_encoder(pixel_values)
+        return patches, embeds
+
+    def start(self, states: Tensor) -> PatchDecoderCache:
+        """A fresh cache for rows that see `states [rows, patches, hidden]`."""
+        return PatchDecoderCache(self.module.text_decoder.project_patches(states))
+
+    def step(self, input_ids: Tensor, attention_mask: Tensor, cache: PatchDecoderCache) -> Tensor:
+        """Logits `[rows, new, vocab]`."""
+        logits: Tensor
+        logits, cache.words, _ = self.module.text_decoder(input_ids, cache.patches, attention_mask, cache.words)
+        return logits
+
+    def select(self, cache: PatchDecoderCache, rows: Tensor) -> PatchDecoderCache:
+        """The cache with its rows replaced by `rows` of the old one."""
+        chosen = PatchDecoderCache([(keys[rows], values[rows]) for keys, values in cache.patches])
+        if cache.words is not None:
+            chosen.words = [(keys[rows], values[rows]) for keys, values in cache.words]
+        return chosen
+
+    def attend(self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None) -> Tensor:
+        """Cross-attention `[layers, N, heads, L, patches]`."""
+        import torch
+
+        decoder = self.module.text_decoder
+        patches = decoder.project_patches(states)
+        weights = decoder(input_ids, patches, head_mask=head_mask, need_weights=True)[2]
+        return torch.stack(weights)
+
+    def text_to_ids(self, text: str) -> list[int]:
+        """The tokens of a text; empty for an empty one."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids) if text.strip() else []
+
+    def ids_to_text(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special ones left out."""
+        return str(self.tokenizer.decode(list(token_ids))).strip()
+
+    def token_text(self, token_id: int) -> str:
+        """One token as text; it begins with a space where it begins a word."""
+        return str(self.tokenizer.decode([token_id], skip_special_tokens=False))
+
+    def describe_tokenizer(self) -> Mapping[str, str | int]:
+        """Name, size and special tokens of the vocabulary."""
+        return {
+            "type": "byte-pair encoding, lower-cased",
+            "vocabulary": self.tokenizer.get_vocab_size(),
+            "start token": START,
+            "end token": END,
+        }
+
+
+def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaptionerNetwork:
+    """Load a folder that `save` wrote. Raises `ModelFilesError` where its files do not belong together."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+
+    from captioning.models.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values.pop("model_type")
+        config = PatchNetworkConfig.from_dict(values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFilesError(f"{folder.name}/config.json does not describe a patch_captioner ({error}).") from error
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelFilesError(
+            f"{folder.name}/tokenizer.json is missing or damaged; copy the whole model again."
+        ) from error
+    if tokenizer.get_vocab_size() != config.vocab_size:
+        raise ModelFilesError(
+            f"{folder.name}: the tokenizer has {tokenizer.get_vocab_size()} tokens and config.json says "
+            f"{config.vocab_size}; they belong to different models."
+        )
+    module = PatchNetwork(config)
+    try:
+        module.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, SafetensorError) as error:
+        raise ModelFilesError(
+            f"{folder.name}/model.safetensors is missing or damaged; copy the whole model again."
+        ) from error
+    except RuntimeError as error:
+        raise ModelFilesError(
+            f"{folder.name}: the weights do not fit config.json; they belong to different models."
+        ) from error
+    return PatchCaptionerNetwork(module.to(device, dtype).eval(), tokenizer)
+
+
+def save(module: PatchNetwork, tokenizer: Tokenizer, folder: Path, card: str) -> None:
+    """Write a model folder, weights in half precision; a file appears whole or not at all."""
+    import torch
+    from safetensors.torch import save as to_bytes
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # Normalisation statistics can pass half precision's range, and are few.
+    weights = {
+        name: (value.half() if value.ndim > 1 and value.dtype == torch.float32 else value).contiguous().cpu()
+        for name, value in module.state_dict().items()
+    }
+    config = {"model_type": MODEL_TYPE, **module.config.to_dict()}
+    files = {
+        "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+        "tokenizer.json": tokenizer.to_str(pretty=False).encode(),
+        "model.safetensors": to_bytes(weights, metadata={"format": "pt"}),
+        "README.md": card.encode(),
+    }
+    for name, data in files.items():
+        partial = folder / f"{name}.partial"
+        partial.write_bytes(data)
+        partial.replace(folder / name)
+
+
+def untrained(name: str, device: torch.device, dtype: torch.dtype) -> PatchCaptionerNetwork:
+    """The embedded captioner's shape and tokenizer with random weights; always the same ones."""
+    import torch
+
+    from captioning.models.hub import embedded_folder
+    from captioning.models.patch_captioner.network import PatchNetwork
+
+    trained = load(embedded_folder(), torch.device("cpu"), torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = PatchNetwork(trained.config)
+    return PatchCaptionerNetwork(module.to(device, dtype).eval(), trained.tokenizer)
+
+
+def _recognises(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type") == MODEL_TYPE
+
+
+FAMILY = ModelFamily(
+    name=MODEL_TYPE,
+    specs=(EMBEDDED,),
+    capabilities=CAPABILITIES,
+    recognises=_recognises,
+    files=("config.json", "model.safetensors", "tokenizer.json", "README.md"),
+    load=load,
+    untrained=untrained,
+    untrained_names=("embedded",),
+)

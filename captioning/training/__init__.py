@@ -1,0 +1,1 @@
+"""Fitting `patch_captioner` to captioned photographs, and measuring any captioner on them."""

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from captioning.errors import OptionsError
+from captioning.runtime import choose_device, choose_precision
+
+
+def test_auto_device_is_one_that_is_here() -> None:
+    assert torch.zeros(1, device=choose_device("auto")).sum() == 0
+
+
+@pytest.mark.parametrize("name", ["tpu9", "vulkan", "nonsense"])
+def test_device_that_is_not_here_is_refused_with_the_choices(name: str) -> None:
+    with pytest.raises(OptionsError, match="choose from auto, cpu"):
+        choose_device(name)
+
+
+def test_named_precision_is_taken_and_an_unknown_one_refused() -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision(cpu, "float32") is torch.float32
+    assert choose_precision(cpu, "auto") in (torch.float32, torch.bfloat16)
+    with pytest.raises(OptionsError, match="choose from auto, float32"):
+        choose_precision(cpu, "float8")
+
+
+def test_switches_are_set_before_anything_heavy_and_respect_the_user() -> None:
+    names = "os.environ['GRADIO_ANALYTICS_ENABLED'], os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules"
+    code = f"import captioning, os, sys; print({names})"
+    environment = {k: v for k, v in os.environ.items() if k != "GRADIO_ANALYTICS_ENABLED"} | {
+        "OMP_WAIT_POLICY": "ACTIVE"
+    }
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=root
+    )
+    assert done.stdout.split() == ["False", "ACTIVE", "False"]

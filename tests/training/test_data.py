@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from captioning.errors import DataError
+from captioning.training.data import (
+    CaptionDrawer,
+    Photo,
+    augment,
+    class_names,
+    load_photos,
+    plain_words,
+    read_table,
+    train_tokenizer,
+    training_texts,
+    with_article,
+)
+
+
+def test_plain_words_drop_case_and_punctuation_and_keep_inner_marks() -> None:
+    assert plain_words("A man 's T-shirt , torn !") == "a man's t-shirt torn"
+
+
+@pytest.mark.parametrize(("noun", "said"), [("anchor", "an anchor"), ("dog", "a dog"), ("euphonium", "a euphonium")])
+def test_nouns_get_their_article(noun: str, said: str) -> None:
+    assert with_article(noun) == said
+
+
+def test_table_groups_the_captions_of_a_photograph(data_folder: Path) -> None:
+    photos = read_table(data_folder)
+    assert len(photos) == 36
+    first = photos[0]
+    assert first == Photo("people/0.jpg", "train", "", ("A red field .", "the red wall"))
+    assert class_names(photos) == ("blue anchor", "green anchor", "red anchor")
+
+
+def test_pictures_come_from_files_and_tars_alike(data_folder: Path) -> None:
+    data = load_photos(data_folder, "train", side=16)
+    assert data.pixels.shape == (24, 3, 16, 16)
+    for photo, pixels in zip(data.photos, data.pixels, strict=True):
+        number = int(Path(photo.name).stem)
+        assert pixels.mean(axis=(1, 2)).argmax() == number % 3
+
+
+def test_limit_spreads_over_the_table(data_folder: Path) -> None:
+    kinds = [photo.class_name for photo in load_photos(data_folder, "train", side=8, limit=8).photos]
+    assert any(kinds)
+    assert not all(kinds)
+
+
+def test_bad_data_folders_are_refused(data_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no captions\.tsv"):
+        read_table(tmp_path)
+    with pytest.raises(DataError, match="no photograph of split 'test'"):
+        load_photos(data_folder, "test")
+    (data_folder / "people" / "3.jpg").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"people/3\.jpg .* not a readable picture"):
+        load_photos(data_folder, "train")
+    (data_folder / "people" / "3.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 photographs .* people/3\.jpg"):
+        load_photos(data_folder, "train")
+    (data_folder / "captions.tsv").write_text("a,b\n", encoding="utf-8")
+    with pytest.raises(DataError, match="must start with the columns"):
+        read_table(data_folder)
+
+
+def test_tokenizer_can_spell_what_it_never_saw() -> None:
+    tokenizer = train_tokenizer(["a red dog runs", "a blue dog sits"], 300)
+    assert tokenizer.decode(tokenizer.encode("Zebra ünïcode 42").ids).strip() == "zebra ünïcode 42"
+
+
+def test_drawn_openings_are_given_and_not_learnt(data_folder: Path) -> None:
+    photos = read_table(data_folder)
+    tokenizer = train_tokenizer(training_texts(photos), 400)
+    generator = np.random.default_rng(0)
+    always = CaptionDrawer(tokenizer, opening_rate=1.0, max_tokens=40)
+    opening, words = always.text(photos[0], generator)
+    assert opening
+    assert words
+    input_ids, labels = always.batch(photos[:8], generator)
+    for row_ids, row_labels in zip(input_ids, labels, strict=True):
+        learnt = row_labels != -100
+        assert not learnt[0]
+        assert row_labels[learnt][-1] == always.eos
+        # what is learnt at a place is what stands at the next one
+        places = learnt.nonzero()[:-1, 0]
+        assert torch.equal(row_labels[places], row_ids[places + 1])
+
+
+def test_without_openings_everything_is_learnt_from_the_first_word(data_folder: Path) -> None:
+    photos = read_table(data_folder)
+    tokenizer = train_tokenizer(training_texts(photos), 400)
+    never = CaptionDrawer(tokenizer, opening_rate=0.0, max_tokens=40)
+    _, labels = never.batch(photos, np.random.default_rng(0))
+    assert (labels[:, 0] != -100).all()
+
+
+def test_augmentation_varies_pictures_and_repeats_with_its_generator() -> None:
+    pixels = torch.randint(0, 256, (6, 3, 40, 40), dtype=torch.uint8)
+    first, again, other = (augment(pixels, 24, 12, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape == (6, 3, 24, 24)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
