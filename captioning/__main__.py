@@ -101,6 +101,14 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_json(captions)
     captions.set_defaults(run=_evaluate_captions)
 
+    features = what.add_parser("features", help="kinds told by the ten nearest training photographs")
+    features.add_argument("data", type=Path, metavar="DATA")
+    features.add_argument("--split", default="dev")
+    features.add_argument("--limit", type=int, help="use only this many photographs of each split")
+    _add_model(features)
+    _add_json(features)
+    features.set_defaults(run=_evaluate_features)
+
     bench = commands.add_parser("bench", help="measure speed as a ratio to the plain way")
     bench.add_argument("--case", action="append", dest="cases", metavar="NAME", help="only this case; may be repeated")
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
@@ -231,22 +239,44 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate_captions(options: argparse.Namespace) -> int:
+    from captioning.prompts import DEFAULT_PROMPTS
     from captioning.training.data import class_names, load_photos, read_table
-    from captioning.training.metrics import evaluate_captions
+    from captioning.training.metrics import evaluate_captions, evaluate_prompts
 
     kinds = class_names(read_table(options.data))
     data = load_photos(options.data, options.split, limit=options.limit)
     captioner = _load(options)
-    figures = evaluate_captions(
-        captioner, data, kinds, DecodingOptions(num_beams=options.num_beams), report=_ProgressLine().show
-    )
+    decoding = DecodingOptions(num_beams=options.num_beams)
+    figures = evaluate_captions(captioner, data, kinds, decoding, report=_ProgressLine().show)
+    if captioner.spec.capabilities.supports_prompt and figures["captioned"]:
+        figures |= evaluate_prompts(captioner, data, DEFAULT_PROMPTS, report=_ProgressLine().show)
+    _print_figures(options, captioner, figures)
+    return 0
+
+
+def _evaluate_features(options: argparse.Namespace) -> int:
+    from captioning.cache import load_captioner
+    from captioning.training.data import load_photos
+    from captioning.training.metrics import evaluate_embeddings, evaluate_pixels
+
+    train, dev = (load_photos(options.data, split, limit=options.limit) for split in ("train", options.split))
+    captioner = _load(options)
+    figures: dict[str, Any] = {"neighbour_vote": evaluate_embeddings(captioner, train, dev)}
+    figures["neighbour_vote_pixels"] = evaluate_pixels(train, dev)
+    if captioner.spec.model_id == "embedded":
+        untrained = load_captioner("untrained:embedded", options.device, options.precision)
+        figures["neighbour_vote_untrained"] = evaluate_embeddings(untrained, train, dev)
+    _print_figures(options, captioner, figures)
+    return 0
+
+
+def _print_figures(options: argparse.Namespace, captioner: SharedCaptioner, figures: dict[str, Any]) -> None:
     result = {"model": captioner.spec.model_id, "precision": captioner.precision, "split": options.split, **figures}
     if _wants_json(options):
         _print_json(result)
-    else:
-        for name, value in result.items():
-            print(f"{name:20} {value:.4f}" if isinstance(value, float) else f"{name:20} {value}")
-    return 0
+        return
+    for name, value in result.items():
+        print(f"{name:25} {value:.4f}" if isinstance(value, float) else f"{name:25} {value}")
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ class Settings:
     cache_bytes: int = 512 * 2**20
     max_image_pixels: int = 50_000_000
     max_upload_bytes: int = 50 * 2**20
+    max_request_bytes: int = 4 * 2**20
     max_prompts: int = 32
     max_prompt_characters: int = 300
     model_events: int = 8

@@ -10,7 +10,7 @@ from captioning.errors import UnknownModelError
 from captioning.models.family import ModelFamily
 from captioning.types import ModelSpec
 
-_NOT_FAMILIES = frozenset({"base", "decoding", "family", "hub"})
+_NOT_FAMILIES = frozenset({"base", "decoding", "download", "family", "hub"})
 
 
 @cache

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from captioning.errors import DataError
 from captioning.models.patch_captioner.network import PatchNetwork, PatchNetworkConfig
@@ -23,6 +24,7 @@ from captioning.training.data import CaptionDrawer, Photo, PhotoSet, augment, tr
 
 STATE_NAME = "training_state.pt"
 LOG_NAME = "log.jsonl"
+STATISTICS_BATCHES = 32  # enough that the normalisation statistics no longer depend on which
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +153,14 @@ class Trainer:
         return self.steps_per_pass * self.options.passes
 
     def averaged_network(self) -> PatchNetwork:
-        """The average of the weights over the last steps: what is saved and used."""
-        module = self.average.module
-        assert isinstance(module, PatchNetwork)
-        return module
+        """The average of the weights over the last steps, as a network of its own: what is saved and used."""
+        network = PatchNetwork(self.network.config).to(self.device)
+        network.load_state_dict(self.average.module.state_dict())
+        # The averaged statistics are those of the networks averaged, not of their average: measured anew.
+        batches = (self._draw_pixels(*self._draw_places(step)) for step in range(STATISTICS_BATCHES))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            update_bn(batches, network.image_encoder)
+        return network.eval()
 
     def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 20) -> Iterator[int]:
         """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
@@ -191,16 +197,9 @@ class Trainer:
     def _train_step(self) -> tuple[float, float, float, float]:
         # Everything random follows from (seed, step), so that a resumed run draws what the first would have.
         options = self.options
-        number, place = divmod(self.step, self.steps_per_pass)
-        order = np.random.default_rng((options.seed, number)).permutation(self.places)
-        chosen = order[place * options.batch_size : (place + 1) * options.batch_size]
-        draw = np.random.default_rng((options.seed, 1, self.step))
+        chosen, draw = self._draw_places(self.step)
+        pixels = self._draw_pixels(chosen, draw)
         torch.manual_seed(int(draw.integers(2**62)))
-        config = self.network.config
-        generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
-        pixels = torch.from_numpy(self.data.pixels[chosen]).to(self.device)
-        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (config.image_mean, config.image_std))
-        pixels = (augment(pixels, config.image_size, config.patch_size, generator) - mean) / std
         photos = [self.data.photos[n] for n in chosen for _ in range(options.captions_per_photo)]
         input_ids, labels = (t.to(self.device) for t in self.drawer.batch(photos, draw))
         groups = torch.from_numpy(self.groups[chosen]).to(self.device)
@@ -244,6 +243,21 @@ class Trainer:
             else:
                 mean.copy_(new)
 
+    def _draw_places(self, step: int) -> tuple[NDArray[np.int64], np.random.Generator]:
+        """Which photographs a step sees `[batch]`, and the generator of everything else it draws."""
+        number, place = divmod(step, self.steps_per_pass)
+        order = np.random.default_rng((self.options.seed, number)).permutation(self.places)
+        size = self.options.batch_size
+        return order[place * size : (place + 1) * size], np.random.default_rng((self.options.seed, 1, step))
+
+    def _draw_pixels(self, chosen: NDArray[np.int64], draw: np.random.Generator) -> Tensor:
+        """The chosen photographs, randomly changed and normalised `[batch, 3, side, side]`."""
+        config = self.network.config
+        pixels = torch.from_numpy(self.data.pixels[chosen]).to(self.device)
+        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (config.image_mean, config.image_std))
+        generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
+        return (augment(pixels, config.image_size, config.patch_size, generator) - mean) / std
+
     def _make_optimizer(self) -> torch.optim.Optimizer:
         parameters = [*self.network.parameters(), *self.head.parameters()]
         return torch.optim.AdamW(
@@ -285,7 +299,7 @@ class Trainer:
         partial.replace(self.out / STATE_NAME)
 
 
-def _groups(photos: tuple[Photo, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _groups(photos: tuple[Photo, ...]) -> NDArray[np.int64]:
     """A number for each photo that photos of one kind share `[photos]`."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(photo.class_name or photo.name, len(numbers)) for photo in photos], np.int64)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.contract import Captioner
+from captioning.faithfulness import measure_orders, paired_bootstrap
 from captioning.images import open_image
+from captioning.prompts import DEFAULT_PROMPT
 from captioning.training.data import Photo, PhotoSet, plain_words
-from captioning.types import DecodingOptions, ImageFeatures
+from captioning.types import Caption, DecodingOptions, ImageFeatures
 
 Report = Callable[[str, int, int], None]
 """Hears (what is being done, done, total)."""
@@ -96,3 +100,143 @@ def evaluate_captions(
         result["class_naming"] = sum(named) / len(named)
     result["repeated_words"] = sum(map(repeats_a_word, written_all)) / len(written_all)
     return result
+
+
+def evaluate_prompts(
+    captioner: Captioner, data: PhotoSet, prompts: Sequence[str], limit: int = 200, report: Report | None = None
+) -> dict[str, Any]:
+    """Measure whether captions go on after a prompt, on photographs with human captions.
+
+    `continued` is, for each prompt, the share of at most `limit` photographs where words follow it;
+    `continuation_cider` is CIDEr-D of what follows `DEFAULT_PROMPT`, on all photographs.
+    """
+    described = [number for number, photo in enumerate(data.photos) if photo.captions]
+    chosen = PhotoSet(tuple(data.photos[n] for n in described), data.pixels[described])
+    others = [prompt for prompt in prompts if prompt and prompt != DEFAULT_PROMPT]
+    continued = dict.fromkeys(others, 0)
+    continuations: list[str] = []
+    for number, (_, features) in enumerate(encode_photos(captioner, chosen), start=1):
+        asked = [DEFAULT_PROMPT, *others] if number <= limit else [DEFAULT_PROMPT]
+        first, *rest = captioner.decode(features, asked, DecodingOptions())
+        continuations.append(_continuation(first))
+        for prompt, caption in zip(others, rest, strict=False):
+            continued[prompt] += bool(plain_words(_continuation(caption)))
+        if report:
+            report("continuing prompts on", number, len(described))
+    scores = score_captions(continuations, [photo.captions for photo in chosen.photos])
+    count = min(limit, len(described))
+    return {
+        "continuation_cider": scores["cider"],
+        "continued": {prompt: hits / count for prompt, hits in continued.items()},
+    }
+
+
+def _continuation(caption: Caption) -> str:
+    return "".join(caption.tokens[caption.num_prompt_tokens :])
+
+
+def neighbour_vote(
+    train: NDArray[np.float32],
+    train_kinds: Sequence[str],
+    dev: NDArray[np.float32],
+    dev_kinds: Sequence[str],
+    k: int = 10,
+) -> float:
+    """Share of `dev [M, D]` whose kind is that of most of their `k` nearest `train [N, D]` by cosine.
+
+    A tie goes to the kind whose neighbours are nearer.
+    """
+    unit_train, unit_dev = (x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12) for x in (train, dev))
+    similarities = unit_dev @ unit_train.T
+    right = 0
+    for row, kind in zip(similarities, dev_kinds, strict=True):
+        nearest = np.argpartition(-row, min(k, len(row) - 1))[:k]
+        votes: dict[str, tuple[int, float]] = {}
+        for place in nearest:
+            count, closeness = votes.get(train_kinds[place], (0, 0.0))
+            votes[train_kinds[place]] = (count + 1, closeness + float(row[place]))
+        right += max(votes, key=lambda name: votes[name]) == kind
+    return right / len(dev_kinds)
+
+
+def evaluate_embeddings(captioner: Captioner, train: PhotoSet, dev: PhotoSet) -> float:
+    """`neighbour_vote` of a captioner's `image_embeds` on the class photographs of two splits."""
+    (train_embeds, train_kinds), (dev_embeds, dev_kinds) = (_embed_kinds(captioner, data) for data in (train, dev))
+    return neighbour_vote(train_embeds, train_kinds, dev_embeds, dev_kinds)
+
+
+def evaluate_pixels(train: PhotoSet, dev: PhotoSet, side: int = 32) -> float:
+    """`neighbour_vote` of raw pixels at `side`, each picture's mean taken off: what looking at colours alone gives."""
+
+    def vectors(data: PhotoSet) -> tuple[NDArray[np.float32], list[str]]:
+        classified = [n for n, photo in enumerate(data.photos) if photo.class_name]
+        step = data.pixels.shape[-1] // side
+        small = data.pixels[classified].reshape(len(classified), 3, side, step, side, step).mean(axis=(3, 5))
+        flat = small.reshape(len(classified), -1).astype(np.float32)
+        return flat - flat.mean(axis=1, keepdims=True), [data.photos[n].class_name for n in classified]
+
+    (train_pixels, train_kinds), (dev_pixels, dev_kinds) = vectors(train), vectors(dev)
+    return neighbour_vote(train_pixels, train_kinds, dev_pixels, dev_kinds)
+
+
+def _embed_kinds(captioner: Captioner, data: PhotoSet) -> tuple[NDArray[np.float32], list[str]]:
+    classified = [n for n, photo in enumerate(data.photos) if photo.class_name]
+    chosen = PhotoSet(tuple(data.photos[n] for n in classified), data.pixels[classified])
+    pairs = [(features.image_embeds.numpy(), photo.class_name) for photo, features in encode_photos(captioner, chosen)]
+    return np.stack([embed for embed, _ in pairs]), [kind for _, kind in pairs]
+
+
+def evaluate_faithfulness(
+    captioner: Captioner,
+    data: PhotoSet,
+    nouns: Collection[str],
+    num_random: int = 2,
+    seed: int = 0,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Whether maps beat random order in deletion and insertion, on the nouns of greedy captions.
+
+    Methods are the raw attention's mean over layers and heads, and over the heads of each layer. Every figure is
+    a difference of areas under log-probability to the mean of `num_random` random orders, in nats: mean, low and
+    high end of its 95 % interval (paired bootstrap over photographs). Above 0 is better than random.
+    """
+    generator = np.random.default_rng(seed)
+    gains: dict[str, list[tuple[float, float]]] = {}
+    groups: list[int] = []
+    pictures = zip(range(len(data.photos)), encode_photos(captioner, data, 1), strict=True)
+    for number, (_, features) in pictures:
+        picture = open_image(Image.fromarray(np.ascontiguousarray(data.pixels[number].transpose(1, 2, 0))))
+        (caption,) = captioner.decode(features, [""], DecodingOptions())
+        places = _noun_positions(caption, nouns)
+        if not places:
+            continue
+        attention = captioner.trace(features, caption).image_attentions
+        for position in places:
+            maps = {"mean": attention[:, :, position].mean(axis=(0, 1))}
+            maps |= {f"layer {n + 1}": layer[:, position].mean(axis=0) for n, layer in enumerate(attention)}
+            orders = [np.argsort(-weights, kind="stable") for weights in maps.values()]
+            randoms = [generator.permutation(attention.shape[-1]) for _ in range(num_random)]
+            curves = measure_orders(captioner, picture, caption, position, [*orders, *randoms])
+            chance = curves[len(orders) :]
+            deletion = sum(c.deletion_area for c in chance) / num_random
+            insertion = sum(c.insertion_area for c in chance) / num_random
+            for name, curve in zip(maps, curves, strict=False):
+                gain = (deletion - curve.deletion_area, curve.insertion_area - insertion)
+                gains.setdefault(name, []).append(gain)
+            groups.append(number)
+        if report:
+            report("hiding patches of", number + 1, len(data.photos))
+    result: dict[str, Any] = {"nouns": len(groups), "photographs": len(set(groups)), "methods": {}}
+    for name, pairs in gains.items():
+        deletion_gain, insertion_gain = (paired_bootstrap(column, groups) for column in np.array(pairs).T)
+        result["methods"][name] = {"deletion": deletion_gain, "insertion": insertion_gain}
+    return result
+
+
+def _noun_positions(caption: Caption, nouns: Collection[str]) -> list[int]:
+    """Where a noun of the list begins, for each of its appearances in the generated words."""
+    starts = [n for n, token in enumerate(caption.tokens) if n == 0 or token.startswith(" ")]
+    words = ["".join(caption.tokens[a:b]).strip() for a, b in itertools.pairwise([*starts, len(caption.tokens)])]
+    return [
+        start for start, word in zip(starts, words, strict=True) if word in nouns and start >= caption.num_prompt_tokens
+    ]

@@ -63,10 +63,9 @@ def _spec(out: Path) -> ModelSpec:
 
 
 def _captioner(trainer: Trainer) -> NetworkCaptioner:
-    """The averaged weights as a captioner of their own, so that training goes on untouched."""
-    module = type(trainer.network)(trainer.network.config)
-    module.load_state_dict(trainer.averaged_network().state_dict())
-    return NetworkCaptioner(_spec(trainer.out), PatchCaptionerNetwork(module.to(trainer.device), trainer.tokenizer))
+    """The averaged weights as they stand, as a captioner."""
+    network = PatchCaptionerNetwork(trainer.averaged_network(), trainer.tokenizer)
+    return NetworkCaptioner(_spec(trainer.out), network)
 
 
 def _progress_line(progress: TrainingProgress) -> str:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from captioning.training.metrics import named_kind, repeats_a_word, score_captions
+from captioning.faithfulness import paired_bootstrap
+from captioning.training.data import load_photos
+from captioning.training.metrics import evaluate_pixels, named_kind, neighbour_vote, repeats_a_word, score_captions
 
 REFERENCES = [("A dog runs .", "a brown dog is running"), ("Two men sit", "men on a bench"), ("a red car", "one car")]
 
@@ -26,3 +31,25 @@ def test_the_longest_kind_that_stands_as_whole_words_counts() -> None:
 def test_three_equal_words_in_a_row_are_noticed() -> None:
     assert repeats_a_word("a dog dog dog runs")
     assert not repeats_a_word("a dog dog runs a dog")
+
+
+def test_neighbours_vote_by_angle_and_ties_go_to_the_nearer() -> None:
+    train = np.array([[1, 0], [10, 1], [0, 1], [1, 9]], np.float32)
+    kinds = ["flat", "flat", "steep", "steep"]
+    dev = np.array([[5, 0.2], [0.1, 7]], np.float32)
+    assert neighbour_vote(train, kinds, dev, ["flat", "steep"], k=2) == 1.0
+    assert neighbour_vote(train, kinds, dev, ["steep", "steep"], k=2) == 0.5
+    assert neighbour_vote(train, kinds, dev, ["flat", "steep"], k=4) == 1.0
+
+
+def test_pixels_tell_kinds_that_differ_in_colour(data_folder: Path) -> None:
+    train, dev = (load_photos(data_folder, split, side=40) for split in ("train", "dev"))
+    assert evaluate_pixels(train, dev, side=20) == 1.0
+
+
+def test_bootstrap_interval_holds_the_mean_and_widens_with_grouping() -> None:
+    values = np.repeat(np.random.default_rng(0).normal(0.3, 1, 40), 10)
+    mean, low, high = paired_bootstrap(values, list(range(400)))
+    assert low < mean < high
+    _, grouped_low, grouped_high = paired_bootstrap(values, [n // 10 for n in range(400)])
+    assert grouped_high - grouped_low > 2 * (high - low)

@@ -99,7 +99,8 @@ class ConvolutionalEncoder(nn.Module):
             for block in range(depth):
                 layers.append(ResidualBlock(channels, width, stride=2 if stage > 0 and block == 0 else 1))
                 channels = width
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.layers = nn.Sequential(*layers)
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
         self.project = nn.Linear(channels, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size)
         self.positions = nn.Parameter(torch.randn(config.grid_size**2, config.hidden_size) * 0.02)

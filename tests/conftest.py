@@ -1,0 +1,276 @@
+"""What all tests share: a captioner that needs no framework, pictures, and a page that uses both."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from captioning.cache import SharedCaptioner
+from captioning.contract import OnToken, Prefix
+from captioning.errors import CapabilityError, FeaturesError, HubError, UnknownModelError
+from captioning.types import (
+    Capabilities,
+    Caption,
+    CaptionTrace,
+    DecodingOptions,
+    ImageFeatures,
+    ModelInfo,
+    ModelInput,
+    ModelSpec,
+    PatchLayout,
+    Picture,
+    TokenAlternative,
+)
+
+# Tiny models gain nothing from threads, and threads that wait for each other crawl beside any other work.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+WORDS = ("a", "brown", "dog", "runs", "through", "the", "tall", "grass", "near", "two", "small", "trees", "today")
+FAKE_SPEC = ModelSpec(
+    model_id="embedded",
+    family="fake",
+    title="Fake captioner",
+    license="none",
+    capabilities=Capabilities(),
+    revision="7",
+    summary="Knows thirteen words.",
+)
+
+
+class FakeTensor(np.ndarray[Any, Any]):
+    """An array with the two methods of a tensor that caches ask for."""
+
+    def numel(self) -> int:
+        return self.size
+
+    def element_size(self) -> int:
+        return self.itemsize
+
+
+def fake_tensor(values: NDArray[np.float32]) -> Any:
+    return values.view(FakeTensor)
+
+
+class FakeCaptioner:
+    """Obeys the contract with no model: what it writes follows from picture, prompt, options and nothing else.
+
+    Prompt words keep their spelling; their ids and every generated word come from hashes. `delay` is the time a
+    step takes in seconds, `encode_delay` that of a picture. `encoded` counts pictures.
+    """
+
+    device = "cpu"
+    precision = "float32"
+
+    def __init__(
+        self, spec: ModelSpec = FAKE_SPEC, delay: float = 0.0, encode_delay: float = 0.0, num_words: int = 7
+    ) -> None:
+        self.spec = spec
+        self.delay = delay
+        self.encode_delay = encode_delay
+        self.num_words = num_words
+        self.encoded = 0
+        self.steps = 0
+
+    def preprocess(self, image: Picture) -> ModelInput:
+        return ModelInput(fake_tensor(np.zeros((3, 8, 8), np.float32)), PatchLayout.from_grid(2, 2))
+
+    def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
+        time.sleep(self.encode_delay)
+        self.encoded += len(images)
+        states, embeds = np.ones((5, 4), np.float32), np.full(4, 0.5, np.float32)
+        layout = PatchLayout.from_grid(2, 2)
+        return [
+            ImageFeatures(self.spec.model_id, image.image_id, fake_tensor(states), fake_tensor(embeds), layout, 1)
+            for image in images
+        ]
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        prefixes: Sequence[Prefix],
+        options: DecodingOptions,
+        on_token: OnToken | None = None,
+    ) -> list[Caption]:
+        self._check(features.model_id)
+        if not self.spec.capabilities.supports_prompt and any(prefixes):
+            raise CapabilityError(f"{self.spec.title} takes no prompt; leave it empty.")
+        rows = [(prefix, number) for prefix in prefixes for number in range(options.num_captions)]
+        length = min(self.num_words, options.max_new_tokens)
+        started = time.perf_counter()
+        for step in range(1, length + 1):
+            time.sleep(self.delay)
+            self.steps += 1
+            if on_token is not None:
+                partial = [self._write(features, prefix, number, options, step, started) for prefix, number in rows]
+                on_token(() if options.num_beams > 1 else partial)
+        return [self._write(features, prefix, number, options, length, started) for prefix, number in rows]
+
+    def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
+        self._check(features.model_id)
+        return self._caption(features, prompt, prompt.split(), text.split(), DecodingOptions(), 0.0)
+
+    def trace(
+        self, features: ImageFeatures, caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> CaptionTrace:
+        self._check(caption.model_id)
+        shape = (2, 3, len(caption.token_ids))
+        weights = np.random.default_rng(0).dirichlet(np.ones(5), size=shape).astype(np.float32)
+        return CaptionTrace(caption, weights[..., 1:], weights[..., 0], "cross", features.layout)
+
+    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
+        self._check(caption.model_id)
+        return np.tile(np.array(caption.log_probs, np.float32), (len(features), 1))
+
+    def info(self) -> ModelInfo:
+        return ModelInfo(self.spec, 0, (), {}, {"name": "words"}, (), self.device, self.precision)
+
+    def _check(self, model_id: str) -> None:
+        if model_id != self.spec.model_id:
+            raise FeaturesError(f"These features come from {model_id}; encode the picture again.")
+
+    def _write(
+        self,
+        features: ImageFeatures,
+        prefix: Prefix,
+        number: int,
+        options: DecodingOptions,
+        length: int,
+        started: float,
+    ) -> Caption:
+        prompt = prefix if isinstance(prefix, str) else " ".join(WORDS[i % len(WORDS)] for i in prefix)
+        seed = options.seed if options.temperature else 0
+        words = [WORDS[_hash(features.image_id, prompt, number, seed, i) % len(WORDS)] for i in range(length)]
+        return self._caption(features, prompt, prompt.split(), words, options, time.perf_counter() - started)
+
+    def _caption(
+        self,
+        features: ImageFeatures,
+        prompt: str,
+        prompt_words: list[str],
+        words: list[str],
+        options: DecodingOptions,
+        seconds: float,
+    ) -> Caption:
+        both = [*prompt_words, *words]
+        tokens = tuple(word if place == 0 else f" {word}" for place, word in enumerate(both))
+        sure = [0.04 + (_hash(word, place) % 93) / 100 for place, word in enumerate(both)]
+        return Caption(
+            model_id=self.spec.model_id,
+            revision=self.spec.revision or "",
+            image_id=features.image_id,
+            prompt=prompt,
+            options=options,
+            text=" ".join(both),
+            token_ids=tuple(_hash(word) % 1000 for word in both),
+            tokens=tokens,
+            num_prompt_tokens=len(prompt_words),
+            log_probs=tuple(math.log(p) for p in sure),
+            alternatives=tuple(_alternatives(token, p) for token, p in zip(tokens, sure, strict=True)),
+            seconds=seconds,
+        )
+
+
+def _alternatives(token: str, p: float) -> tuple[TokenAlternative, ...]:
+    others = [f" {word}" for word in WORDS if word != token.strip()][:4]
+    shares = [(1 - p) * share for share in (0.5, 0.25, 0.15, 0.05)]
+    pairs = sorted([(token, p), *zip(others, shares, strict=True)], key=lambda pair: -pair[1])
+    return tuple(TokenAlternative(_hash(text.strip()) % 1000, text, math.log(share)) for text, share in pairs)
+
+
+def _hash(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+class FakeDownload:
+    """The progress of a download, as the hub's module reports it."""
+
+    def __init__(self, done_bytes: int, total_bytes: int) -> None:
+        self.done_bytes = done_bytes
+        self.total_bytes = total_bytes
+
+
+class FakeLoader:
+    """Loads fake captioners by name: `embedded`, `wordless` (takes no prompt), and BLIP base after a download.
+
+    `blip_error` fails that download half way; `download_seconds` is how long it takes.
+    """
+
+    BLIP = "Salesforce/blip-image-captioning-base"
+
+    def __init__(self, delay: float = 0.0, encode_delay: float = 0.0, download_seconds: float = 0.0) -> None:
+        self.delay = delay
+        self.encode_delay = encode_delay
+        self.download_seconds = download_seconds
+        self.blip_error: Exception | None = None
+        self.loaded: dict[str, SharedCaptioner] = {}
+        self.fakes: dict[str, FakeCaptioner] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, model_id: str = "auto", *, report: Callable[[Any], None] | None = None) -> SharedCaptioner:
+        reason = "auto: BLIP base is not on this machine, and nothing is downloaded unasked"
+        name = "embedded" if model_id == "auto" else model_id
+        if name == self.BLIP and name not in self.loaded:
+            self._download(report)
+        if name not in ("embedded", "wordless", self.BLIP):
+            raise UnknownModelError(f"There is no model {name!r}; choose from embedded, {self.BLIP}.")
+        with self._lock:
+            if name not in self.loaded:
+                self.fakes[name] = FakeCaptioner(_fake_spec(name), self.delay, self.encode_delay)
+                self.loaded[name] = SharedCaptioner(self.fakes[name], reason=reason if name == "embedded" else "")
+            return self.loaded[name]
+
+    def _download(self, report: Callable[[Any], None] | None) -> None:
+        for part in range(1, 11):
+            time.sleep(self.download_seconds / 10)
+            if report is not None:
+                report(FakeDownload(part * 99_000_000, 990_000_000))
+            if self.blip_error is not None and part == 5:
+                raise self.blip_error
+
+
+def _fake_spec(name: str) -> ModelSpec:
+    if name == "embedded":
+        return FAKE_SPEC
+    title = "BLIP base" if name == FakeLoader.BLIP else "Wordless captioner"
+    return ModelSpec(name, "fake", title, "none", Capabilities(supports_prompt=name != "wordless"), revision="8")
+
+
+@pytest.fixture
+def fake_loader() -> FakeLoader:
+    """Loads fake captioners at full speed."""
+    return FakeLoader()
+
+
+@pytest.fixture
+def broken_hub() -> HubError:
+    """What a hub that cannot be reached raises."""
+    return HubError("The hub cannot be reached; check the network, or copy the model into a folder and name that.")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A small picture file."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def features_of() -> Iterator[Callable[[FakeCaptioner, str], ImageFeatures]]:
+    """Features that a fake captioner makes of a blank picture of some name."""
+
+    def make(captioner: FakeCaptioner, image_id: str) -> ImageFeatures:
+        return captioner.encode([Picture(Image.new("RGB", (8, 8)), image_id)])[0]
+
+    yield make

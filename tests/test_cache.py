@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioning import cache
+from captioning.cache import ByteBoundedCache, SharedCaptioner, SingleFlight
+from captioning.errors import Stopped
+from captioning.types import Caption, DecodingOptions, Picture
+from tests.conftest import FakeCaptioner
+
+GREEDY = DecodingOptions()
+
+
+def picture(name: str) -> Picture:
+    return Picture(Image.new("RGB", (8, 8)), name)
+
+
+def test_least_recently_used_values_leave_when_the_bytes_run_out() -> None:
+    kept = ByteBoundedCache[str](100)
+    kept.put("a", "A", 40)
+    kept.put("b", "B", 40)
+    assert kept.get("a") == "A"
+    kept.put("c", "C", 40)
+    assert kept.get("b") is None
+    assert (kept.get("a"), kept.get("c"), kept.num_bytes) == ("A", "C", 80)
+    kept.put("a", "AA", 60)
+    assert (kept.get("a"), kept.num_bytes) == ("AA", 100)
+    kept.put("huge", "H", 101)
+    assert kept.get("huge") is None
+    assert kept.num_bytes <= 100
+
+
+def test_a_known_picture_is_not_encoded_again() -> None:
+    fake = FakeCaptioner()
+    shared = SharedCaptioner(fake)
+    first = shared.encode([picture("a"), picture("b"), picture("a")])
+    assert [f.image_id for f in first] == ["a", "b", "a"]
+    assert shared.encode([picture("b")])[0] is first[1]
+    assert fake.encoded == shared.status().encoded_images == 2
+    assert shared.status().cached_images == 2
+
+
+def test_another_prompt_on_a_known_picture_encodes_nothing_and_writes_only_what_is_new() -> None:
+    fake = FakeCaptioner()
+    shared = SharedCaptioner(fake)
+    (features,) = shared.encode([picture("a")])
+    before = shared.decode(features, ["one", "two"], GREEDY)
+    steps = fake.steps
+    again = shared.decode(features, ["two", "one"], GREEDY)
+    assert again == [before[1], before[0]]
+    assert fake.steps == steps
+    mixed = shared.decode(features, ["one", "three", "two"], GREEDY)
+    assert [c.prompt for c in mixed] == ["one", "three", "two"]
+    assert mixed[0] is before[0]
+    assert fake.encoded == 1
+
+
+def test_known_captions_stand_in_their_places_while_new_ones_stream() -> None:
+    shared = SharedCaptioner(FakeCaptioner())
+    (features,) = shared.encode([picture("a")])
+    (known,) = shared.decode(features, ["one"], GREEDY)
+    heard: list[Sequence[Caption]] = []
+    shared.decode(features, ["new", "one"], GREEDY, heard.append)
+    assert len(heard) > 1
+    assert all(captions[1] is known for captions in heard)
+    assert len(heard[0][0].token_ids) < len(heard[-1][0].token_ids)
+
+
+def test_other_options_are_another_caption() -> None:
+    shared = SharedCaptioner(FakeCaptioner())
+    (features,) = shared.encode([picture("a")])
+    long = shared.decode(features, ["one"], GREEDY)[0]
+    short = shared.decode(features, ["one"], DecodingOptions(max_new_tokens=2))[0]
+    assert len(short.token_ids) < len(long.token_ids)
+
+
+def test_traces_are_kept_unless_heads_are_masked() -> None:
+    shared = SharedCaptioner(FakeCaptioner())
+    (features,) = shared.encode([picture("a")])
+    (caption,) = shared.decode(features, ["one"], GREEDY)
+    assert shared.trace(features, caption) is shared.trace(features, caption)
+    mask = np.ones((2, 3), np.float32)
+    assert shared.trace(features, caption, mask) is not shared.trace(features, caption, mask)
+
+
+def test_one_computation_serves_all_who_wait() -> None:
+    fake = FakeCaptioner(encode_delay=0.05, delay=0.005)
+    shared = SharedCaptioner(fake)
+    results: list[list[Caption]] = []
+
+    def visit() -> None:
+        (features,) = shared.encode([picture("a")])
+        results.append(shared.decode(features, ["one"], GREEDY))
+
+    threads = [threading.Thread(target=visit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(results) == 8
+    assert all(result == results[0] for result in results)
+    assert fake.encoded == 1
+    assert fake.steps == 7
+
+
+def test_only_one_piece_of_model_work_runs_at_a_time() -> None:
+    running: list[int] = []
+    most: list[int] = []
+
+    class Watched(FakeCaptioner):
+        def encode(self, images: Sequence[Picture]) -> list[cache.ImageFeatures]:
+            running.append(1)
+            most.append(len(running))
+            time.sleep(0.01)
+            result = super().encode(images)
+            running.pop()
+            return result
+
+    shared = SharedCaptioner(Watched())
+    threads = [threading.Thread(target=shared.encode, args=([picture(str(n))],)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(most) == 6
+    assert max(most) == 1
+
+
+def test_a_stopped_caption_frees_the_model_and_is_written_anew() -> None:
+    shared = SharedCaptioner(FakeCaptioner())
+    (features,) = shared.encode([picture("a")])
+
+    def stop(_: Sequence[Caption]) -> None:
+        raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        shared.decode(features, ["one"], GREEDY, stop)
+    assert len(shared.decode(features, ["one"], GREEDY)[0].token_ids) == 8
+
+
+def test_who_waits_for_a_failure_computes_instead() -> None:
+    flights = SingleFlight()
+    started, fail = threading.Event(), threading.Event()
+    errors: list[Exception] = []
+
+    def failing() -> int:
+        started.set()
+        fail.wait(5)
+        raise ValueError("mine")
+
+    def first() -> None:
+        try:
+            flights.run("key", failing)
+        except ValueError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    started.wait(5)
+    waiting: list[int] = []
+    second = threading.Thread(target=lambda: waiting.append(flights.run("key", lambda: 7)))
+    second.start()
+    fail.set()
+    thread.join(5)
+    second.join(5)
+    assert waiting == [7]
+    assert [str(error) for error in errors] == ["mine"]
+
+
+def test_status_tells_what_was_done() -> None:
+    shared = SharedCaptioner(FakeCaptioner(delay=0.001), reason="because")
+    assert shared.status().encode_seconds is None
+    (features,) = shared.encode([picture("a")])
+    shared.decode(features, ["one"], GREEDY)
+    status = shared.status()
+    assert status.reason == "because"
+    assert status.encode_seconds is not None
+    assert status.tokens_per_second is not None
+    assert status.tokens_per_second > 0

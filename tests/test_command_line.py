@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captioning import cache
+from captioning.__main__ import main
+from tests.conftest import FakeLoader
+
+
+@pytest.fixture(autouse=True)
+def fake_models(monkeypatch: pytest.MonkeyPatch, fake_loader: FakeLoader) -> FakeLoader:
+    monkeypatch.setattr(cache, "load_captioner", lambda model, *_, **__: fake_loader(model))
+    return fake_loader
+
+
+def test_two_prompts_give_two_captions_as_one_json_document(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caption", str(photo), "--prompt", "", "--prompt", "a photo of", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["model"] == "embedded"
+    assert document["revision"] == "7"
+    assert document["errors"] == []
+    assert [c["prompt"] for c in document["captions"]] == ["", "a photo of"]
+    for caption in document["captions"]:
+        assert caption["image"] == str(photo)
+        assert len(caption["tokens"]) == len(caption["log_probs"]) == len(caption["token_ids"]) > 0
+        assert caption["seconds"] >= 0
+
+
+def test_no_prompt_means_a_photography_of(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["caption", str(photo), "--json"])
+    assert json.loads(capsys.readouterr().out)["captions"][0]["prompt"] == "a photography of"
+
+
+def test_one_broken_picture_among_good_ones_is_reported_and_the_rest_go_on(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photo.read_bytes()[:100])
+    assert main(["caption", str(photo), str(broken), str(photo), "--json"]) == 1
+    output = capsys.readouterr()
+    document = json.loads(output.out)
+    assert len(document["captions"]) == 2
+    assert [e["image"] for e in document["errors"]] == [str(broken)]
+    assert "broken.jpg" in output.err
+
+
+def test_plain_output_names_each_picture_and_its_captions(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caption", str(photo), "--prompt", "the park is"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(photo)
+    assert lines[1].startswith("  the park is ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "no/such"], "no model 'no/such'"),
+        (["--prompt", "x" * 5000], "5,000 characters"),
+        ([argument for n in range(200) for argument in ("--prompt", str(n))], "200 prompts"),
+        (["--num-beams", "3", "--temperature", "1"], "Beams search"),
+        (["--top-p", "7"], "top_p must be between"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_status_1(
+    photo: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["caption", str(photo), *arguments]) == 1
+    output = capsys.readouterr()
+    assert says in output.err
+    assert len(output.err.strip().splitlines()) == 1
+    assert not output.out
+
+
+def test_a_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["caption"], ["caption", "a.jpg", "--nonsense"], ["evaluate"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_models_are_listed_with_their_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    rows = {row["model_id"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"embedded", "Salesforce/blip-image-captioning-base"} <= set(rows)
+    assert rows["embedded"]["capabilities"]["attention_kind"] == "cross"
+    assert main(["models"]) == 0
+    assert "ships with the program" in capsys.readouterr().out
+
+
+def test_an_unknown_bench_case_names_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--case", "nonsense"]) == 1
+    assert "five_prompts" in capsys.readouterr().err
