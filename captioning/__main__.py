@@ -16,6 +16,7 @@ from captioning.types import DecodingOptions, plain_dict
 
 if TYPE_CHECKING:
     from captioning.cache import SharedCaptioner
+    from captioning.contract import Captioner
     from captioning.models.hub import DownloadProgress
 
 _DEFAULTS = DecodingOptions()
@@ -100,6 +101,15 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_model(captions)
     _add_json(captions)
     captions.set_defaults(run=_evaluate_captions)
+
+    faithfulness = what.add_parser("faithfulness", help="whether attention maps beat random order, on nouns")
+    faithfulness.add_argument("data", type=Path, metavar="DATA")
+    faithfulness.add_argument("--split", default="dev")
+    faithfulness.add_argument("--limit", type=int, default=200, help="photographs, evenly spread (default: 200)")
+    faithfulness.add_argument("--seed", type=int, default=0, help="of the random orders")
+    _add_model(faithfulness)
+    _add_json(faithfulness)
+    faithfulness.set_defaults(run=_evaluate_faithfulness)
 
     features = what.add_parser("features", help="kinds told by the ten nearest training photographs")
     features.add_argument("data", type=Path, metavar="DATA")
@@ -270,7 +280,19 @@ def _evaluate_features(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_figures(options: argparse.Namespace, captioner: SharedCaptioner, figures: dict[str, Any]) -> None:
+def _evaluate_faithfulness(options: argparse.Namespace) -> int:
+    from captioning.cache import load_uncached
+    from captioning.training.data import load_photos, read_nouns
+    from captioning.training.metrics import evaluate_faithfulness
+
+    data = load_photos(options.data, options.split, limit=options.limit)
+    captioner = load_uncached(options.model or "embedded", options.device, options.precision or "float32")
+    figures = evaluate_faithfulness(captioner, data, read_nouns(data), seed=options.seed, report=_ProgressLine().show)
+    _print_figures(options, captioner, figures)
+    return 0
+
+
+def _print_figures(options: argparse.Namespace, captioner: Captioner, figures: dict[str, Any]) -> None:
     result = {"model": captioner.spec.model_id, "precision": captioner.precision, "split": options.split, **figures}
     if _wants_json(options):
         _print_json(result)

@@ -304,15 +304,26 @@ def load_captioner(
     key = (model_id, device or settings.device, precision or settings.precision)
 
     def load() -> SharedCaptioner:
-        from captioning import runtime
-        from captioning.models import hub
-        from captioning.models.base import NetworkCaptioner
-
-        spec = hub.resolve_spec(model_id)
-        chosen_device = runtime.choose_device(key[1])
-        network = hub.open_network(spec, chosen_device, runtime.choose_precision(chosen_device, key[2]), report)
-        return SharedCaptioner(NetworkCaptioner(spec, network), reason=reason)
+        return SharedCaptioner(load_uncached(*key, report), reason=reason)
 
     if key not in _captioners:
         _captioners[key] = _loading.run(key, load)
     return _captioners[key]
+
+
+def load_uncached(
+    model_id: str,
+    device: str | None = None,
+    precision: str | None = None,
+    report: Callable[[DownloadProgress], None] | None = None,
+) -> Captioner:
+    """A captioner of one's own that remembers nothing: for measuring on many pictures that are seen once."""
+    from captioning import runtime
+    from captioning.models import hub
+    from captioning.models.base import NetworkCaptioner
+
+    settings = get_settings()
+    spec = hub.resolve_spec(model_id)
+    chosen_device = runtime.choose_device(device or settings.device)
+    dtype = runtime.choose_precision(chosen_device, precision or settings.precision)
+    return NetworkCaptioner(spec, hub.open_network(spec, chosen_device, dtype, report))

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -267,10 +267,10 @@ def photo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def features_of() -> Iterator[Callable[[FakeCaptioner, str], ImageFeatures]]:
+def features_of() -> Callable[[FakeCaptioner, str], ImageFeatures]:
     """Features that a fake captioner makes of a blank picture of some name."""
 
     def make(captioner: FakeCaptioner, image_id: str) -> ImageFeatures:
         return captioner.encode([Picture(Image.new("RGB", (8, 8)), image_id)])[0]
 
-    yield make
+    return make

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "__init__": {"cache", "models", "images", "video"},
     "cache": {"models"},
     "models": {"models"},
-    "training": {"training", "models", "cache", "images"},
+    "training": {"training", "models", "cache", "images", "faithfulness"},
     "bench": {"models", "cache", "images", "video"},
     "deploy": set(),
 } | dict.fromkeys(ANALYSIS, ANALYSIS)

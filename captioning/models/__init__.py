@@ -10,7 +10,12 @@ from captioning.errors import UnknownModelError
 from captioning.models.family import ModelFamily
 from captioning.types import ModelSpec
 
-_NOT_FAMILIES = frozenset({"base", "decoding", "download", "family", "hub"})
+_NOT_FAMILIES = frozenset(
+    {
+        "base", "classifier", "cross_attention", "decoding", "download", "family", "fresh_pair", "hub", "parts",
+        "pixels", "tokens", "untrained",
+    }
+)  # fmt: skip
 
 
 @cache

@@ -25,7 +25,8 @@ class ModelFamily:
 
     `specs` are those that can be asked for by name; `recognises` tells from a `config.json` whether a folder
     or repository belongs here; `files` are the patterns of what a download fetches. `load` makes a network of
-    a folder and `untrained` one with random weights, for each name in `untrained_names`.
+    a folder and `untrained` one with random weights, for each name in `untrained_names`. `objection` says of a
+    `config.json` that belongs here why it cannot be used all the same, as the end of a sentence.
     """
 
     name: str
@@ -36,3 +37,4 @@ class ModelFamily:
     load: Callable[[Path, torch.device, torch.dtype], Network]
     untrained: Callable[[str, torch.device, torch.dtype], Network] | None = None
     untrained_names: tuple[str, ...] = ()
+    objection: Callable[[Mapping[str, Any]], str | None] | None = None

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 
 from captioning.errors import DataError
-from captioning.models.patch_captioner import END, PAD, START
+from captioning.models.patch_captioner import END, PAD, START, special_id
 
 TABLE_NAME = "captions.tsv"
 # Openings that a person may hand to a captioner; captions are taught to go on from them.
@@ -88,6 +88,13 @@ def read_table(folder: Path) -> tuple[Photo, ...]:
 def class_names(photos: Sequence[Photo]) -> tuple[str, ...]:
     """Every kind of object that any photograph is labelled with, sorted."""
     return tuple(sorted({photo.class_name for photo in photos if photo.class_name}))
+
+
+def read_nouns(data: PhotoSet | None = None) -> frozenset[str]:
+    """Things that can be pointed at: a list of common nouns, and the one-word class names of `data`."""
+    listed = (Path(__file__).parent / "nouns.txt").read_text(encoding="utf-8").split()
+    kinds = class_names(data.photos) if data else ()
+    return frozenset(listed) | {kind for kind in kinds if " " not in kind}
 
 
 def load_photos(
@@ -175,7 +182,7 @@ class CaptionDrawer:
         self.tokenizer = tokenizer
         self.opening_rate = opening_rate
         self.max_tokens = max_tokens
-        self.pad, self.bos, self.eos = (tokenizer.encode(token).ids[0] for token in (PAD, START, END))
+        self.pad, self.bos, self.eos = (special_id(tokenizer, token) for token in (PAD, START, END))
 
     def text(self, photo: Photo, generator: np.random.Generator) -> tuple[str, str]:
         """An opening (often empty) that is given, and the words to be learnt after it."""

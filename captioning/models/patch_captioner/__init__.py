@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from captioning.errors import ModelFilesError
 from captioning.models.family import ModelFamily
+from captioning.models.pixels import PixelRecipe
 from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 
 if TYPE_CHECKING:
@@ -40,7 +39,8 @@ EMBEDDED = ModelSpec(
 )
 
 
-def _special_id(tokenizer: Tokenizer, token: str) -> int:
+def special_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of `PAD`, `START` or `END`. Raises `ModelFilesError` for a tokenizer that has none."""
     number = tokenizer.token_to_id(token)
     if number is None:
         raise ModelFilesError(f"The tokenizer has no {token}, so it is not a patch_captioner's.")
@@ -65,20 +65,18 @@ class PatchCaptionerNetwork:
         self.tokenizer = tokenizer
         self.config = module.config
         self.max_tokens = self.config.max_positions
-        self.start_ids: tuple[int, ...] = (_special_id(tokenizer, START),)
-        self.end_id = _special_id(tokenizer, END)
+        self.start_ids: tuple[int, ...] = (special_id(tokenizer, START),)
+        self.end_id = special_id(tokenizer, END)
+        side = self.config.image_size
+        self._pixels = PixelRecipe((side, side), self.config.image_mean, self.config.image_std)
         self._layout = PatchLayout.from_grid(self.config.grid_size, self.config.grid_size)
 
     def preprocess(self, image: Picture) -> ModelInput:
         """The whole picture squeezed into a square, as in training."""
         import torch
-        from PIL import Image
 
-        side = self.config.image_size
-        resized = np.asarray(image.image.resize((side, side), Image.Resampling.BICUBIC), np.float32) / 255
-        mean, std = (np.array(values, np.float32) for values in (self.config.image_mean, self.config.image_std))
-        normalised = (resized - mean) / std
-        return ModelInput(torch.from_numpy(normalised.transpose(2, 0, 1).copy()), self._layout)
+        values, _ = self._pixels.apply(image.image)
+        return ModelInput(torch.from_numpy(values), self._layout)
 
     def encode(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """`[N, 3, side, side]` → patch features `[N, patches, hidden]` and unit image embeddings `[N, hidden]`."""
@@ -139,35 +137,35 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaption
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
+    from captioning.models.hub import name_of
     from captioning.models.patch_captioner.network import PatchNetwork, PatchNetworkConfig
 
+    name = name_of(folder)
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         values.pop("model_type")
         config = PatchNetworkConfig.from_dict(values)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFilesError(f"{folder.name}/config.json does not describe a patch_captioner ({error}).") from error
+        raise ModelFilesError(f"{name}/config.json does not describe a patch_captioner ({error}).") from error
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises bare Exception
-        raise ModelFilesError(
-            f"{folder.name}/tokenizer.json is missing or damaged; copy the whole model again."
-        ) from error
+        raise ModelFilesError(f"{name}/tokenizer.json is missing or damaged; copy the whole model again.") from error
+    # "<eos>" that a person typed is text, not the end of the caption.
+    tokenizer.encode_special_tokens = True
     if tokenizer.get_vocab_size() != config.vocab_size:
         raise ModelFilesError(
-            f"{folder.name}: the tokenizer has {tokenizer.get_vocab_size()} tokens and config.json says "
+            f"{name}: the tokenizer has {tokenizer.get_vocab_size()} tokens and config.json says "
             f"{config.vocab_size}; they belong to different models."
         )
     module = PatchNetwork(config)
     try:
         module.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, SafetensorError) as error:
-        raise ModelFilesError(
-            f"{folder.name}/model.safetensors is missing or damaged; copy the whole model again."
-        ) from error
+        raise ModelFilesError(f"{name}/model.safetensors is missing or damaged; copy the whole model again.") from error
     except RuntimeError as error:
         raise ModelFilesError(
-            f"{folder.name}: the weights do not fit config.json; they belong to different models."
+            f"{name}: the weights do not fit config.json; they belong to different models."
         ) from error
     return PatchCaptionerNetwork(module.to(device, dtype).eval(), tokenizer)
 

@@ -1,0 +1,121 @@
+"""Tokenizers of word pieces and of bytes, from a model's own files; and one token as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioning.errors import ModelFilesError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_NO_SPACE_BEFORE = frozenset(".,!?")
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of `tokenizer.json`, `vocab.json` and `merges.txt`, or `vocab.txt`. Raises `ModelFilesError`."""
+    from tokenizers import Tokenizer
+
+    from captioning.models.hub import name_of
+
+    try:
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        elif (folder / "merges.txt").is_file():
+            tokenizer = _read_byte_level(folder)
+        else:
+            words = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+            tokenizer = make_wordpiece(words, lowercase=_lowercases(folder))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelFilesError(
+            f"{name_of(folder)} has no readable tokenizer.json or vocab.txt; copy the whole model again."
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # "[SEP]" that a person typed is text, not the end of the caption.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def make_wordpiece(words: Sequence[str], max_word_characters: int = 100, lowercase: bool = True) -> Tokenizer:
+    """A WordPiece tokenizer (Schuster & Nakajima 2012) whose ids are the places in `words`."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    vocabulary = {word: number for number, word in enumerate(words)}
+    unknown = "[UNK]"
+    model = models.WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=max_word_characters)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<|endoftext|>")
+    tokenizer.add_special_tokens([word for word in special if word in vocabulary])
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def make_byte_level(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+    """A byte-pair tokenizer over bytes (Sennrich et al. 2016, Radford et al. 2019)."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.BPE(dict(vocabulary), list(merges)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([word for word in ("<|endoftext|>",) if word in vocabulary])
+    return tokenizer
+
+
+def token_text(tokenizer: Tokenizer, token_id: int) -> str:
+    r"""One token as text; it begins with a space where it begins a word, at the latest from the second word on.
+
+    Bytes that are no whole character are written as `\xe7`, and a number beyond the vocabulary as `[50300]`.
+    """
+    piece = tokenizer.id_to_token(token_id)
+    if piece is None:
+        return f"[{token_id}]"
+    if not is_wordpiece(tokenizer):
+        characters = _byte_characters()
+        if any(character not in characters for character in piece):
+            return str(piece)
+        return bytes(characters[character] for character in piece).decode("utf-8", "backslashreplace")
+    if piece.startswith("##"):
+        return str(piece[2:])
+    is_special = piece.startswith("[") and piece.endswith("]") and len(piece) > 2
+    return piece if is_special or piece in _NO_SPACE_BEFORE else f" {piece}"
+
+
+def is_wordpiece(tokenizer: Tokenizer) -> bool:
+    """Whether the tokens are pieces of words; else they are bytes joined in pairs."""
+    from tokenizers import models
+
+    return isinstance(tokenizer.model, models.WordPiece)
+
+
+def describe_kind(tokenizer: Tokenizer) -> str:
+    """The kind of a tokenizer in words."""
+    lowers = tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a"
+    return ("WordPiece" if is_wordpiece(tokenizer) else "byte-pair encoding") + (", lower-cased" if lowers else "")
+
+
+def _read_byte_level(folder: Path) -> Tokenizer:
+    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    return make_byte_level(vocabulary, [(left, right) for left, right in pairs])
+
+
+def _lowercases(folder: Path) -> bool:
+    path = folder / "tokenizer_config.json"
+    return not path.is_file() or bool(json.loads(path.read_text(encoding="utf-8")).get("do_lower_case", True))
+
+
+@cache
+def _byte_characters() -> dict[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for; unprintable ones have stand-ins."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = sorted(set(range(256)) - set(printable))
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}

@@ -1,0 +1,142 @@
+"""Small models in the layouts of full-size ones: a BLIP folder as on the hub, and a `patch_captioner` folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from captioning.models import patch_captioner
+from captioning.models.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+from captioning.models.tokens import make_wordpiece
+from captioning.types import Picture
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+WORDS = (
+    *("a", "the", "of", "in", "on", "with", "and", "is", "are", "woman", "man", "dog", "cat", "park", "flowers"),
+    *("weather", "today", "photo", "photography", "grass", "red", "green", "blue", "brown", "small", "large", "tree"),
+    *("sky", "water", "table", "runs", "sits", "walks", "people", "street", "car", "bird", "horse", "ball", "beach"),
+)
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def drawing(seed: int, size: tuple[int, int] = (60, 44)) -> Picture:
+    """A picture of coloured noise in large blocks; the same for the same seed."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    return Picture(Image.fromarray(blocks).resize(size), f"drawing-{seed}", f"drawing-{seed}")
+
+
+def blip_words() -> list[str]:
+    """A vocabulary in the order of BERT's: special tokens, then characters, then words and endings."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    marks = list(".,!?'\"-[]()<>=/$#{}&;:0123456789")
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    return list(dict.fromkeys((*special, *letters, *(f"##{letter}" for letter in letters), *marks, *WORDS, "##ing")))
+
+
+def write_tiny_blip(folder: Path, seed: int = 7, end_bias: float = 2.0, **changes: Any) -> Path:
+    """Write a BLIP of two layers for pictures of 32 pixels; `changes` go to its text configuration."""
+    import torch
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    words = blip_words()
+    text = {
+        "vocab_size": len(words) + 2, "bos_token_id": len(words), "pad_token_id": 0, "sep_token_id": 3,
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "max_position_embeddings": 40, "initializer_range": 0.35,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "image_size": 32, "patch_size": 8, "initializer_range": 0.4,
+    }  # fmt: skip
+    config = BlipConfig(text_config=text | changes, vision_config=vision, initializer_range=0.35)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BlipForConditionalGeneration(config).eval()
+        # Biases start as zeros; a trained model's are not, and equal rows would hide mistakes.
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.data += torch.randn_like(parameter) * 0.2
+    # So that some captions end before others, and none is empty.
+    model.text_decoder.cls.predictions.bias.data[3] = end_bias
+    model.save_pretrained(folder)
+    write_blip_extras(folder, make_wordpiece(words), words)
+    return folder
+
+
+def write_blip_extras(folder: Path, tokenizer: Tokenizer, words: list[str]) -> None:
+    """The files beside the weights, as the hub's BLIP repositories have them."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    special = {
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+        "pad_token": "[PAD]",
+        "sep_token": "[SEP]",
+        "unk_token": "[UNK]",
+    }
+    documents = {
+        "preprocessor_config.json": {
+            "do_normalize": True, "do_resize": True, "image_mean": MEAN, "image_std": STD, "resample": 3,
+            "image_processor_type": "BlipImageProcessor", "processor_class": "BlipProcessor",
+            "size": {"height": 32, "width": 32},
+        },
+        "special_tokens_map.json": special,
+        "tokenizer_config.json": {
+            "do_lower_case": True, "model_max_length": 512, "tokenizer_class": "BertTokenizer", **special,
+        },
+    }  # fmt: skip
+    for name, document in documents.items():
+        (folder / name).write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+def tiny_bpe() -> Tokenizer:
+    """A byte-pair tokenizer with the special tokens that `patch_captioner` knows."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=340,
+        special_tokens=["<pad>", "<bos>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([" ".join(WORDS), "a photo of a dog", "the woman in the park"], trainer)
+    return tokenizer
+
+
+def write_tiny_patch_captioner(folder: Path, seed: int = 0, end_scale: float = 2.0) -> Path:
+    """Write a `patch_captioner` of two layers for pictures of 32 pixels, through its own `save`."""
+    import torch
+
+    tokenizer = tiny_bpe()
+    config = PatchNetworkConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        image_size=32,
+        patch_size=8,
+        stem_stride=4,
+        widths=(16, 24),
+        depths=(1, 1),
+        hidden_size=32,
+        num_heads=4,
+        num_layers=2,
+        ffn_size=48,
+        max_positions=40,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = PatchNetwork(config).eval()
+        for parameter in module.text_decoder.parameters():
+            parameter.data += torch.randn_like(parameter) * 0.25
+        # So that some captions end before others, and none is empty.
+        module.text_decoder.tokens.weight.data[tokenizer.token_to_id("<eos>")] *= end_scale
+    patch_captioner.save(module, tokenizer, folder, "# A tiny model for tests\n")
+    return folder
