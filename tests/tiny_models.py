@@ -11,7 +11,7 @@ from PIL import Image
 
 from captioning.models import patch_captioner
 from captioning.models.patch_captioner.network import PatchNetwork, PatchNetworkConfig
-from captioning.models.tokens import make_wordpiece
+from captioning.models.tokens import make_byte_level, make_wordpiece
 from captioning.types import Picture
 
 if TYPE_CHECKING:
@@ -139,4 +139,131 @@ def write_tiny_patch_captioner(folder: Path, seed: int = 0, end_scale: float = 2
         # So that some captions end before others, and none is empty.
         module.text_decoder.tokens.weight.data[tokenizer.token_to_id("<eos>")] *= end_scale
     patch_captioner.save(module, tokenizer, folder, "# A tiny model for tests\n")
+    return folder
+
+
+def tiny_byte_level() -> Tokenizer:
+    """A byte-pair tokenizer in GPT-2's manner: no blank before the first word, and one special token, the last."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=340, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator([" ".join(WORDS), "a photo of a dog", "the woman in the park"], trainer)
+    model = json.loads(trained.to_str())["model"]
+    return make_byte_level(model["vocab"] | {"<|endoftext|>": len(model["vocab"])}, [tuple(m) for m in model["merges"]])
+
+
+def tiny_encoder(kind: str, **changes: Any) -> Any:
+    """The configuration of an image encoder of two layers; but for `changes` it makes 4 × 4 patches of 32 pixels."""
+    from transformers import CLIPVisionConfig, DeiTConfig, SwinConfig, ViTConfig
+
+    if kind == "swin":
+        shape = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 2, "patch_size": 4}
+        return SwinConfig(**shape | {"image_size": 32, "initializer_range": 0.3} | changes)
+    # DeiT is as wide as its decoder, so that nothing is projected.
+    width = {"deit": 32}.get(kind, 24)
+    layers = {"hidden_size": width, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    values = layers | {"image_size": 32, "patch_size": 8, "initializer_range": 0.4} | changes
+    return {"vit": ViTConfig, "deit": DeiTConfig, "clip": CLIPVisionConfig}[kind](**values)
+
+
+def tiny_decoder(kind: str, vocab_size: int, **changes: Any) -> Any:
+    """The configuration of a text decoder of two layers and four heads."""
+    from transformers import BertConfig, GPT2Config
+
+    both = {"vocab_size": vocab_size, "initializer_range": 0.35, "is_decoder": True, "add_cross_attention": True}
+    if kind == "gpt2":
+        end = {"bos_token_id": vocab_size - 1, "eos_token_id": vocab_size - 1}
+        return GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=40, **both | end | changes)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    return BertConfig(max_position_embeddings=40, **shape | both | changes)
+
+
+def write_tiny_encoder_decoder(
+    folder: Path, vision: str = "vit", text: str = "gpt2", seed: int = 1, end: float = 1.0, **changes: Any
+) -> Path:
+    """Write a vision encoder-decoder as the hub has them; `changes` go to the image encoder's configuration."""
+    import torch
+    from transformers import VisionEncoderDecoderConfig, VisionEncoderDecoderModel
+
+    tokenizer = tiny_byte_level() if text == "gpt2" else make_wordpiece(blip_words())
+    size = tokenizer.get_vocab_size()
+    encoder, decoder = tiny_encoder(vision, **changes), tiny_decoder(text, size)
+    start_id, end_id = (size - 1, size - 1) if text == "gpt2" else (2, 3)
+    config = VisionEncoderDecoderConfig(
+        encoder=encoder.to_dict(), decoder=decoder.to_dict(), pad_token_id=end_id, eos_token_id=end_id,
+        decoder_start_token_id=start_id,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VisionEncoderDecoderModel(config).eval()
+        for parameter in model.parameters():
+            parameter.data += torch.randn_like(parameter) * (0.2 if parameter.ndim == 1 else 0.1)
+    # So that some captions end before others, and none is empty.
+    if text == "gpt2":
+        model.decoder.transformer.wte.weight.data[end_id] *= end
+    else:
+        model.decoder.cls.predictions.bias.data[end_id] = end
+    for name, value in (("decoder_start_token_id", start_id), ("eos_token_id", end_id), ("pad_token_id", end_id)):
+        setattr(model.generation_config, name, value)
+    model.save_pretrained(folder)
+    write_tokenizer_files(folder, tokenizer)
+    write_pixel_files(folder, vision, encoder.image_size)
+    return folder
+
+
+def write_tokenizer_files(folder: Path, tokenizer: Tokenizer) -> None:
+    """A tokenizer in all the files in which the hub has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.model.save(str(folder))
+    is_gpt2 = (folder / "merges.txt").exists()
+    special = (
+        dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+        if is_gpt2
+        else {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    )
+    documents = {
+        "special_tokens_map.json": special,
+        "tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer" if is_gpt2 else "BertTokenizer", **special},
+    }
+    for name, document in documents.items():
+        (folder / name).write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+def write_pixel_files(folder: Path, vision: str, image_size: Any) -> None:
+    """The image processor of an encoder of this kind: DeiT and CLIP crop, each in its own way."""
+    height, width = image_size if isinstance(image_size, list | tuple) else (image_size, image_size)
+    plain = {"do_normalize": True, "do_resize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    own: dict[str, dict[str, Any]] = {
+        "vit": {"feature_extractor_type": "ViTFeatureExtractor", "resample": 2},
+        "swin": {"image_processor_type": "ViTImageProcessor", "resample": 3, "rescale_factor": 1 / 255},
+        "deit": {"feature_extractor_type": "DeiTFeatureExtractor", "resample": 3, "do_center_crop": True},
+        "clip": {"feature_extractor_type": "CLIPFeatureExtractor", "resample": 3, "do_center_crop": True},
+    }
+    sizes: dict[str, Any] = {
+        "vit": {"size": height if height == width else {"height": height, "width": width}},
+        "swin": {"size": {"height": height, "width": width}},
+        "deit": {"size": height + 5, "crop_size": {"height": height, "width": width}},
+        "clip": {"size": height, "crop_size": height, "image_mean": MEAN, "image_std": STD},
+    }
+    document = plain | own[vision] | sizes[vision]
+    (folder / "preprocessor_config.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+def write_tiny_classifier(folder: Path, labels: tuple[str, ...] = ("cat", "dog", "bird"), kind: str = "vit") -> Path:
+    """Write a picture classifier for pictures of 32 pixels."""
+    import torch
+    from transformers import AutoModelForImageClassification
+
+    config = tiny_encoder(kind)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = AutoModelForImageClassification.from_config(config).eval()
+    model.save_pretrained(folder)
+    write_pixel_files(folder, kind, config.image_size)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,19 @@ import torch
 from captioning.models import hub
 from captioning.models.base import NetworkCaptioner
 from tests.fake_hub import FakeHub
-from tests.tiny_models import write_tiny_blip, write_tiny_patch_captioner
+from tests.tiny_models import write_tiny_blip, write_tiny_encoder_decoder, write_tiny_patch_captioner
 
-WRITERS: dict[str, Callable[[Path], Path]] = {"blip": write_tiny_blip, "patch_captioner": write_tiny_patch_captioner}
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "blip": write_tiny_blip,
+    "patch_captioner": write_tiny_patch_captioner,
+    "vision_encoder_decoder-vit-gpt2": partial(write_tiny_encoder_decoder, vision="vit", seed=1, end=2.0),
+    "vision_encoder_decoder-deit-bert": partial(
+        write_tiny_encoder_decoder, vision="deit", text="bert", seed=3, end=2.0
+    ),
+    "vision_encoder_decoder-swin-gpt2": partial(write_tiny_encoder_decoder, vision="swin", seed=11, end=2.5),
+    "vision_encoder_decoder-clip-gpt2": partial(write_tiny_encoder_decoder, vision="clip", seed=6, end=2.5),
+}
+"""What writes a tiny model, by its family and, where a family has several, what follows a dash."""
 
 
 @pytest.fixture(autouse=True, scope="package")

@@ -1,0 +1,28 @@
+// Below the menu: what the model is good for, the offer of a better one, its download, and what went wrong.
+
+const text = make('p', { class: 'cs-notice-text' });
+const offer = make('button', { type: 'button', class: 'cs-button', onclick: () => trigger('offer_taken') });
+const failure = make('p', { class: 'cs-error', role: 'alert' });
+const progressText = make('span', { class: 'cs-progress-text', role: 'status' });
+const bar = make('progress', { class: 'cs-progress', max: '1', 'aria-label': 'Loading the model' });
+const cancel = make('button', { type: 'button', class: 'cs-button', onclick: () => trigger('loading_cancelled') }, 'Cancel');
+const progress = make('div', { class: 'cs-notice-row' }, progressText, bar, cancel);
+const about = make('div', { class: 'cs-notice-row' }, text, offer);
+root.classList.add('cs-notice');
+root.append(failure, about, progress);
+
+followValue((notice) => {
+  setText(failure, notice.error || '');
+  failure.hidden = !notice.error;
+  setText(text, notice.text || '');
+  about.hidden = !notice.text;
+  offer.hidden = !notice.offer;
+  if (notice.offer) setText(offer, notice.offer.label);
+  progress.hidden = !notice.progress;
+  if (notice.progress) {
+    setText(progressText, notice.progress.text);
+    if (notice.progress.fraction === null) bar.removeAttribute('value');
+    else bar.value = notice.progress.fraction;
+  }
+  root.hidden = failure.hidden && about.hidden && progress.hidden;
+});

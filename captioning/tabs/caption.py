@@ -1,0 +1,171 @@
+"""The Caption tab: one picture, several prompts side by side, written token by token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+
+from captioning.errors import CaptioningError, ImageError, Stopped
+from captioning.export import captions_to_csv, captions_to_json
+from captioning.images import open_image
+from captioning.types import Caption, CaptionerStatus, DecodingOptions
+from captioning.ui.caption_cards import HINT, Step, cards_value, make_caption_cards
+from captioning.ui.decoding import make_decoding_controls, read_options
+from captioning.ui.messages import explain
+from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.picture import chosen_sample, make_picture_input, make_sample_strip
+from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
+from captioning.ui.status import status_value
+from captioning.ui.tab import Tab
+from captioning.ui.worker import Done, Job, Runs, follow
+
+NO_PICTURE = "There is no picture yet; drop one, paste one, use the webcam, or click a sample."
+
+
+class CaptionTab:
+    """The tab's parts and what they do."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._runs = Runs()
+        with gr.Row(equal_height=False, elem_classes="cs-columns"):
+            with gr.Column(scale=4, min_width=320):
+                self.picture = make_picture_input(label="Picture", height=250, elem_id="cs-picture")
+                self.samples = make_sample_strip("cs-samples")
+                self.prompts = make_prompt_list("cs-prompts")
+                self.start = gr.Button("Caption", variant="primary", elem_id="cs-start")
+                self.decoding = make_decoding_controls()
+            with gr.Column(scale=7, min_width=320):
+                self.cards = make_caption_cards("cs-captions")
+                with gr.Row(elem_id="cs-export"):
+                    self.json_file = gr.DownloadButton("Save JSON", interactive=False, size="sm", elem_id="cs-json")
+                    self.csv_file = gr.DownloadButton("Save CSV", interactive=False, size="sm", elem_id="cs-csv")
+        self._connect()
+
+    def _connect(self) -> None:
+        page = self._page
+        inputs = [self.picture, page.model_id, self.prompts, *self.decoding.inputs]
+        outputs = [self.cards, page.picture, page.status, self.json_file, self.csv_file]
+        for asked in (self.start.click, self.prompts.captions_wanted):
+            asked(self._caption, inputs, outputs, **page.model_event())
+        for changed in (self.picture.change, page.model_id.change):
+            changed(self._caption_if_any, inputs, outputs, **page.model_event())
+        self.cards.stop_wanted(self._stop, None, None, **page.event(queue=False))
+        self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
+        page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
+
+    async def _caption(
+        self, request: gr.Request, path: str | None, model_id: str, prompts: Any, method: str, *values: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Caption the picture for every prompt; cards, status line and files follow as it goes."""
+        session = request.session_hash or ""
+        run = self._runs.start(session)
+        step = Step("")
+        try:
+            if path is None:
+                raise ImageError(NO_PICTURE)
+            options = read_options(method, *values)
+            step = Step("Getting the model ready", read_prompts(prompts), options.num_captions)
+            yield {self.cards: cards_value("busy", step)} | self._no_files()
+            work = partial(write_captions, self._page.load, path, model_id, step.prompts, options)
+            async for event in follow(work, run.stop):
+                if isinstance(event, Done):
+                    step, heading, status = event.result
+                    yield {
+                        self.cards: cards_value("done", step, heading=heading, seconds=event.seconds),
+                        self._page.picture: path,
+                        self._page.status: status_value(status),
+                    } | self._files(Path(path).name, step.captions)
+                else:
+                    step = event.update or step
+                    yield {self.cards: cards_value("busy", step, seconds=event.seconds)}
+        except Stopped:
+            if not run.superseded:
+                yield {self.cards: cards_value("stopped", step)}
+        except Exception as error:
+            yield {self.cards: cards_value("failed", message=explain(error))} | self._no_files()
+        finally:
+            self._runs.finish(session, run)
+
+    async def _caption_if_any(
+        self, request: gr.Request, path: str | None, model_id: str, prompts: Any, method: str, *values: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Caption a picture as soon as it is there; where it was taken away, clear the cards."""
+        if path is None:
+            self._runs.stop(request.session_hash or "")
+            yield {self.cards: cards_value("idle", message=HINT), self._page.picture: None} | self._no_files()
+            return
+        async for update in self._caption(request, path, model_id, prompts, method, *values):
+            yield update
+
+    def _stop(self, request: gr.Request) -> None:
+        self._runs.stop(request.session_hash or "")
+
+    def _take_sample(self, event: gr.EventData) -> str:
+        return chosen_sample(event, self.picture.GRADIO_CACHE)
+
+    def _describe_prompts(self, model_id: str, prompts: Any) -> dict[str, Any]:
+        """Lock the prompts where the model takes none."""
+        spec = self._page.load(model_id).spec
+        refusal = "" if spec.capabilities.supports_prompt else f"{spec.title} takes no prompt; it captions as it likes."
+        try:
+            typed = typed_prompts(prompts)
+        except CaptioningError:
+            typed = []
+        return prompts_value(typed, refusal)
+
+    def _no_files(self) -> dict[Any, Any]:
+        return {file: gr.update(value=None, interactive=False) for file in (self.json_file, self.csv_file)}
+
+    def _files(self, name: str, captions: Sequence[Caption]) -> dict[Any, Any]:
+        """The captions as files to save."""
+        named = [(name, caption) for caption in captions]
+        texts = {self.json_file: (captions_to_json(named), "json"), self.csv_file: (captions_to_csv(named), "csv")}
+        updates = {}
+        for button, (text, suffix) in texts.items():
+            file_name = f"{Path(name).stem}-captions.{suffix}"
+            path = save_bytes_to_cache(text.encode(), file_name, button.GRADIO_CACHE)
+            updates[button] = gr.update(value=path, interactive=True)
+        return updates
+
+
+def write_captions(
+    load: LoadCaptioner, path: str, model_id: str, prompts: Sequence[str], options: DecodingOptions, job: Job[Step]
+) -> tuple[Step, str, CaptionerStatus]:
+    """All captions of a picture, a heading that says by whom, and the model's status; runs in a worker.
+
+    A model that takes no prompt writes without one.
+    """
+    captioner = load(model_id, report=lambda _: job.check())
+    if not captioner.spec.capabilities.supports_prompt:
+        prompts = [""]
+    each = options.num_captions
+    job.show(Step("Looking at the picture", prompts, each))
+    picture = open_image(path)
+    (features,) = captioner.encode([picture])
+    job.show(Step("Writing", prompts, each))
+    steps = 0
+
+    def on_token(captions: Sequence[Caption]) -> None:
+        nonlocal steps
+        steps += 1
+        doing = "Writing" if captions else f"Comparing {options.num_beams} beams, word {steps}"
+        job.show(Step(doing, prompts, each, captions))
+
+    captions = captioner.decode(features, prompts, options, on_token)
+    note = f" ({picture.note})" if picture.note else ""
+    heading = f"{picture.name}{note} · {captioner.spec.title}"
+    return Step("", prompts, each, captions), heading, captioner.status()
+
+
+def build(page: Page) -> None:
+    """Draw the tab where the page is being built."""
+    CaptionTab(page)
+
+
+TAB = Tab("Caption", "caption", build)

@@ -1,0 +1,71 @@
+"""Captions as cards: what `assets/caption_cards.js` draws, from captions that are written or still being written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gradio as gr
+
+from captioning.types import Caption
+from captioning.ui.parts import make_part, next_serial
+
+Phase = Literal["idle", "busy", "done", "stopped", "failed"]
+HINT = "Choose a picture, and its captions are written here: drop one, paste one, use the webcam, or click a sample."
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a run has come: what is being done, for which prompts, and the captions as far as they are written.
+
+    `captions` go prompt by prompt, `num_captions` for each.
+    """
+
+    doing: str
+    prompts: Sequence[str] = ()
+    num_captions: int = 1
+    captions: Sequence[Caption] = ()
+
+
+def make_caption_cards(elem_id: str) -> gr.HTML:
+    """The cards, empty; raises `stop_wanted` where Stop is clicked."""
+    return make_part("caption_cards", cards_value("idle", message=HINT), elem_id)
+
+
+def cards_value(
+    phase: Phase, step: Step | None = None, *, message: str = "", heading: str = "", seconds: float = 0.0
+) -> dict[str, Any]:
+    """What the cards show. Alternatives come with the finished captions only: they are most of the bytes."""
+    step = step or Step("")
+    captions = [caption_json(caption, complete=phase == "done") for caption in step.captions]
+    each = step.num_captions
+    return {
+        "serial": next_serial(),
+        "phase": phase,
+        "doing": step.doing,
+        "seconds": round(seconds, 2),
+        "message": message,
+        "heading": heading,
+        "cards": [
+            {"prompt": prompt, "captions": captions[number * each : (number + 1) * each]}
+            for number, prompt in enumerate(step.prompts)
+        ],
+    }
+
+
+def caption_json(caption: Caption, complete: bool = True) -> dict[str, Any]:
+    """One caption: each token with its log-probability in nats, and if complete its likeliest alternatives."""
+    mean = caption.mean_log_prob
+    value: dict[str, Any] = {
+        "text": caption.text,
+        "tokens": [[token, round(lp, 3)] for token, lp in zip(caption.tokens, caption.log_probs, strict=True)],
+        "num_prompt_tokens": caption.num_prompt_tokens,
+        "mean_log_prob": None if mean is None else round(mean, 3),
+        "seconds": round(caption.seconds, 2),
+    }
+    if complete:
+        value["alternatives"] = [
+            [[choice.token, round(choice.log_prob, 3)] for choice in choices] for choices in caption.alternatives
+        ]
+    return value

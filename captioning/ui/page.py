@@ -1,0 +1,53 @@
+"""What every tab receives: the models, the session's choices, and the parts that all tabs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gradio as gr
+
+from captioning.settings import get_settings
+
+if TYPE_CHECKING:
+    from captioning.cache import SharedCaptioner
+    from captioning.models.hub import DownloadProgress
+
+
+class LoadCaptioner(Protocol):
+    """What `captioning.load_captioner` does; tests hand in their own."""
+
+    def __call__(
+        self, model_id: str = ..., *, report: Callable[[DownloadProgress], None] | None = ...
+    ) -> SharedCaptioner:
+        """The shared captioner of a model; `report` hears the progress of a download."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One dashboard. Handlers take `model_id` and `picture` as inputs and name `status` among their outputs.
+
+    `model_id` holds the name of the session's model, or `auto` until the first is ready. `picture` holds the file
+    of the picture in hand, or `None`: whatever was last captioned, sampled or clicked, which the next tab opens on.
+    """
+
+    load: LoadCaptioner
+    model_id: gr.State
+    picture: gr.State
+    status: gr.HTML
+
+    @staticmethod
+    def event(**options: Any) -> dict[str, Any]:
+        """Options of an event that only the page itself raises; progress is ours to show."""
+        return {"api_visibility": "private", "show_progress": "hidden", **options}
+
+    @classmethod
+    def model_event(cls, **options: Any) -> dict[str, Any]:
+        """Options of an event that asks a model: all of them share one limit, and the captioner takes turns."""
+        return cls.event(trigger_mode="multiple", **MODEL_QUEUE, **options)
+
+
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": get_settings().model_events}
+"""What every event that asks a model has in common, endpoints included."""

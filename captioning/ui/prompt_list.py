@@ -1,0 +1,34 @@
+"""The editable list of prompt variants; the empty one asks for a caption without a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from captioning.errors import PromptError
+from captioning.prompts import DEFAULT_PROMPTS, check_prompts
+from captioning.ui.parts import make_part
+
+
+def make_prompt_list(elem_id: str) -> gr.HTML:
+    """The list with the default prompts; raises `captions_wanted` where Enter is pressed in one."""
+    return make_part("prompt_list", prompts_value(DEFAULT_PROMPTS), elem_id)
+
+
+def prompts_value(prompts: tuple[str, ...] | list[str], refusal: str = "") -> dict[str, Any]:
+    """What the list shows; a `refusal` says in a sentence why the model takes no prompt, and locks the list."""
+    return {"prompts": list(prompts), "defaults": list(DEFAULT_PROMPTS), "refusal": refusal}
+
+
+def typed_prompts(value: object) -> list[str]:
+    """The prompts as typed, unchecked. Raises `PromptError` where the value is not what the list sends."""
+    prompts = value.get("prompts") if isinstance(value, dict) else None
+    if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise PromptError("The prompts did not arrive; reload the page.")
+    return prompts
+
+
+def read_prompts(value: object) -> list[str]:
+    """The prompts of the list, checked. Raises `PromptError` for none, too many, or one too long."""
+    return check_prompts(typed_prompts(value))

@@ -1,0 +1,26 @@
+"""A dashboard served for a test, on a free port of this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import app
+from tests.conftest import FakeLoader
+
+
+@contextmanager
+def serve(loader: FakeLoader) -> Iterator[str]:
+    """The address of a dashboard whose captioners the loader makes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    demo = app.build_demo(loader, "auto")
+    _, address, _ = demo.launch(
+        server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **app.launch_options()
+    )
+    try:
+        yield address
+    finally:
+        demo.close(verbose=False)

@@ -1,0 +1,87 @@
+"""What the Caption tab does behind the page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from captioning.errors import ImageError, Stopped
+from captioning.tabs import TABS
+from captioning.tabs.caption import write_captions
+from captioning.types import DecodingOptions
+from captioning.ui.caption_cards import Step, cards_value
+from captioning.ui.worker import Job
+from tests.conftest import FakeLoader
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_job() -> Job[Step]:
+    return Job(threading.Event())
+
+
+def test_captions_come_prompt_by_prompt_with_a_heading_and_the_models_status(
+    fake_loader: FakeLoader, photo: Path
+) -> None:
+    options = DecodingOptions(temperature=1.0, num_captions=2)
+    step, heading, status = write_captions(fake_loader, str(photo), "auto", ["", "the sky"], options, make_job())
+    assert [caption.prompt for caption in step.captions] == ["", "", "the sky", "the sky"]
+    assert heading == "photo.png · Fake captioner"
+    assert status.encoded_images == 1
+
+
+def test_a_picture_seen_before_is_not_encoded_again(fake_loader: FakeLoader, photo: Path) -> None:
+    for prompt in ("a", "b"):
+        write_captions(fake_loader, str(photo), "auto", [prompt], DecodingOptions(), make_job())
+    assert fake_loader.fakes["embedded"].encoded == 1
+
+
+def test_a_model_that_takes_no_prompt_writes_without_one(fake_loader: FakeLoader, photo: Path) -> None:
+    step, _, _ = write_captions(fake_loader, str(photo), "wordless", ["a", "b"], DecodingOptions(), make_job())
+    assert list(step.prompts) == [""]
+    assert len(step.captions) == 1
+
+
+def test_what_is_no_picture_raises_and_encodes_nothing(fake_loader: FakeLoader, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"text")
+    with pytest.raises(ImageError):
+        write_captions(fake_loader, str(broken), "auto", ["a"], DecodingOptions(), make_job())
+    assert fake_loader.fakes["embedded"].encoded == 0
+
+
+def test_a_run_that_nobody_waits_for_ends(fake_loader: FakeLoader, photo: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        write_captions(fake_loader, str(photo), "auto", ["a"], DecodingOptions(), Job(stop))
+
+
+def test_cards_carry_alternatives_only_when_done(fake_loader: FakeLoader, photo: Path) -> None:
+    step, _, _ = write_captions(fake_loader, str(photo), "auto", ["the sky", ""], DecodingOptions(), make_job())
+    busy, done = cards_value("busy", step), cards_value("done", step)
+    assert [card["prompt"] for card in done["cards"]] == ["the sky", ""]
+    (caption,) = done["cards"][0]["captions"]
+    assert caption["num_prompt_tokens"] == 2
+    assert len(caption["alternatives"]) == len(caption["tokens"])
+    assert "alternatives" not in busy["cards"][0]["captions"][0]
+    assert busy["serial"] < done["serial"]
+
+
+def test_cards_of_a_run_without_captions_yet_show_the_prompts() -> None:
+    value = cards_value("busy", Step("Looking at the picture", ["a", "b"], 2))
+    assert value["cards"] == [{"prompt": "a", "captions": []}, {"prompt": "b", "captions": []}]
+
+
+def test_tabs_have_titles_and_ids_of_their_own() -> None:
+    assert len({tab.tab_id for tab in TABS}) == len({tab.title for tab in TABS}) == len(TABS)
+
+
+def test_the_page_is_built_without_loading_a_framework() -> None:
+    code = "import sys, app; assert app.demo; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert result.stdout.strip() == "[]", result.stderr

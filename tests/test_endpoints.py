@@ -1,0 +1,142 @@
+"""The work without the page: what `gradio_client` gets."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client, handle_file  # type: ignore[import-untyped]
+from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
+from PIL import Image
+
+from tests.conftest import FakeLoader
+from tests.serving import serve
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serve(FakeLoader()) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Client:
+    return Client(address, verbose=False)
+
+
+def caption(client: Client, image: object, **options: object) -> dict[str, Any]:
+    result: dict[str, Any] = client.predict(image=image, api_name="/caption", **options)
+    return result
+
+
+def test_a_picture_is_captioned_with_the_default_prompt(client: Client, photo: Path) -> None:
+    result = caption(client, handle_file(photo))
+    assert (result["model"], result["revision"], result["errors"]) == ("embedded", "7", [])
+    (record,) = result["captions"]
+    assert set(record) == {"image", "prompt", "text", "tokens", "token_ids", "log_probs", "seconds"}
+    assert (record["image"], record["prompt"]) == ("photo.png", "a photography of")
+    assert len(record["tokens"]) == len(record["token_ids"]) == len(record["log_probs"])
+    assert "".join(record["tokens"]) == record["text"]
+
+
+def test_every_prompt_gets_its_captions_and_options_arrive(client: Client, photo: Path) -> None:
+    result = caption(
+        client,
+        handle_file(photo),
+        prompts=["", "the park is"],
+        temperature=1.0,
+        num_captions=2,
+        max_new_tokens=3,
+        seed=5,
+    )
+    assert [c["prompt"] for c in result["captions"]] == ["", "", "the park is", "the park is"]
+    assert result["options"]["seed"] == 5
+    assert len(result["captions"][0]["tokens"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"prompts": []}, "There is no prompt"),
+        ({"prompts": ["p" * n for n in range(200)]}, "200 prompts are too many at once"),
+        ({"prompts": ["x" * 5000]}, "A prompt of 5,000 characters is too long"),
+        ({"prompts": "a dog"}, "prompts must be a list of texts"),
+        ({"model": "no-such-model"}, "There is no model 'no-such-model'"),
+        ({"num_beams": 2, "temperature": 1.0}, "set num_beams to 1 or temperature to 0"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens must be a whole number"),
+        ({"seed": -1}, "seed must be between 0 and"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_the_server_goes_on(
+    client: Client, photo: Path, options: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(AppError) as error:
+        caption(client, handle_file(photo), **options)
+    message = str(error.value)
+    assert sentence in message
+    assert "\n" not in message
+    assert "Traceback" not in message
+    assert caption(client, handle_file(photo))["captions"]
+
+
+@pytest.mark.parametrize(("content", "sentence"), [(b"", "is empty"), (b"\x89PNG but not really", "is not a picture")])
+def test_a_broken_picture_is_one_sentence_without_a_path(
+    client: Client, tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(content)
+    with pytest.raises(AppError) as error:
+        caption(client, handle_file(broken))
+    assert sentence in str(error.value)
+    assert "broken.png" in str(error.value)
+    assert "/" not in str(error.value)
+
+
+def test_a_cut_off_picture_is_one_sentence(client: Client, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((200, 200), 90).convert("RGB").save(file, "JPEG")
+    broken = tmp_path / "half.jpg"
+    broken.write_bytes(file.getvalue()[:4000])
+    with pytest.raises(AppError, match="damaged or cut off"):
+        caption(client, handle_file(broken))
+
+
+@pytest.mark.parametrize("image", [None, "photo.png", {"path": "/etc/passwd"}, {"path": None}, [1]])
+def test_no_other_file_of_the_server_is_opened(client: Client, image: object) -> None:
+    with pytest.raises(AppError, match="There is no picture"):
+        caption(client, image)
+
+
+def test_addresses_are_not_fetched(address: str) -> None:
+    file = {"path": "http://192.0.2.1/cat.jpg", "meta": {"_type": "gradio.FileData"}}
+    assert post(f"{address}gradio_api/call/caption", {"data": [file]}) == (400, "Addresses are not fetched")
+
+
+def test_a_request_beyond_the_limit_is_refused(address: str) -> None:
+    status, detail = post(f"{address}gradio_api/call/caption", {"data": ["x" * 5_000_000]})
+    assert (status, detail) == (413, "That is too large; keep it")
+
+
+def test_only_the_documented_endpoints_are_listed(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert list(endpoints["named_endpoints"]) == ["/caption"]
+    assert not endpoints["unnamed_endpoints"]
+    parameters = endpoints["named_endpoints"]["/caption"]["parameters"]
+    assert parameters[1]["parameter_default"] == ["a photography of"]
+    assert [p["parameter_name"] for p in parameters][:3] == ["image", "prompts", "model"]
+
+
+def post(url: str, payload: object) -> tuple[int, str]:
+    """Status and the beginning of the detail of an answer."""
+    request = urllib.request.Request(url, json.dumps(payload).encode(), {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, str(json.loads(error.read())["detail"])[:26].removesuffix(";").rstrip()

@@ -1,0 +1,139 @@
+"""Work in a thread that a page follows and can stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from captioning.errors import PromptError, Stopped
+from captioning.ui.worker import Done, Job, Progress, Runs, finish, follow
+
+
+def test_the_newest_state_arrives_and_then_the_result() -> None:
+    def work(job: Job[int]) -> str:
+        for number in range(5):
+            job.show(number)
+            time.sleep(0.12)
+        return "done"
+
+    async def main() -> list[Progress[int] | Done[str]]:
+        return [event async for event in follow(work)]
+
+    *progress, last = asyncio.run(main())
+    assert isinstance(last, Done)
+    assert last.result == "done"
+    updates = [event.update for event in progress if isinstance(event, Progress)]
+    assert updates == sorted(updates, key=lambda update: update or 0)
+    assert 4 in updates
+
+
+def test_states_that_come_too_fast_are_dropped_and_not_queued() -> None:
+    def work(job: Job[int]) -> None:
+        for number in range(20_000):
+            job.show(number)
+
+    async def main() -> int:
+        return len([event async for event in follow(work)])
+
+    assert asyncio.run(main()) < 1000
+
+
+def test_silent_work_is_heard_of_twice_a_second() -> None:
+    def work(job: Job[None]) -> None:
+        time.sleep(1.3)
+
+    async def main() -> int:
+        return len([event async for event in follow(work)])
+
+    assert asyncio.run(main()) == 3
+
+
+def test_an_error_of_the_work_is_raised() -> None:
+    def work(job: Job[None]) -> None:
+        raise PromptError("There is no prompt.")
+
+    with pytest.raises(PromptError, match="There is no prompt"):
+        asyncio.run(finish(work))
+
+
+def test_stop_is_noticed_at_once_even_by_work_that_does_not_listen() -> None:
+    stop = threading.Event()
+    heard = threading.Event()
+
+    def work(job: Job[None]) -> None:
+        time.sleep(0.6)
+        try:
+            job.check()
+        except Stopped:
+            heard.set()
+
+    async def main() -> float:
+        threading.Timer(0.1, stop.set).start()
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            async for _ in follow(work, stop):
+                pass
+        return time.monotonic() - started
+
+    assert asyncio.run(main()) < 0.4
+    assert heard.wait(2)
+
+
+def test_closing_the_generator_stops_the_work() -> None:
+    stopped = threading.Event()
+
+    def work(job: Job[int]) -> None:
+        try:
+            for number in range(1000):
+                job.show(number)
+                time.sleep(0.02)
+        except Stopped:
+            stopped.set()
+
+    async def main() -> None:
+        events = follow(work)
+        await anext(events)
+        await events.aclose()
+
+    asyncio.run(main())
+    assert stopped.wait(2)
+
+
+def test_cancelling_stops_the_work() -> None:
+    stopped = threading.Event()
+
+    def work(job: Job[int]) -> None:
+        try:
+            while True:
+                job.check()
+                time.sleep(0.02)
+        except Stopped:
+            stopped.set()
+
+    async def main() -> None:
+        task = asyncio.create_task(finish(work))
+        await asyncio.sleep(0.15)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert stopped.wait(2)
+
+
+def test_a_newer_run_supersedes_only_those_of_its_session() -> None:
+    runs = Runs()
+    first, other, second = runs.start("a"), runs.start("b"), runs.start("a")
+    assert first.superseded
+    assert first.stop.is_set()
+    assert not other.stop.is_set()
+    assert not second.stop.is_set()
+    runs.finish("a", first)
+    assert runs.stop("a")
+    assert second.stop.is_set()
+    assert not second.superseded
+    runs.finish("a", second)
+    assert not runs.stop("a")
