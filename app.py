@@ -52,7 +52,8 @@ def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -
 def launch_options() -> dict[str, Any]:
     """What `demo.launch` needs beyond an address: looks, limits, and nothing that records or contacts anybody."""
     settings = get_settings()
-    guard = Middleware(RequestGuard, settings.max_upload_bytes, settings.max_request_bytes)
+    upload_bytes = max(settings.max_upload_bytes, settings.video_bytes)
+    guard = Middleware(RequestGuard, upload_bytes, settings.max_request_bytes)
     return {
         "theme": make_theme(),
         "css": read_style(),
@@ -63,7 +64,7 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "footer_links": ["api"],
-        "max_file_size": settings.max_upload_bytes,
+        "max_file_size": upload_bytes,
         "app_kwargs": {"middleware": [guard]},
     }
 

@@ -1,7 +1,6 @@
 // One card a prompt. Words are tinted by their probability; hovering, focusing or clicking one shows what the
-// model might have written instead.
+// model might have written instead; choosing one of those continues the caption from there, beside the old one.
 
-const LEVELS = [[0.1, 'under 10 %'], [0.25, '10–25 %'], [0.5, '25–50 %'], [0.8, '50–80 %'], [Infinity, '80 % and more']];
 const SHOW_SECONDS_AFTER = 1;
 const own = `cs${Math.random().toString(36).slice(2, 9)}`;
 
@@ -14,18 +13,14 @@ const legend = make('div', { class: 'cs-legend', role: 'img', 'aria-label': 'Leg
   make('span', {}, 'word probability'),
   ...LEVELS.map(([, label], level) => make('span', { class: 'cs-token', 'data-level': level, style: `--p: ${[0.06, 0.18, 0.38, 0.65, 0.95][level]}` }, label)));
 const list = make('ol', { class: 'cs-cards' });
-const popover = make('div', { class: 'cs-popover', id: `${own}-popover`, role: 'tooltip', hidden: true });
+const popover = make('div', { class: 'cs-popover', id: `${own}-popover`, role: 'group', 'aria-label': 'Likeliest words here', hidden: true });
 root.classList.add('cs-caption-cards');
 root.append(make('div', { class: 'cs-cards-head' }, state, clock, stop), busyBar, message, list, legend, popover);
 
 let value = null;
 let shown = null; // {row, index, pinned}: the word whose alternatives are shown
 
-const probability = (logProb) => Math.exp(logProb);
-const percent = (p) => (p < 0.005 ? '<1 %' : p > 0.995 && p < 1 ? '>99 %' : `${Math.round(p * 100)} %`);
-const signed = (number) => (number < 0 ? `−${Math.abs(number).toFixed(2)}` : number.toFixed(2));
-const levelOf = (p) => LEVELS.findIndex(([bound]) => p < bound);
-const readable = (token) => token.trim() || (token ? 'space' : 'nothing');
+const named = (token) => (token === value.end_token ? 'end of caption' : readable(token));
 
 // ---- words ----
 
@@ -43,6 +38,8 @@ function drawWord(row, index, token, logProb) {
   setText(word, token.trim() || '␣');
   word.id = `${row.id}-${index}`;
   word.classList.toggle('is-prompt', isPrompt);
+  word.classList.toggle('is-kept', index < row.from);
+  word.classList.toggle('is-forced', index === row.from);
   word.dataset.level = isPrompt ? '' : levelOf(p);
   word.style.setProperty('--p', isPrompt ? 0 : p.toFixed(3));
   word.setAttribute('aria-label', `${readable(token)}, ${isPrompt ? 'prompt, ' : ''}${percent(p)}`);
@@ -57,17 +54,54 @@ function drawPopover(row, index) {
   const head = make('div', { class: 'cs-popover-head' },
     make('strong', {}, `“${readable(token)}”`),
     make('span', {}, `${percent(probability(logProb))}${index < caption.num_prompt_tokens ? ' · from your prompt' : ''}`));
-  const rows = choices.map(([choice, choiceLogProb]) => {
+  const canBranch = value.end_token !== null && Boolean(caption.alternatives);
+  const rows = choices.map(([choice, choiceLogProb], number) => {
     const p = probability(choiceLogProb);
-    return make('li', { class: choice === token ? 'is-chosen' : '' },
-      make('span', { class: 'cs-choice' }, readable(choice)),
+    const parts = [
+      make('span', { class: 'cs-choice' }, named(choice)),
       make('span', { class: 'cs-bar', 'aria-hidden': 'true' }, make('span', { style: `width: ${(p * 100).toFixed(1)}%` })),
-      make('span', { class: 'cs-number' }, percent(p)));
+      make('span', { class: 'cs-number' }, percent(p)),
+    ];
+    if (choice === token || !canBranch) return make('li', { class: choice === token ? 'is-chosen' : '' }, ...parts);
+    const label = `Go on with ${named(choice)} instead, ${percent(p)}`;
+    return make('li', {}, make('button', { type: 'button', class: 'cs-branch', 'aria-label': label, onclick: () => branch(row, index, number) }, ...parts));
   });
   popover.replaceChildren(head, rows.length
-    ? make('ol', { class: 'cs-choices', 'aria-label': 'Likeliest words here' }, ...rows)
+    ? make('ol', { class: 'cs-choices' }, ...rows)
     : make('p', { class: 'cs-hint' }, 'Alternatives come when the captions are finished.'));
+  if (rows.length && canBranch) popover.append(make('p', { class: 'cs-hint' }, shown.pinned ? 'Choose a word to go on from it.' : 'Click the word to go on from another.'));
 }
+
+function branch(row, index, choice) {
+  hide(true);
+  row.text.focus();
+  trigger('branch_wanted', { caption: row.place, branch: row.branch, position: index, choice });
+}
+
+/** Up and down between the choices; Escape goes back to the word. */
+function moveAmongChoices(event) {
+  const buttons = [...popover.querySelectorAll('button')];
+  const at = buttons.indexOf(document.activeElement);
+  const target = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
+  if (target !== undefined) {
+    event.preventDefault();
+    event.stopPropagation();
+    if (target < 0) shown.row.text.focus();
+    else buttons[Math.min(target, buttons.length - 1)].focus();
+  }
+  if (event.key === 'Escape' && shown) {
+    const { row } = shown;
+    hide(true);
+    row.text.focus();
+  }
+}
+popover.addEventListener('keydown', moveAmongChoices);
+popover.addEventListener('focusout', (event) => {
+  if (shown && !popover.contains(event.relatedTarget) && event.relatedTarget !== shown.row.text) hide(true);
+});
+// The word keeps the focus while the mouse is used.
+popover.addEventListener('pointerdown', (event) => event.preventDefault());
+popover.addEventListener('mousedown', (event) => event.preventDefault());
 
 function placePopover(word) {
   const frame = root.getBoundingClientRect();
@@ -90,6 +124,7 @@ function show(row, index, pinned) {
   word.setAttribute('aria-selected', 'true');
   row.text.setAttribute('aria-activedescendant', word.id);
   drawPopover(row, index);
+  popover.classList.toggle('is-pinned', pinned);
   popover.hidden = false;
   placePopover(word);
 }
@@ -119,6 +154,10 @@ function moveBy(row, event) {
     ' ': at < 0 ? start : at,
   }[event.key];
   if (event.key === 'Escape') hide(true);
+  if (event.key === 'ArrowDown' && at >= 0 && !popover.hidden) {
+    event.preventDefault();
+    popover.querySelector('button')?.focus();
+  }
   if (target === undefined) return;
   event.preventDefault();
   event.stopPropagation();
@@ -134,8 +173,11 @@ function makeRow(id) {
   const bare = make('span', { class: 'cs-token is-prompt cs-bare', role: 'presentation' });
   const facts = make('span', { class: 'cs-facts', title: 'Mean natural log-probability of the written tokens (closer to 0 is surer), and the time until the caption was there' });
   const copy = make('button', { type: 'button', class: 'cs-button cs-copy', onclick: () => copyText(row) }, 'Copy');
-  const row = { id, tag, text, caret, bare, facts, copy, words: [], caption: { tokens: [], num_prompt_tokens: 0 } };
-  row.node = make('div', { class: 'cs-caption' }, make('div', { class: 'cs-line' }, tag, bare, text, caret), make('div', { class: 'cs-foot' }, facts, copy));
+  const story = make('p', { class: 'cs-story', hidden: true });
+  const failure = make('p', { class: 'cs-error', role: 'alert', hidden: true });
+  const drop = make('button', { type: 'button', class: 'cs-icon-button', 'aria-label': 'Remove this branch', title: 'Remove', hidden: true, onclick: () => trigger('branch_dropped', { caption: row.place, branch: row.branch }) }, '×');
+  const row = { id, tag, text, caret, bare, facts, copy, story, failure, drop, place: 0, branch: -1, from: -1, words: [], branches: [], caption: { tokens: [], num_prompt_tokens: 0 } };
+  row.node = make('div', { class: 'cs-caption' }, story, make('div', { class: 'cs-line' }, tag, bare, text, caret), failure, make('div', { class: 'cs-foot' }, facts, copy, drop));
   const wordAt = (event) => {
     const word = event.target.closest('.cs-token');
     return word ? row.words.findIndex((known) => known.word === word) : -1;
@@ -154,7 +196,7 @@ function makeRow(id) {
     else show(row, index, true);
   });
   text.addEventListener('keydown', (event) => moveBy(row, event));
-  text.addEventListener('blur', () => hide(true));
+  text.addEventListener('blur', (event) => { if (!popover.contains(event.relatedTarget)) hide(true); });
   return row;
 }
 
@@ -191,10 +233,38 @@ function drawRow(row, prompt, caption, phase, number, count) {
   row.copy.hidden = phase === 'busy' || !row.caption.text;
   const facts = [];
   if (tokens.length && phase !== 'busy') {
-    if (row.caption.mean_log_prob !== null) facts.push(`mean log-prob ${signed(row.caption.mean_log_prob)}`);
+    if (row.caption.mean_log_prob === null) facts.push('the model ends at once');
+    else facts.push(`mean log-prob ${signed(row.caption.mean_log_prob)}`);
     facts.push(`${row.caption.seconds.toFixed(row.caption.seconds < 10 ? 2 : 1)} s`);
   }
   setText(row.facts, facts.join(' · '));
+}
+
+/** What one prompt's caption became from other words, right of it. */
+function drawBranches(card, number, place, prompt, branches) {
+  const row = card.rows[number];
+  while (row.branches.length > branches.length) row.branches.pop().node.remove();
+  while (row.branches.length < branches.length) {
+    const added = makeRow(`${row.id}-b${row.branches.length}`);
+    added.branch = row.branches.length;
+    row.branches.push(added);
+    row.side.append(added.node);
+  }
+  row.side.hidden = !branches.length;
+  row.pair.classList.toggle('has-branches', branches.length > 0);
+  branches.forEach((data, index) => {
+    const added = row.branches[index];
+    added.place = place;
+    added.from = data.caption && data.caption.tokens.length > data.position ? data.position : -1;
+    drawRow(added, prompt, data.caption, data.writing ? 'busy' : 'done', index, branches.length);
+    added.story.replaceChildren('with ', make('b', {}, `“${named(data.chosen)}”`), ` instead of “${readable(data.instead)}”`);
+    added.story.hidden = false;
+    added.tag.hidden = true;
+    added.bare.hidden = true;
+    setText(added.failure, data.error);
+    added.failure.hidden = !data.error;
+    added.drop.hidden = data.writing;
+  });
 }
 
 function makeCard(index) {
@@ -202,15 +272,21 @@ function makeCard(index) {
   return { node: make('li', { class: 'cs-card' }, rows), holder: rows, rows: [], index };
 }
 
-function drawCard(card, data, phase) {
+function drawCard(card, data, phase, first) {
   const captions = data.captions.length ? data.captions : [null];
-  while (card.rows.length > captions.length) card.rows.pop().node.remove();
+  while (card.rows.length > captions.length) card.rows.pop().pair.remove();
   while (card.rows.length < captions.length) {
     const row = makeRow(`${own}-${card.index}-${card.rows.length}`);
+    row.side = make('div', { class: 'cs-branches', role: 'group', 'aria-label': 'Other ways on', hidden: true });
+    row.pair = make('div', { class: 'cs-pair' }, row.node, row.side);
     card.rows.push(row);
-    card.holder.append(row.node);
+    card.holder.append(row.pair);
   }
-  captions.forEach((caption, number) => drawRow(card.rows[number], data.prompt, caption, phase, number, captions.length));
+  captions.forEach((caption, number) => {
+    card.rows[number].place = first + number;
+    drawRow(card.rows[number], data.prompt, caption, phase, number, captions.length);
+    drawBranches(card, number, first + number, data.prompt, caption?.branches || []);
+  });
 }
 
 const cards = [];
@@ -230,14 +306,16 @@ function bringIntoView() {
 }
 
 followValue((next) => {
+  const branching = next.cards.some((card) => card.captions.some((caption) => caption?.branches?.some((other) => other.writing)));
   if (next.phase === 'busy' && value?.phase !== 'busy') bringIntoView();
-  if (shown && (value?.phase !== next.phase || next.phase === 'busy')) hide(true);
   value = next;
+  // What the popover says may be of a caption that is gone.
+  if (shown) hide(true);
   root.dataset.phase = value.phase;
   setText(state, stateText());
-  setText(clock, (value.phase === 'busy' && value.seconds >= SHOW_SECONDS_AFTER) || value.phase === 'done' ? (value.seconds < 0.1 ? '<0.1 s' : `${value.seconds.toFixed(1)} s`) : '');
+  setText(clock, (value.phase === 'busy' && value.seconds >= SHOW_SECONDS_AFTER) || value.phase === 'done' ? duration(value.seconds) : '');
   const hadFocus = document.activeElement === stop;
-  stop.hidden = value.phase !== 'busy';
+  stop.hidden = value.phase !== 'busy' && !branching;
   if (hadFocus && stop.hidden) root.querySelector('.cs-text[tabindex="0"]')?.focus();
   busyBar.hidden = value.phase !== 'busy';
   message.className = value.phase === 'failed' ? 'cs-message cs-error' : 'cs-message cs-empty';
@@ -251,7 +329,11 @@ followValue((next) => {
     cards.push(card);
     list.append(card.node);
   }
-  value.cards.forEach((data, index) => drawCard(cards[index], data, value.phase));
+  let first = 0;
+  value.cards.forEach((data, index) => {
+    drawCard(cards[index], data, value.phase, first);
+    first += data.captions.length;
+  });
   list.hidden = !value.cards.length;
   legend.hidden = !value.cards.length;
 });

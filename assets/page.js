@@ -34,3 +34,59 @@ function followValue(show) {
   watch('value', update);
   update();
 }
+
+// ---- tokens and probabilities ----
+
+/** Steps of probability that words are tinted by: the first bound above it, and its name in a legend. */
+const LEVELS = [[0.1, 'under 10 %'], [0.25, '10–25 %'], [0.5, '25–50 %'], [0.8, '50–80 %'], [Infinity, '80 % and more']];
+const levelOf = (p) => LEVELS.findIndex(([bound]) => p < bound);
+const probability = (logProb) => Math.exp(logProb);
+const percent = (p) => (p < 0.005 ? '<1 %' : p > 0.995 && p < 1 ? '>99 %' : `${Math.round(p * 100)} %`);
+const signed = (number) => (number < 0 ? `−${Math.abs(number).toFixed(2)}` : number.toFixed(2));
+const duration = (seconds) => (seconds < 0.1 ? '<0.1 s' : `${seconds.toFixed(1)} s`);
+const readable = (token) => token.trim() || (token ? 'space' : 'nothing');
+
+/** A titled panel with a sentence, one action, and Stop while it works; `show` takes what the panel's value says. */
+function makePanel(title, ...content) {
+  const heading = make('h2', { tabindex: '-1' }, title);
+  const about = make('p', { class: 'cs-hint' });
+  const state = make('span', { class: 'cs-hint', role: 'status' });
+  const action = make('button', { type: 'button', class: 'cs-button', onclick: () => trigger('panel_wanted') });
+  const halt = make('button', { type: 'button', class: 'cs-button', onclick: () => trigger('panel_stopped') }, '■ Stop');
+  const bar = make('progress', { class: 'cs-progress', max: '1', 'aria-label': title });
+  const failure = make('p', { class: 'cs-error', role: 'alert' });
+  root.classList.add('cs-panel');
+  root.append(
+    make('div', { class: 'cs-panel-head' }, heading, state, action, halt),
+    about, bar, failure, ...content);
+  return {
+    show(value) {
+      root.dataset.phase = value.phase;
+      root.hidden = value.phase === 'idle' && !value.ready;
+      const busy = value.phase === 'busy';
+      setText(about, value.about || '');
+      about.hidden = !value.about;
+      setText(state, busy ? value.doing : value.phase === 'stopped' ? 'Stopped.' : '');
+      setText(action, value.action || '');
+      const hadFocus = document.activeElement === action || document.activeElement === halt;
+      action.hidden = busy || !value.action || value.phase === 'done';
+      action.disabled = !value.ready;
+      halt.hidden = !busy;
+      if (hadFocus && busy) halt.focus();
+      else if (hadFocus) (action.hidden ? heading : action).focus();
+      bar.hidden = !busy;
+      if (value.fraction === null) bar.removeAttribute('value');
+      else bar.value = value.fraction;
+      setText(failure, value.message || '');
+      failure.hidden = !value.message;
+    },
+  };
+}
+
+/** Show the moment of the clip, in seconds, in the player. */
+function seekClip(seconds) {
+  const player = document.querySelector('#cs-clip video');
+  if (!player) return;
+  player.pause();
+  player.currentTime = seconds;
+}

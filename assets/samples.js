@@ -1,9 +1,9 @@
-// Sample photographs to click.
+// Sample photographs or clips to click.
 
 root.classList.add('cs-samples');
 root.setAttribute('role', 'group');
-root.setAttribute('aria-label', 'Sample photographs');
 followValue((samples) => {
+  root.setAttribute('aria-label', samples[0]?.group || 'Sample photographs');
   root.replaceChildren(
     ...samples.map((sample) =>
       make(

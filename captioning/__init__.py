@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from captioning.images import open_image as open_image
     from captioning.models import list_models as list_models
     from captioning.types import DecodingOptions as DecodingOptions
+    from captioning.video import sample_frames as sample_frames
 
 __version__ = "0.1.0"
 
@@ -26,8 +27,9 @@ _HOMES = {
     "list_models": "captioning.models",
     "DecodingOptions": "captioning.types",
     "open_image": "captioning.images",
+    "sample_frames": "captioning.video",
 }
-__all__ = ["DecodingOptions", "list_models", "load_captioner", "open_image"]
+__all__ = ["DecodingOptions", "list_models", "load_captioner", "open_image", "sample_frames"]
 
 
 def __getattr__(name: str) -> Any:

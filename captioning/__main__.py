@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from captioning.cache import SharedCaptioner
     from captioning.contract import Captioner
     from captioning.models.hub import DownloadProgress
+    from captioning.types import Caption
+    from captioning.video import Clip
 
 _DEFAULTS = DecodingOptions()
 _OPTION_HELP = {
@@ -55,20 +57,23 @@ def _make_parser() -> argparse.ArgumentParser:
 
     caption = commands.add_parser("caption", help="caption pictures")
     caption.add_argument("images", nargs="+", metavar="IMAGE")
-    caption.add_argument(
-        "--prompt",
-        dest="prompts",
-        action="append",
-        metavar="TEXT",
-        help=f'start of the caption; may be repeated; "" is none (default: "{DEFAULT_PROMPT}")',
-    )
+    _add_prompts(caption)
     _add_model(caption)
-    for name, text in _OPTION_HELP.items():
-        default = getattr(_DEFAULTS, name)
-        flag = f"--{name.replace('_', '-')}"
-        caption.add_argument(flag, type=type(default), default=default, help=f"{text} (default: {default})")
+    _add_decoding(caption)
     _add_json(caption)
     caption.set_defaults(run=_caption)
+
+    video = commands.add_parser("video", help="caption clips by the average of their frames")
+    video.add_argument("clips", nargs="+", metavar="CLIP")
+    video.add_argument("--frames", type=int, default=16, help="frames, evenly spaced (default: 16)")
+    video.add_argument("--start", type=float, metavar="SECONDS", help="begin here (default: the clip's start)")
+    video.add_argument("--end", type=float, metavar="SECONDS", help="end here (default: the clip's end)")
+    video.add_argument("--srt", type=Path, help="also caption every frame of one clip, and write subtitles here")
+    _add_prompts(video)
+    _add_model(video)
+    _add_decoding(video)
+    _add_json(video)
+    video.set_defaults(run=_video)
 
     models = commands.add_parser("models", help="list the models, or look inside one")
     models.set_defaults(run=_list_models)
@@ -128,6 +133,27 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompt",
+        dest="prompts",
+        action="append",
+        metavar="TEXT",
+        help=f'start of the caption; may be repeated; "" is none (default: "{DEFAULT_PROMPT}")',
+    )
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    for name, text in _OPTION_HELP.items():
+        default = getattr(_DEFAULTS, name)
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(default), default=default, help=f"{text} (default: {default})")
+
+
+def _read_decoding(options: argparse.Namespace) -> DecodingOptions:
+    return DecodingOptions(**{name: getattr(options, name) for name in _OPTION_HELP})
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="registry name, folder or hub name (default: auto)")
     parser.add_argument("--device", help="cpu, cuda, … (default: auto)")
@@ -167,7 +193,7 @@ def _caption(options: argparse.Namespace) -> int:
     from captioning.images import open_image
     from captioning.prompts import check_prompts
 
-    decoding = DecodingOptions(**{name: getattr(options, name) for name in _OPTION_HELP})
+    decoding = _read_decoding(options)
     prompts = check_prompts([DEFAULT_PROMPT] if options.prompts is None else options.prompts)
     captioner = _load(options)
     records: list[dict[str, Any]] = []
@@ -201,6 +227,80 @@ def _caption(options: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
+def _video(options: argparse.Namespace) -> int:
+    from captioning.prompts import check_prompts
+    from captioning.video import describe_duration
+
+    if options.srt and len(options.clips) > 1:
+        raise OptionsError("--srt writes the subtitles of one clip; give one clip.")
+    decoding = _read_decoding(options)
+    prompts = check_prompts([DEFAULT_PROMPT] if options.prompts is None else options.prompts)
+    captioner = _load(options)
+    document: dict[str, Any] = {
+        "model": captioner.spec.model_id,
+        "revision": captioner.spec.revision,
+        "options": plain_dict(decoding),
+        "captions": [],
+        "frames": [],
+        "clips": [],
+        "errors": [],
+    }
+    for name in options.clips:
+        try:
+            clip, captions = _caption_clip(options, captioner, name, prompts, decoding)
+        except CaptioningError as error:
+            document["errors"].append({"image": name, "error": str(error)})
+            print(f"captioning: {error}", file=sys.stderr)
+            continue
+        _add_clip(document, name, clip, captions)
+        if not _wants_json(options):
+            times = ", ".join(describe_duration(frame.seconds) for frame in clip.frames)
+            print(f"{name} ({len(clip.frames)} frames: {times})")
+            for caption in captions:
+                print(f"  {caption.text}")
+    if _wants_json(options):
+        _print_json(document)
+    return 1 if document["errors"] else 0
+
+
+def _caption_clip(
+    options: argparse.Namespace, captioner: SharedCaptioner, name: str, prompts: list[str], decoding: DecodingOptions
+) -> tuple[Clip, list[Caption]]:
+    from captioning.clip import encode_frames, frame_side, merge_segments
+    from captioning.export import segments_to_srt
+    from captioning.types import ImageFeatures
+    from captioning.video import sample_clip
+
+    clip = sample_clip(name, options.frames, options.start, options.end, max_side=frame_side(captioner))
+    if clip.skipped:
+        print(f"{name}: {clip.skipped} frames cannot be decoded and are left out", file=sys.stderr)
+    features = encode_frames(captioner, clip.frames)
+    captions = captioner.decode(ImageFeatures.mean(features), prompts, decoding)
+    if options.srt:
+        singly = [captioner.decode(one, prompts[:1], decoding)[0] for one in features]
+        segments = merge_segments(clip.frames, singly, clip.start, clip.end)
+        options.srt.write_text(segments_to_srt(segments), encoding="utf-8")
+    return clip, captions
+
+
+def _add_clip(document: dict[str, Any], name: str, clip: Clip, captions: list[Caption]) -> None:
+    """Put a clip into the document; `frames` are those of the first one, `clips` tells of each."""
+    from captioning.export import caption_record, frame_records
+
+    frames = frame_records(clip.frames)
+    document["captions"] += [caption_record(caption, name) for caption in captions]
+    document["frames"] = document["frames"] or frames
+    document["clips"].append(
+        {
+            "image": name,
+            "seconds": clip.index.duration,
+            "frames": frames,
+            "skipped": clip.skipped,
+            "reader": clip.backend,
+        }
+    )
+
+
 def _list_models(options: argparse.Namespace) -> int:
     from captioning.models import list_families, list_models
 
@@ -220,12 +320,11 @@ def _list_models(options: argparse.Namespace) -> int:
 
 def _model_info(options: argparse.Namespace) -> int:
     from captioning.cache import load_captioner
+    from captioning.model_report import info_document
 
     info = load_captioner(options.model, report=_report_download).info()
     if _wants_json(options):
-        arrays = [a._asdict() for a in info.arrays]
-        spec = plain_dict(info.spec) | {"capabilities": plain_dict(info.spec.capabilities)}
-        _print_json(plain_dict(info) | {"spec": spec, "arrays": arrays, "shapes": dict(info.shapes)})
+        _print_json(info_document(info))
         return 0
     print(
         f"{info.spec.title}: {info.parameters:,} parameters in {len(info.arrays)} arrays, "

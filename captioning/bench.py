@@ -19,9 +19,13 @@ from captioning.images import open_image
 from captioning.types import DecodingOptions, Picture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from captioning.cache import SharedCaptioner
+    from captioning.contract import Captioner
 
 NEW_TOKENS = 20
+NUM_FRAMES, CLIP_SECONDS = 16, 60
 PROMPTS = ("a photography of", "the woman", "the weather today", "the park is", "the flowers")
 Report = Callable[[str], None]
 
@@ -113,6 +117,14 @@ class _PlainBlip:
         self.processor = BlipImageProcessor(size={"height": 384, "width": 384})
         self.text_to_ids = text_to_ids
 
+    def encode(self, picture: Picture) -> None:
+        """Run the vision encoder on one picture."""
+        import torch
+
+        pixels = self.processor(picture.image, return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            self.model.vision_model(pixel_values=pixels)
+
     def caption(self, picture: Picture, prompt: str) -> int:
         """Write one caption and return how many tokens are new."""
         import torch
@@ -137,6 +149,7 @@ class _Setup:
     """What every case starts from, made once."""
 
     captioner: SharedCaptioner
+    uncached: Captioner
     plain: _PlainBlip
     limit: MachineLimit
     picture_number: int = 0
@@ -160,7 +173,8 @@ def _make_setup() -> _Setup:
     dtype = runtime.choose_precision(device)
     network = hub.open_network(spec, device, dtype)
     plain = _PlainBlip(network.module, network.text_to_ids)
-    return _Setup(SharedCaptioner(NetworkCaptioner(spec, network)), plain, measure_machine(dtype))
+    captioner = NetworkCaptioner(spec, network)
+    return _Setup(SharedCaptioner(captioner), captioner, plain, measure_machine(dtype))
 
 
 def _five_prompts(setup: _Setup, repetitions: int) -> BenchResult:
@@ -175,14 +189,20 @@ def _five_prompts(setup: _Setup, repetitions: int) -> BenchResult:
         picture = setup.new_picture()
         _check_count(min(setup.plain.caption(picture, prompt) for prompt in PROMPTS))
 
-    module = setup.plain.model
-    patches = (module.config.vision_config.image_size // module.config.vision_config.patch_size) ** 2 + 1
-    vision = sum(p.numel() for p in module.vision_model.parameters())
-    hidden, layers = module.config.vision_config.hidden_size, module.config.vision_config.num_hidden_layers
-    flops = 2 * vision * patches + layers * 4 * patches**2 * hidden
-    step_bytes = sum(p.numel() for p in module.text_decoder.parameters()) * _element_size(setup.limit.precision)
+    flops = _encode_flops(setup.plain.model)
+    step_bytes = sum(p.numel() for p in setup.plain.model.text_decoder.parameters()) * _element_size(
+        setup.limit.precision
+    )
     limit = setup.limit.seconds(flops, NEW_TOKENS * step_bytes)
     return _result("five_prompts", *take_turns(ours, reference, repetitions), limit, setup)
+
+
+def _encode_flops(module: Any) -> float:
+    """Floating-point operations of the vision encoder on one picture."""
+    config = module.config.vision_config
+    patches = (config.image_size // config.patch_size) ** 2 + 1
+    vision = sum(p.numel() for p in module.vision_model.parameters())
+    return float(2 * vision * patches + config.num_hidden_layers * 4 * patches**2 * config.hidden_size)
 
 
 def _element_size(precision: str) -> int:
@@ -194,7 +214,9 @@ def _check_count(written: int) -> None:
         raise CaptioningError(f"A row ended after {written} of {NEW_TOKENS} tokens; the two sides did different work.")
 
 
-def _result(case: str, ours: list[float], reference: list[float], limit: float, setup: _Setup) -> BenchResult:
+def _result(
+    case: str, ours: list[float], reference: list[float], limit: float, setup: _Setup, note: str = ""
+) -> BenchResult:
     value, plain = statistics.median(ours), statistics.median(reference)
     return BenchResult(
         case=case,
@@ -206,12 +228,81 @@ def _result(case: str, ours: list[float], reference: list[float], limit: float, 
         spread=(max(ours) - min(ours)) / 2,
         reference_spread=(max(reference) - min(reference)) / 2,
         repetitions=len(ours),
-        setting=f"{setup.captioner.device}, {setup.captioner.precision}",
+        setting=", ".join(filter(None, (setup.captioner.device, setup.captioner.precision, note))),
     )
+
+
+def _frames_16(setup: _Setup, repetitions: int) -> BenchResult:
+    """Sixteen frames of a clip: ours against decoding the whole clip and encoding one frame after the other."""
+    import tempfile
+    from pathlib import Path
+
+    from captioning.clip import encode_frames, frame_side
+    from captioning.video import sample_clip
+
+    ours_parts: list[tuple[float, float]] = []
+    plain_parts: list[tuple[float, float]] = []
+    side = frame_side(setup.captioner)
+
+    def ours() -> None:
+        started = time.perf_counter()
+        frames = sample_clip(path, NUM_FRAMES, max_side=side).frames
+        decoded = time.perf_counter()
+        # The captioner of one's own, without its cache: the same frames are new every time.
+        encode_frames(setup.uncached, frames)
+        ours_parts.append((decoded - started, time.perf_counter() - decoded))
+
+    def reference() -> None:
+        started = time.perf_counter()
+        pictures = _decode_all(path, NUM_FRAMES)
+        decoded = time.perf_counter()
+        for picture in pictures:
+            setup.plain.encode(picture)
+        plain_parts.append((decoded - started, time.perf_counter() - decoded))
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        _write_clip(path)
+        times = take_turns(ours, reference, repetitions)
+    parts = [[statistics.median(part) for part in zip(*found[1:], strict=True)] for found in (ours_parts, plain_parts)]
+    limit = setup.limit.seconds(NUM_FRAMES * _encode_flops(setup.plain.model), 0)
+    (decode, encode), (plain_decode, plain_encode) = parts
+    note = f"decode {decode:.2f} s, plain {plain_decode:.2f} s; encode {encode:.2f} s, plain {plain_encode:.2f} s"
+    return _result("frames_16", *times, limit, setup, note)
+
+
+def _write_clip(path: Path) -> None:
+    """A minute of 720p at 30 frames a second, as cameras write it: a picture that drifts, with noise on it."""
+    import av
+
+    noise = np.random.default_rng(0).integers(0, 256, (45, 160, 3), np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+    grain = np.random.default_rng(1).integers(0, 12, (8, 720, 1280, 1), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "26"})
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        for number in range(CLIP_SECONDS * 30):
+            left = number * 2 % 1280
+            pixels = noise[:, left : left + 1280] // 2 + grain[number % len(grain)]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _decode_all(path: Path, count: int) -> list[Picture]:
+    """The plain way: decode every frame, then take evenly spaced ones."""
+    import av
+
+    with av.open(str(path)) as container:
+        total = container.streams.video[0].frames
+        wanted = {int((place + 0.5) * total / count) for place in range(count)}
+        pixels = [
+            f.to_ndarray(format="rgb24") for number, f in enumerate(container.decode(video=0)) if number in wanted
+        ]
+    return [open_image(values) for values in pixels]
 
 
 CASES: dict[str, tuple[str, Callable[[_Setup, int], BenchResult]]] = {
     "five_prompts": ("five prompts on a new picture, BLIP base size", _five_prompts),
+    "frames_16": ("16 frames of a 60 s clip of 720p, decoded and encoded, BLIP base size", _frames_16),
 }
 
 

@@ -6,11 +6,13 @@ lets one computation serve all who wait for it, and runs one piece of model work
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -28,6 +30,8 @@ from captioning.types import (
     ModelInput,
     ModelSpec,
     Picture,
+    TeacherForcing,
+    TextToken,
 )
 
 if TYPE_CHECKING:
@@ -107,9 +111,16 @@ class SingleFlight:
 class SharedCaptioner:
     """A captioner of the same contract that many threads may use at once."""
 
-    def __init__(self, captioner: Captioner, max_bytes: int | None = None, reason: str = "") -> None:
+    def __init__(
+        self,
+        captioner: Captioner,
+        max_bytes: int | None = None,
+        reason: str = "",
+        shelf: ModelShelf | None = None,
+    ) -> None:
         self._captioner = captioner
         self._reason = reason
+        self._shelf = shelf
         limit = get_settings().cache_bytes if max_bytes is None else max_bytes
         # Features are what costs; captions and traces are small or quickly made again.
         self._features = ByteBoundedCache[ImageFeatures](limit * 3 // 4)
@@ -119,6 +130,7 @@ class SharedCaptioner:
         self._encoded_images = 0
         self._encode_seconds: float | None = None
         self._tokens_per_second: float | None = None
+        self._info: ModelInfo | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -135,8 +147,22 @@ class SharedCaptioner:
         """The type of its weights."""
         return self._captioner.precision
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory its weights take, in bytes."""
+        return self._captioner.num_bytes
+
+    @property
+    def end_token(self) -> TextToken:
+        """The token that ends a caption."""
+        return self._captioner.end_token
+
     def status(self) -> CaptionerStatus:
-        """What it holds and how fast its last work was."""
+        """What it holds, how fast its last work was, and what else is in memory."""
+        return self.own_status() if self._shelf is None else self._shelf.status(self)
+
+    def own_status(self) -> CaptionerStatus:
+        """What it holds and how fast its last work was, as if it were alone."""
         return CaptionerStatus(
             model_id=self.spec.model_id,
             title=self.spec.title,
@@ -148,6 +174,7 @@ class SharedCaptioner:
             encode_seconds=self._encode_seconds,
             tokens_per_second=self._tokens_per_second,
             reason=self._reason,
+            model_bytes=self.num_bytes,
         )
 
     def preprocess(self, image: Picture) -> ModelInput:
@@ -202,6 +229,15 @@ class SharedCaptioner:
         with self._work:
             return self._captioner.caption_from_text(features, prompt, text)
 
+    def teacher_force(self, features: ImageFeatures, prompt: str, text: str) -> TeacherForcing:
+        """The caption `prompt` + `text` beside what the model would have written at every position."""
+        with self._work:
+            return self._captioner.teacher_force(features, prompt, text)
+
+    def tokenize(self, text: str) -> tuple[TextToken, ...]:
+        """The tokens of a text; waits for nobody, because the model itself is not asked."""
+        return self._captioner.tokenize(text)
+
     def trace(
         self, features: ImageFeatures, caption: Caption, head_mask: NDArray[np.float32] | None = None
     ) -> CaptionTrace:
@@ -228,9 +264,11 @@ class SharedCaptioner:
             return self._captioner.score(features, caption)
 
     def info(self) -> ModelInfo:
-        """What is inside the model."""
+        """What is inside the model, looked up once."""
         with self._work:
-            return self._captioner.info()
+            if self._info is None:
+                self._info = self._captioner.info()
+            return self._info
 
     def _encode_new(self, new: dict[str, Picture]) -> list[ImageFeatures]:
         with self._work:
@@ -271,7 +309,62 @@ def _with_known(on_token: OnToken, known: dict[int, list[Caption]], count: int, 
     return relay
 
 
-_captioners: dict[tuple[str, str, str], SharedCaptioner] = {}
+Key = tuple[str, str, str]
+
+
+class ModelShelf:
+    """Captioners up to a total size of weights in bytes; the one not asked for longest leaves first. Thread-safe.
+
+    Whoever still works with one that left keeps it until done. The newest stays, however large it is.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._captioners: OrderedDict[Key, SharedCaptioner] = OrderedDict()
+        self._left: tuple[str, ...] = ()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> SharedCaptioner | None:
+        """The captioner, now the most recently used, or `None`."""
+        with self._lock:
+            captioner = self._captioners.get(key)
+            if captioner is not None:
+                self._captioners.move_to_end(key)
+            return captioner
+
+    def make_room(self, num_bytes: int) -> None:
+        """Let captioners go until one of so many bytes fits beside the others."""
+        with self._lock:
+            self._left = self._drop_beyond(self.max_bytes - num_bytes, at_least=0)
+        if self._left:
+            gc.collect()  # networks may refer to themselves in circles
+
+    def put(self, key: Key, captioner: SharedCaptioner) -> None:
+        """Keep a captioner that was just loaded, and let others go where they do not fit beside it."""
+        with self._lock:
+            self._captioners[key] = captioner
+            self._left += self._drop_beyond(self.max_bytes, at_least=1)
+
+    def status(self, captioner: SharedCaptioner) -> CaptionerStatus:
+        """What a captioner says of itself, and what else is in memory."""
+        with self._lock:
+            held = list(self._captioners.values())
+            left = self._left
+        # Without this one, which may have left already.
+        others = [other for other in held if other is not captioner]
+        num_bytes = captioner.num_bytes + sum(other.num_bytes for other in others)
+        own = captioner.own_status()
+        return replace(own, models_in_memory=1 + len(others), model_bytes=num_bytes, models_left=left)
+
+    def _drop_beyond(self, max_bytes: int, at_least: int) -> tuple[str, ...]:
+        left = []
+        while len(self._captioners) > at_least and sum(c.num_bytes for c in self._captioners.values()) > max_bytes:
+            _, captioner = self._captioners.popitem(last=False)
+            left.append(captioner.spec.title)
+        return tuple(left)
+
+
+_shelf = ModelShelf(get_settings().model_bytes)
 _loading = SingleFlight()
 
 
@@ -304,11 +397,14 @@ def load_captioner(
     key = (model_id, device or settings.device, precision or settings.precision)
 
     def load() -> SharedCaptioner:
-        return SharedCaptioner(load_uncached(*key, report), reason=reason)
+        known = _shelf.get(key)  # somebody may have finished loading it since
+        if known is not None:
+            return known
+        captioner = SharedCaptioner(load_uncached(*key, report, _shelf.make_room), reason=reason, shelf=_shelf)
+        _shelf.put(key, captioner)
+        return captioner
 
-    if key not in _captioners:
-        _captioners[key] = _loading.run(key, load)
-    return _captioners[key]
+    return _shelf.get(key) or _loading.run(key, load)
 
 
 def load_uncached(
@@ -316,8 +412,12 @@ def load_uncached(
     device: str | None = None,
     precision: str | None = None,
     report: Callable[[DownloadProgress], None] | None = None,
+    make_room: Callable[[int], None] | None = None,
 ) -> Captioner:
-    """A captioner of one's own that remembers nothing: for measuring on many pictures that are seen once."""
+    """A captioner of one's own that remembers nothing: for measuring on many pictures that are seen once.
+
+    `make_room` hears how many bytes its files say it takes, before its weights are read.
+    """
     from captioning import runtime
     from captioning.models import hub
     from captioning.models.base import NetworkCaptioner
@@ -326,4 +426,16 @@ def load_uncached(
     spec = hub.resolve_spec(model_id)
     chosen_device = runtime.choose_device(device or settings.device)
     dtype = runtime.choose_precision(chosen_device, precision or settings.precision)
+    if make_room is not None:
+        make_room(_expected_bytes(spec) * dtype.itemsize // 4)
     return NetworkCaptioner(spec, hub.open_network(spec, chosen_device, dtype, report))
+
+
+def _expected_bytes(spec: ModelSpec) -> int:
+    """What a model's weights take in single precision, as far as its files or the hub tell."""
+    from captioning.models import hub
+
+    folder = hub.find_local(spec)
+    if folder is None:
+        return spec.download_bytes
+    return sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))

@@ -21,6 +21,8 @@ from captioning.types import (
     ModelInput,
     ModelSpec,
     Picture,
+    TeacherForcing,
+    TextToken,
 )
 
 Prefix = str | Sequence[int]
@@ -49,6 +51,16 @@ class Captioner(Protocol):
         """`float32`, `bfloat16` or `float16`."""
         ...
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory its weights take, in bytes."""
+        ...
+
+    @property
+    def end_token(self) -> TextToken:
+        """The token that ends a caption; it is never part of one."""
+        ...
+
     def preprocess(self, image: Picture) -> ModelInput:
         """What the model receives of a picture, and how it maps back."""
         ...
@@ -72,6 +84,17 @@ class Captioner(Protocol):
 
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
         """The caption `prompt` + `text` that a person typed, scored token by token."""
+        ...
+
+    def teacher_force(self, features: ImageFeatures, prompt: str, text: str) -> TeacherForcing:
+        """The caption `prompt` + `text` beside what the model would have written at every position.
+
+        Raises `PromptError` for one that is empty or too long.
+        """
+        ...
+
+    def tokenize(self, text: str) -> tuple[TextToken, ...]:
+        """The tokens of a text, without start and end tokens."""
         ...
 
     def trace(

@@ -3,6 +3,7 @@
 CaptioningError
 ├── InputError            something a person handed in cannot be used
 │   ├── ImageError        no picture, a broken one, or one beyond the limits
+│   ├── VideoError        no clip, a broken one, or one beyond the limits
 │   ├── PromptError       no prompts, too many, or too long
 │   ├── OptionsError      decoding options that contradict each other
 │   └── DataError         a folder of training photographs that is not as documented
@@ -26,6 +27,10 @@ class InputError(CaptioningError):
 
 class ImageError(InputError):
     """No picture, a broken one, or one beyond the limits."""
+
+
+class VideoError(InputError):
+    """No clip, a broken one, or one beyond the limits."""
 
 
 class PromptError(InputError):

@@ -1,4 +1,4 @@
-"""Captions as JSON and CSV that say how they came about: model, revision, options, seed and prompt."""
+"""Captions as JSON, CSV and SRT that say how they came about: model, revision, options, seed and prompt."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from captioning.types import Caption, DecodingOptions, plain_dict
+from captioning.types import Caption, DecodingOptions, VideoFrame, plain_dict
+
+if TYPE_CHECKING:
+    from captioning.clip import Segment
 
 _OPTION_NAMES = tuple(plain_dict(DecodingOptions()))
 CSV_COLUMNS = ("image", "prompt", "text", "mean_log_prob", "seconds", "model", "revision", *_OPTION_NAMES)
@@ -78,3 +81,38 @@ def captions_to_csv(captions: Sequence[tuple[str, Caption]]) -> str:
 
 def _as_text(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+
+
+def frame_records(frames: Sequence[VideoFrame]) -> list[dict[str, Any]]:
+    """The sampled frames of a clip, as JSON carries them: number in the clip and time in seconds."""
+    return [{"index": frame.index, "seconds": round(frame.seconds, 6)} for frame in frames]
+
+
+def segment_records(segments: Sequence[Segment], frames: Sequence[VideoFrame]) -> list[dict[str, Any]]:
+    """A clip's segments, as JSON carries them: times in seconds, and the numbers of their frames in the clip."""
+    return [
+        {
+            "start": round(segment.start, 6),
+            "end": round(segment.end, 6),
+            "text": segment.text,
+            "frames": [frames[place].index for place in segment.frames],
+        }
+        for segment in segments
+    ]
+
+
+def segments_to_srt(segments: Sequence[Segment]) -> str:
+    """A clip's segments as subtitles; one without words is left out."""
+    blocks: list[str] = []
+    for segment in segments:
+        # An arrow would read as a line of times, and a blank line as the end of the block.
+        text = " ".join(segment.text.split()).replace("-->", "→")
+        if text:
+            times = f"{_srt_time(segment.start)} --> {_srt_time(segment.end)}"
+            blocks.append(f"{len(blocks) + 1}\n{times}\n{text}\n")
+    return "\n".join(blocks)
+
+
+def _srt_time(seconds: float) -> str:
+    total = round(seconds * 1000)
+    return f"{total // 3_600_000:02d}:{total // 60_000 % 60:02d}:{total // 1000 % 60:02d},{total % 1000:03d}"

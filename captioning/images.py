@@ -49,6 +49,9 @@ def open_image(source: ImageSource, name: str | None = None) -> Picture:
 def _decode(file: IO[bytes], size: int, name: str) -> Picture:
     if size == 0:
         raise ImageError(f"{name} is empty (0 bytes); choose another file.")
+    limit = get_settings().max_upload_bytes
+    if size > limit:
+        raise ImageError(f"{name} has {size / 2**20:,.0f} MB; choose a picture file under {limit / 2**20:,.0f} MB.")
     try:
         with warnings.catch_warnings():
             # Our own limit on pixels is checked below, before anything is decoded.

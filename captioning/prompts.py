@@ -9,6 +9,7 @@ from captioning.settings import get_settings
 
 DEFAULT_PROMPT = "a photography of"
 DEFAULT_PROMPTS = (DEFAULT_PROMPT, "the woman", "the weather today", "the park is", "the flowers", "")
+VIDEO_PROMPTS = ("a video of", DEFAULT_PROMPT, "")
 
 
 def check_prompts(prompts: Sequence[str]) -> list[str]:

@@ -20,7 +20,11 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     cache_bytes: int = 512 * 2**20
+    model_bytes: int = 8 * 2**30
     max_image_pixels: int = 50_000_000
+    video_bytes: int = 500 * 2**20
+    video_minutes: int = 60
+    video_frames: int = 64
     max_upload_bytes: int = 50 * 2**20
     max_request_bytes: int = 4 * 2**20
     max_prompts: int = 32

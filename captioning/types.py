@@ -86,7 +86,10 @@ class PatchLayout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInput:
-    """A picture as a model receives it: `pixel_values [3, height, width]`, and how its patches map back."""
+    """A picture as a model receives it, and how its patches map back.
+
+    `pixel_values [3, height, width]`, or `[tiles, 3, height, width]` where the model looks at it in pieces.
+    """
 
     pixel_values: Tensor
     layout: PatchLayout
@@ -126,14 +129,16 @@ class ImageFeatures:
         first = frames[0]
         if len(frames) == 1:
             return first
-        if any(f.model_id != first.model_id or f.layout.grid != first.layout.grid for f in frames):
+        kinds = {(f.model_id, f.layout.grid, f.encoder_hidden_states.shape) for f in frames}
+        if len(kinds) > 1:
             raise FeaturesError("Only features that one model made in one layout can be averaged.")
-        states = sum((f.encoder_hidden_states for f in frames[1:]), start=first.encoder_hidden_states) / len(frames)
+        # Added up in float32: sums of bfloat16 lose what one frame more or less changes.
+        states = sum((f.encoder_hidden_states for f in frames[1:]), start=first.encoder_hidden_states.float())
         embeds = sum((f.image_embeds for f in frames[1:]), start=first.image_embeds)
         return type(first)(
             model_id=first.model_id,
             image_id="+".join(f.image_id for f in frames),
-            encoder_hidden_states=states,
+            encoder_hidden_states=states / len(frames),
             image_embeds=embeds / embeds.norm(),
             layout=first.layout,
             num_prefix_tokens=first.num_prefix_tokens,
@@ -207,8 +212,9 @@ class Caption:
     """A caption and how sure its model was.
 
     `token_ids`, `tokens`, `log_probs` and `alternatives` have one entry a token, prompt first, without special
-    tokens. A token that begins a word begins with a space. `log_probs` are natural logarithms of the model's
-    own distribution, before temperature and filters; `alternatives` are the likeliest tokens there.
+    tokens. A token that begins a word begins with a space, to some tokenizers from the second word on. `log_probs`
+    are natural logarithms of the model's own distribution, before temperature and filters; `alternatives` are the
+    likeliest tokens there.
     """
 
     model_id: str
@@ -238,12 +244,41 @@ class Caption:
         return sum(generated) / len(generated) if generated else None
 
 
+class TextToken(NamedTuple):
+    """A token that a tokenizer made of a text."""
+
+    token_id: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherForcing:
+    """A finished caption as a decoder meets it in training: at every position it sees the words before, and guesses.
+
+    `inputs` begins with the token that starts a caption and `labels` ends with the one that ends it; else they
+    are the same tokens, one place apart. `log_probs` are natural logarithms of the labels, `alternatives` the
+    likeliest tokens there. The first `num_prompt_tokens` labels are the prompt's.
+    """
+
+    inputs: tuple[TextToken, ...]
+    labels: tuple[TextToken, ...]
+    log_probs: tuple[float, ...]
+    alternatives: tuple[tuple[TokenAlternative, ...], ...]
+    num_prompt_tokens: int
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.inputs), len(self.labels), len(self.log_probs), len(self.alternatives)}
+        if len(lengths) != 1:
+            raise ValueError(f"inputs, labels, log_probs and alternatives differ in length: {lengths}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CaptionTrace:
     """Where a model looked while it wrote each token of a caption.
 
     `image_attentions [layers, heads, tokens, patches]`; `prefix_attentions [layers, heads, tokens]` is the
-    share that went to prefix tokens (CLS). For `kind` "cross" the two add up to 1.
+    share that went to prefix tokens of the picture (CLS). For `kind` "cross" the two add up to 1. For "self" they
+    add up to less: the rest went to other words, to the instruction, and to separators between parts of the picture.
     """
 
     caption: Caption
@@ -288,7 +323,8 @@ class ModelInfo:
     """What is inside a model: weights, layers, tokenizer, and the shapes a picture passes through.
 
     `parameters` is the number of elements of all `arrays` together, tied ones once; `shapes` go from pixels
-    to words, each with the name of the step.
+    to words, each with the name of the step. What goes into attention has torch's order: query `[L, N, E]`, key
+    and value `[S, N, E]`, weights `[N, heads, L, S]`.
     """
 
     spec: ModelSpec
@@ -303,7 +339,11 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class CaptionerStatus:
-    """What a shared captioner has done so far. Times are seconds; `None` before the first measurement."""
+    """What a shared captioner has done so far. Times are seconds; `None` before the first measurement.
+
+    `models_in_memory` counts this one too, `model_bytes` is what their weights take, and `models_left` are the
+    titles of those that made room when the last one was loaded.
+    """
 
     model_id: str
     title: str
@@ -315,6 +355,9 @@ class CaptionerStatus:
     encode_seconds: float | None = None
     tokens_per_second: float | None = None
     reason: str = field(default="")
+    models_in_memory: int = 1
+    model_bytes: int = 0
+    models_left: tuple[str, ...] = ()
 
 
 def plain_dict(value: Any) -> dict[str, Any]:

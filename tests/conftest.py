@@ -18,7 +18,7 @@ from PIL import Image
 
 from captioning.cache import SharedCaptioner
 from captioning.contract import OnToken, Prefix
-from captioning.errors import CapabilityError, FeaturesError, HubError, UnknownModelError
+from captioning.errors import CapabilityError, FeaturesError, HubError, PromptError, UnknownModelError
 from captioning.types import (
     Capabilities,
     Caption,
@@ -28,8 +28,11 @@ from captioning.types import (
     ModelInfo,
     ModelInput,
     ModelSpec,
+    ParameterArray,
     PatchLayout,
     Picture,
+    TeacherForcing,
+    TextToken,
     TokenAlternative,
 )
 
@@ -49,13 +52,19 @@ FAKE_SPEC = ModelSpec(
 
 
 class FakeTensor(np.ndarray[Any, Any]):
-    """An array with the two methods of a tensor that caches ask for."""
+    """An array with the methods of a tensor that caches and averages ask for."""
 
     def numel(self) -> int:
         return self.size
 
     def element_size(self) -> int:
         return self.itemsize
+
+    def float(self) -> FakeTensor:
+        return self
+
+    def norm(self) -> Any:
+        return np.linalg.norm(np.asarray(self))
 
 
 def fake_tensor(values: NDArray[np.float32]) -> Any:
@@ -66,11 +75,15 @@ class FakeCaptioner:
     """Obeys the contract with no model: what it writes follows from picture, prompt, options and nothing else.
 
     Prompt words keep their spelling; their ids and every generated word come from hashes. `delay` is the time a
-    step takes in seconds, `encode_delay` that of a picture. `encoded` counts pictures.
+    step takes in seconds, `encode_delay` that of a picture. `encoded` counts pictures. It has `num_layers` layers
+    of made-up weights.
     """
 
     device = "cpu"
     precision = "float32"
+    num_bytes = 1_000_000
+    num_layers = 3
+    end_token = TextToken(1000, "<end>")
 
     def __init__(
         self, spec: ModelSpec = FAKE_SPEC, delay: float = 0.0, encode_delay: float = 0.0, num_words: int = 7
@@ -81,15 +94,17 @@ class FakeCaptioner:
         self.num_words = num_words
         self.encoded = 0
         self.steps = 0
+        self._words = {_id_of(word): word for word in WORDS}
 
     def preprocess(self, image: Picture) -> ModelInput:
-        return ModelInput(fake_tensor(np.zeros((3, 8, 8), np.float32)), PatchLayout.from_grid(2, 2))
+        pixels = np.asarray(image.image.resize((32, 32)), np.float32).transpose(2, 0, 1) / np.float32(255)
+        return ModelInput(fake_tensor(((pixels - 0.5) * 4).astype(np.float32)), PatchLayout.from_grid(4, 4))
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         time.sleep(self.encode_delay)
         self.encoded += len(images)
-        states, embeds = np.ones((5, 4), np.float32), np.full(4, 0.5, np.float32)
-        layout = PatchLayout.from_grid(2, 2)
+        states, embeds = np.ones((17, 4), np.float32), np.full(4, 0.5, np.float32)
+        layout = PatchLayout.from_grid(4, 4)
         return [
             ImageFeatures(self.spec.model_id, image.image_id, fake_tensor(states), fake_tensor(embeds), layout, 1)
             for image in images
@@ -125,15 +140,52 @@ class FakeCaptioner:
     ) -> CaptionTrace:
         self._check(caption.model_id)
         shape = (2, 3, len(caption.token_ids))
-        weights = np.random.default_rng(0).dirichlet(np.ones(5), size=shape).astype(np.float32)
+        weights = np.random.default_rng(0).dirichlet(np.ones(17), size=shape).astype(np.float32)
         return CaptionTrace(caption, weights[..., 1:], weights[..., 0], "cross", features.layout)
 
     def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
         self._check(caption.model_id)
         return np.tile(np.array(caption.log_probs, np.float32), (len(features), 1))
 
+    def teacher_force(self, features: ImageFeatures, prompt: str, text: str) -> TeacherForcing:
+        caption = self.caption_from_text(features, prompt, text)
+        if not caption.token_ids:
+            raise PromptError("The caption is empty; type at least one word.")
+        tokens = tuple(map(TextToken, caption.token_ids, caption.tokens))
+        return TeacherForcing(
+            inputs=(TextToken(1, "<start>"), *tokens),
+            labels=(*tokens, self.end_token),
+            log_probs=(*caption.log_probs, math.log(0.5)),
+            alternatives=(*caption.alternatives, _alternatives("<end>", 0.5)),
+            num_prompt_tokens=caption.num_prompt_tokens,
+        )
+
+    def tokenize(self, text: str) -> tuple[TextToken, ...]:
+        words = text.split()
+        return tuple(TextToken(_id_of(word), f" {word}" if place else word) for place, word in enumerate(words))
+
     def info(self) -> ModelInfo:
-        return ModelInfo(self.spec, 0, (), {}, {"name": "words"}, (), self.device, self.precision)
+        shapes = {"encoder.weight": (64, 48), "encoder.bias": (64,)}
+        shapes |= {f"decoder.layers.{n}.linear.weight": (16 + n, 8) for n in range(self.num_layers)}
+        arrays = tuple(ParameterArray(name, shape, "float32", math.prod(shape)) for name, shape in shapes.items())
+        steps: tuple[tuple[str, tuple[int, ...]], ...] = (
+            ("pixel_values", (1, 3, 32, 32)),
+            ("patches", (16, 3, 8, 8)),
+            ("encoder_hidden_states", (1, 17, 4)),
+            ("query", (5, 1, 8)),
+            ("key", (17, 1, 4)),
+            ("cross_attentions", (1, 3, 5, 17)),
+        )
+        return ModelInfo(
+            self.spec,
+            sum(a.elements for a in arrays),
+            arrays,
+            {"Linear": self.num_layers + 1, "LayerNorm": 2},
+            {"type": "words", "vocabulary": 1000},
+            steps,
+            self.device,
+            self.precision,
+        )
 
     def _check(self, model_id: str) -> None:
         if model_id != self.spec.model_id:
@@ -148,7 +200,7 @@ class FakeCaptioner:
         length: int,
         started: float,
     ) -> Caption:
-        prompt = prefix if isinstance(prefix, str) else " ".join(WORDS[i % len(WORDS)] for i in prefix)
+        prompt = prefix if isinstance(prefix, str) else " ".join(self._words[i] for i in prefix)
         seed = options.seed if options.temperature else 0
         words = [WORDS[_hash(features.image_id, prompt, number, seed, i) % len(WORDS)] for i in range(length)]
         return self._caption(features, prompt, prompt.split(), words, options, time.perf_counter() - started)
@@ -163,6 +215,7 @@ class FakeCaptioner:
         seconds: float,
     ) -> Caption:
         both = [*prompt_words, *words]
+        self._words |= {_id_of(word): word for word in both}
         tokens = tuple(word if place == 0 else f" {word}" for place, word in enumerate(both))
         sure = [0.04 + (_hash(word, place) % 93) / 100 for place, word in enumerate(both)]
         return Caption(
@@ -172,7 +225,7 @@ class FakeCaptioner:
             prompt=prompt,
             options=options,
             text=" ".join(both),
-            token_ids=tuple(_hash(word) % 1000 for word in both),
+            token_ids=tuple(_id_of(word) for word in both),
             tokens=tokens,
             num_prompt_tokens=len(prompt_words),
             log_probs=tuple(math.log(p) for p in sure),
@@ -185,7 +238,11 @@ def _alternatives(token: str, p: float) -> tuple[TokenAlternative, ...]:
     others = [f" {word}" for word in WORDS if word != token.strip()][:4]
     shares = [(1 - p) * share for share in (0.5, 0.25, 0.15, 0.05)]
     pairs = sorted([(token, p), *zip(others, shares, strict=True)], key=lambda pair: -pair[1])
-    return tuple(TokenAlternative(_hash(text.strip()) % 1000, text, math.log(share)) for text, share in pairs)
+    return tuple(TokenAlternative(_id_of(text.strip()), text, math.log(share)) for text, share in pairs)
+
+
+def _id_of(word: str) -> int:
+    return _hash(word) % 1000
 
 
 def _hash(*parts: object) -> int:

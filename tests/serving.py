@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import app
-from tests.conftest import FakeLoader
+from captioning.ui.page import LoadCaptioner
 
 
 @contextmanager
-def serve(loader: FakeLoader) -> Iterator[str]:
+def serve(loader: LoadCaptioner) -> Iterator[str]:
     """The address of a dashboard whose captioners the loader makes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -13,7 +13,18 @@ SOURCES = sorted(p for p in [ROOT / "app.py", *(ROOT / "captioning").rglob("*.py
 
 # What each part of the package may import of the others. Everyone may import the first line's modules.
 COMMON = {"types", "errors", "settings", "contract", "prompts", "runtime"}
-ANALYSIS = {"images", "video", "collection", "attention", "faithfulness", "image_map", "render", "export"}
+ANALYSIS = {
+    "images",
+    "video",
+    "clip",
+    "collection",
+    "attention",
+    "faithfulness",
+    "image_map",
+    "render",
+    "export",
+    "model_report",
+}
 MAY_IMPORT = {
     "app": {"ui", "tabs", "cache", *ANALYSIS},
     "ui": {"ui", "tabs", "cache", "models", *ANALYSIS},
@@ -23,7 +34,7 @@ MAY_IMPORT = {
     "cache": {"models"},
     "models": {"models"},
     "training": {"training", "models", "cache", "images", "faithfulness"},
-    "bench": {"models", "cache", "images", "video"},
+    "bench": {"models", "cache", "images", "video", "clip"},
     "deploy": set(),
 } | dict.fromkeys(ANALYSIS, ANALYSIS)
 HEAVY = {"torch": {"models", "cache", "runtime", "training", "bench"}, "gradio": {"app", "ui", "tabs"}}

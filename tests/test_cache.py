@@ -3,16 +3,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import cache
-from captioning.cache import ByteBoundedCache, SharedCaptioner, SingleFlight
+from captioning.cache import ByteBoundedCache, ModelShelf, SharedCaptioner, SingleFlight
 from captioning.errors import Stopped
-from captioning.types import Caption, DecodingOptions, Picture
-from tests.conftest import FakeCaptioner
+from captioning.types import Caption, DecodingOptions, ImageFeatures, Picture
+from tests.conftest import FAKE_SPEC, FakeCaptioner
 
 GREEDY = DecodingOptions()
 
@@ -114,7 +114,7 @@ def test_only_one_piece_of_model_work_runs_at_a_time() -> None:
     most: list[int] = []
 
     class Watched(FakeCaptioner):
-        def encode(self, images: Sequence[Picture]) -> list[cache.ImageFeatures]:
+        def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
             running.append(1)
             most.append(len(running))
             time.sleep(0.01)
@@ -183,3 +183,62 @@ def test_status_tells_what_was_done() -> None:
     assert status.encode_seconds is not None
     assert status.tokens_per_second is not None
     assert status.tokens_per_second > 0
+
+
+def captioner_of(title: str, num_bytes: int) -> SharedCaptioner:
+    fake = FakeCaptioner(replace(FAKE_SPEC, title=title))
+    fake.num_bytes = num_bytes
+    return SharedCaptioner(fake)
+
+
+def test_the_captioner_not_asked_for_longest_leaves_when_the_bytes_run_out() -> None:
+    shelf = ModelShelf(100)
+    captioners = {name: captioner_of(name, 40) for name in "abc"}
+    for name in "ab":
+        shelf.put((name, "", ""), captioners[name])
+    assert shelf.get(("a", "", "")) is captioners["a"]
+    shelf.put(("c", "", ""), captioners["c"])
+    assert shelf.get(("b", "", "")) is None
+    status = shelf.status(captioners["c"])
+    assert (status.models_in_memory, status.model_bytes, status.models_left) == (2, 80, ("b",))
+    assert (status.title, status.cached_images) == ("c", 0)
+
+
+def test_room_is_made_before_a_model_is_loaded_and_one_that_is_too_large_stays_alone() -> None:
+    shelf = ModelShelf(100)
+    small, huge = captioner_of("small", 40), captioner_of("huge", 500)
+    shelf.put(("small", "", ""), small)
+    shelf.make_room(60)
+    assert shelf.get(("small", "", "")) is small
+    shelf.make_room(500)
+    assert shelf.get(("small", "", "")) is None
+    shelf.put(("huge", "", ""), huge)
+    assert shelf.get(("huge", "", "")) is huge
+    assert shelf.status(huge).models_left == ("small",)
+    # One that left is still counted by whoever works with it.
+    assert shelf.status(small).models_in_memory == 2
+
+
+def test_many_threads_may_load_and_ask_at_once() -> None:
+    shelf = ModelShelf(100)
+
+    def visit(number: int) -> None:
+        for turn in range(50):
+            key = (str((number + turn) % 5), "", "")
+            if shelf.get(key) is None:
+                shelf.make_room(40)
+                shelf.put(key, captioner_of(key[0], 40))
+            shelf.status(captioner_of("own", 1))
+
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sum(shelf.get((str(number), "", "")) is not None for number in range(5)) <= 2
+
+
+def test_what_is_inside_is_looked_up_once() -> None:
+    shared = SharedCaptioner(FakeCaptioner())
+    assert shared.info() is shared.info()
+    assert [token.token for token in shared.tokenize("a dog")] == ["a", " dog"]

@@ -7,6 +7,7 @@ import pytest
 
 from captioning import cache
 from captioning.__main__ import main
+from tests.clips import make_clip
 from tests.conftest import FakeLoader
 
 
@@ -72,6 +73,33 @@ def test_what_cannot_be_done_is_one_sentence_and_status_1(
     assert says in output.err
     assert len(output.err.strip().splitlines()) == 1
     assert not output.out
+
+
+def test_a_clip_is_captioned_by_the_average_of_its_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, srt = make_clip(tmp_path / "clip.mp4"), tmp_path / "clip.srt"
+    arguments = ["--frames", "3", "--prompt", "a video of", "--prompt", "", "--srt", str(srt), "--json"]
+    assert main(["video", str(clip), *arguments]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [c["prompt"] for c in document["captions"]] == ["a video of", ""]
+    assert {c["image"] for c in document["captions"]} == {str(clip)}
+    assert document["frames"] == [
+        {"index": 5, "seconds": 0.5},
+        {"index": 15, "seconds": 1.5},
+        {"index": 25, "seconds": 2.5},
+    ]
+    assert (document["model"], document["revision"], document["errors"]) == ("embedded", "7", [])
+    assert srt.read_text(encoding="utf-8").startswith("1\n00:00:00,000 --> 00:00:01,000\na video of ")
+
+
+def test_a_broken_clip_is_reported_and_the_next_one_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken, clip = tmp_path / "broken.mp4", make_clip(tmp_path / "clip.mp4")
+    broken.write_text("no clip", encoding="utf-8")
+    assert main(["video", str(broken), str(clip), "--frames", "2"]) == 1
+    output = capsys.readouterr()
+    assert "broken.mp4 is not a video" in output.err
+    assert output.out.splitlines()[0] == f"{clip} (2 frames: 0:00.7, 0:02.2)"
+    assert main(["video", str(clip), "--frames", "0"]) == 1
+    assert main(["video", str(clip), str(clip), "--srt", "a.srt"]) == 1
 
 
 def test_a_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:

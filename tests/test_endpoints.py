@@ -15,6 +15,7 @@ from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
 from PIL import Image
 
+from tests.clips import make_clip
 from tests.conftest import FakeLoader
 from tests.serving import serve
 
@@ -123,9 +124,59 @@ def test_a_request_beyond_the_limit_is_refused(address: str) -> None:
     assert (status, detail) == (413, "That is too large; keep it")
 
 
+def test_a_clip_is_captioned_with_its_frames(client: Client, tmp_path: Path) -> None:
+    clip = handle_file(make_clip(tmp_path / "clip.mp4"))
+    result = client.predict(video=clip, frames=2, prompts=["a video of", ""], end=2.0, api_name="/caption_video")
+    assert [c["prompt"] for c in result["captions"]] == ["a video of", ""]
+    assert [c["image"] for c in result["captions"]] == ["clip.mp4"] * 2
+    assert result["frames"] == [{"index": 5, "seconds": 0.5}, {"index": 15, "seconds": 1.5}]
+    assert (result["model"], result["skipped"], result["errors"]) == ("embedded", 0, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "sentence"),
+    [
+        (b"", {}, "broken.mp4 is empty"),
+        (b"text", {}, "broken.mp4 is not a video"),
+        (None, {"frames": 65}, "between 1 and 64"),
+        (None, {"start": 9.0}, "clip.mp4 is 3.00 s long"),
+        (None, {"prompts": []}, "There is no prompt"),
+    ],
+)
+def test_a_bad_clip_is_one_sentence_without_a_path(
+    client: Client, tmp_path: Path, content: bytes | None, options: dict[str, object], sentence: str
+) -> None:
+    path = make_clip(tmp_path / "clip.mp4")
+    if content is not None:
+        path = tmp_path / "broken.mp4"
+        path.write_bytes(content)
+    with pytest.raises(AppError) as error:
+        client.predict(video=handle_file(path), api_name="/caption_video", **options)
+    assert sentence in str(error.value)
+    assert str(tmp_path) not in str(error.value)
+
+
+def test_no_other_clip_of_the_server_is_opened(client: Client) -> None:
+    with pytest.raises(AppError, match="There is no clip"):
+        client.predict(video={"path": "/etc/passwd"}, api_name="/caption_video")
+
+
+def test_what_is_inside_a_model_adds_up(client: Client) -> None:
+    info = client.predict(api_name="/model_info")
+    assert info["spec"]["model_id"] == "embedded"
+    assert info["parameters"] == sum(array["elements"] for array in info["arrays"])
+    assert {"layer_types", "shapes", "parts", "tokenizer"} <= set(info)
+    assert client.predict(model="wordless", api_name="/model_info")["spec"]["title"] == "Wordless captioner"
+
+
+def test_the_inside_of_a_model_that_does_not_exist_is_one_sentence(client: Client) -> None:
+    with pytest.raises(AppError, match="There is no model 'no-such-model'"):
+        client.predict(model="no-such-model", api_name="/model_info")
+
+
 def test_only_the_documented_endpoints_are_listed(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
-    assert list(endpoints["named_endpoints"]) == ["/caption"]
+    assert {"/caption", "/caption_video"} <= set(endpoints["named_endpoints"])
     assert not endpoints["unnamed_endpoints"]
     parameters = endpoints["named_endpoints"]["/caption"]["parameters"]
     assert parameters[1]["parameter_default"] == ["a photography of"]

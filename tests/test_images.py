@@ -159,6 +159,12 @@ def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded(monkeypatch
         open_image(np.zeros((200, 200), np.uint8))
 
 
+def test_a_file_beyond_the_limit_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioning.images.get_settings", lambda: Settings(max_upload_bytes=1000))
+    with pytest.raises(ImageError, match="choose a picture file under"):
+        open_image(GOOD_PNG)
+
+
 def test_pillow_bomb_limit_is_put_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match="too many pixels"):

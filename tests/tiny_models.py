@@ -259,6 +259,11 @@ def write_tiny_classifier(folder: Path, labels: tuple[str, ...] = ("cat", "dog",
     from transformers import AutoModelForImageClassification
 
     config = tiny_encoder(kind)
+    config.architectures = [
+        {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassificationWithTeacher"}.get(
+            kind, "SwinForImageClassification"
+        )
+    ]
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     with torch.random.fork_rng(devices=[]):

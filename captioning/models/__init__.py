@@ -13,7 +13,7 @@ from captioning.types import ModelSpec
 _NOT_FAMILIES = frozenset(
     {
         "base", "classifier", "cross_attention", "decoding", "download", "family", "fresh_pair", "hub", "parts",
-        "pixels", "tokens", "untrained",
+        "pixels", "self_attention", "tokens", "untrained",
     }
 )  # fmt: skip
 

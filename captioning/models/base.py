@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +27,10 @@ from captioning.types import (
     ModelInput,
     ModelSpec,
     ParameterArray,
+    PatchLayout,
     Picture,
+    TeacherForcing,
+    TextToken,
     TokenAlternative,
 )
 
@@ -55,11 +58,17 @@ class Network(Decoder, Protocol):
         ...
 
     def encode(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """`[N, 3, H, W]` → hidden states `[N, prefix + patches, hidden]` and unit image embeddings `[N, hidden]`."""
+        """`[N, 3, H, W]` → hidden states `[N, prefix + patches, hidden]` and unit image embeddings `[N, hidden]`.
+
+        Or `[N, tiles, 3, H, W]`, as `preprocess` has it; pictures of one shape come together.
+        """
         ...
 
-    def attend(self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None) -> Tensor:
-        """Attention of `input_ids [N, L]` to the encoder's states, `[layers, N, heads, L, prefix + patches]`."""
+    def attend(self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout) -> Tensor:
+        """Attention of `input_ids [N, L]` to the encoder's states, `[layers, N, heads, L, prefix + patches]`.
+
+        Rows of self-attention sum to less than 1: what goes to words and separators is left out.
+        """
         ...
 
     def text_to_ids(self, text: str) -> list[int]:
@@ -104,30 +113,38 @@ class NetworkCaptioner:
         """The type of its weights, as torch names it."""
         return str(self._dtype).removeprefix("torch.")
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory its weights take, in bytes."""
+        return sum(p.numel() * p.element_size() for p in self._network.module.parameters())
+
+    @property
+    def end_token(self) -> TextToken:
+        """The token that ends a caption; it is never part of one."""
+        return self._as_tokens([self._network.end_id])[0]
+
     def preprocess(self, image: Picture) -> ModelInput:
         """What the model receives of a picture, and how it maps back."""
         return self._network.preprocess(image)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
-        """One `ImageFeatures` a picture, in order, in one batch."""
-        if not images:
-            return []
+        """One `ImageFeatures` a picture, in order; those that the model receives in one shape make a batch."""
         inputs = [self._network.preprocess(image) for image in images]
-        pixels = torch.stack([i.pixel_values for i in inputs]).to(self._device, self._dtype)
-        states, embeds = self._network.encode(pixels)
-        rows = zip(images, inputs, states.cpu(), embeds.float().cpu(), strict=True)
-        return [
-            ImageFeatures(
-                self._spec.model_id,
-                image.image_id,
-                state.clone(),
-                embed.clone(),
-                i.layout,
-                self._network.num_prefix_tokens,
-            )
-            for image, i, state, embed in rows
-        ]
+        made: dict[int, ImageFeatures] = {}
+        for places in _places_by_key([i.pixel_values.shape for i in inputs]):
+            pixels = torch.stack([inputs[place].pixel_values for place in places]).to(self._device, self._dtype)
+            states, embeds = self._network.encode(pixels)
+            for place, state, embed in zip(places, states.cpu(), embeds.float().cpu(), strict=True):
+                made[place] = ImageFeatures(
+                    self._spec.model_id,
+                    images[place].image_id,
+                    state.clone(),
+                    embed.clone(),
+                    inputs[place].layout,
+                    self._network.num_prefix_tokens,
+                )
+        return [made[place] for place in range(len(images))]
 
     @torch.inference_mode()
     def decode(
@@ -164,21 +181,36 @@ class NetworkCaptioner:
             on_token(make_captions(rows))
 
         states = self._states([features]).expand(len(prefixes), -1, -1)
-        rows = write_captions(self._network, states, prefix_ids, options, on_step if on_token else None)
+        listener = on_step if on_token else None
+        rows = write_captions(self._network, states, features.layout, prefix_ids, options, listener)
         return make_captions(rows)
 
     @torch.inference_mode()
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
         """The caption `prompt` + `text` that a person typed, scored token by token."""
         started = time.perf_counter()
-        prompt_ids = self._prefix_ids(prompt, 0)
-        ids = self._prefix_ids(f"{prompt} {text}".strip(), 0)
-        if not ids:
-            raise PromptError("The caption is empty; type at least one word.")
-        # Where the text splits differently after the prompt, the prompt ends with what both have in common.
-        common = next((n for n, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
-        (row,) = score_rows(self._network, self._states([features]), [ids])
-        return self._caption(features, row, (prompt, common), DecodingOptions(), time.perf_counter() - started)
+        ids, num_prompt_tokens = self._typed_ids(prompt, text)
+        (row,) = score_rows(self._network, self._states([features]), features.layout, [ids])
+        seconds = time.perf_counter() - started
+        return self._caption(features, row, (prompt, num_prompt_tokens), DecodingOptions(), seconds)
+
+    @torch.inference_mode()
+    def teacher_force(self, features: ImageFeatures, prompt: str, text: str) -> TeacherForcing:
+        """The caption `prompt` + `text` beside what the model would have written at every position."""
+        ids, num_prompt_tokens = self._typed_ids(prompt, text, room=1)
+        labels = [*ids, self._network.end_id]
+        (row,) = score_rows(self._network, self._states([features]), features.layout, [labels])
+        return TeacherForcing(
+            inputs=self._as_tokens([self._network.start_ids[-1], *ids]),
+            labels=self._as_tokens(labels),
+            log_probs=tuple(row.log_probs),
+            alternatives=self._alternatives(row),
+            num_prompt_tokens=num_prompt_tokens,
+        )
+
+    def tokenize(self, text: str) -> tuple[TextToken, ...]:
+        """The tokens of a text, without start and end tokens."""
+        return self._as_tokens(self._network.text_to_ids(text))
 
     @torch.inference_mode()
     def trace(
@@ -193,7 +225,7 @@ class NetworkCaptioner:
             raise PromptError("The caption is empty, so there is no token to trace; write or type one first.")
         ids = torch.tensor([[*self._network.start_ids, *caption.token_ids]], device=self._device)
         mask = None if head_mask is None else torch.from_numpy(head_mask).to(self._device, self._dtype)
-        weights = self._network.attend(ids, self._states([features]), mask)[:, 0].float().cpu()
+        weights = self._network.attend(ids, self._states([features]), mask, features.layout)[:, 0].float().cpu()
         # Row t-1 predicts token t: the first token comes from the last start token, the last row predicts the end.
         weights = weights[:, :, len(self._network.start_ids) - 1 : -1]
         prefix = features.num_prefix_tokens
@@ -211,8 +243,13 @@ class NetworkCaptioner:
         self._check_caption(caption)
         if not features or not caption.token_ids:
             return np.zeros((len(features), len(caption.token_ids)), np.float32)
-        rows = score_rows(self._network, self._states(features), [caption.token_ids] * len(features))
-        return np.array([row.log_probs for row in rows], np.float32)
+        scores = np.zeros((len(features), len(caption.token_ids)), np.float32)
+        for places in _places_by_key([(f.layout.grid, f.layout.boxes.tobytes()) for f in features]):
+            group = [features[place] for place in places]
+            ids = [caption.token_ids] * len(group)
+            rows = score_rows(self._network, self._states(group), group[0].layout, ids)
+            scores[places] = [row.log_probs for row in rows]
+        return scores
 
     @torch.inference_mode()
     def info(self) -> ModelInfo:
@@ -241,17 +278,32 @@ class NetworkCaptioner:
         model_input = self._network.preprocess(picture)
         states, embeds = self._network.encode(model_input.pixel_values[None].to(self._device, self._dtype))
         ids = torch.tensor([[*self._network.start_ids, *[self._network.end_id] * 4]], device=self._device)
-        logits = self._network.step(ids, torch.ones_like(ids), self._network.start(states))
+        layout = model_input.layout
+        logits = self._network.step(ids, torch.ones_like(ids), self._network.start(states, layout))
         steps: list[tuple[str, Any]] = [
             ("pixel_values", model_input.pixel_values[None]),
             ("encoder_hidden_states", states),
             ("image_embeds", embeds),
             ("input_ids", ids),
         ]
-        if self._spec.capabilities.attention_kind is not None:
-            steps.append(("cross_attentions", self._network.attend(ids, states, None)[0]))
-        steps.append(("logits", logits))
-        return tuple((name, tuple(tensor.shape)) for name, tensor in steps)
+        shapes = [(name, tuple(tensor.shape)) for name, tensor in steps]
+        if layout.grid is not None and model_input.pixel_values.ndim == 3:
+            channels, height, width = model_input.pixel_values.shape
+            patch = (len(layout.boxes), channels, height // layout.grid[0], width // layout.grid[1])
+            shapes.insert(1, ("patches", patch))
+        kind = self._spec.capabilities.attention_kind
+        if kind is not None:
+            weights = self._network.attend(ids, states, None, layout)[0]
+            length, seen = weights.shape[-2:]
+            width = self._word_width(logits.shape[-1])
+            shapes += [("query", (length, 1, width)), ("key", (seen, 1, states.shape[-1]))]
+            shapes += [("value", shapes[-1][1]), (f"{kind}_attentions", tuple(weights.shape))]
+        return (*shapes, ("logits", tuple(logits.shape)))
+
+    def _word_width(self, vocab_size: int) -> int:
+        """The width of the decoder's states, which is that of its word vectors; 0 where it has no table of them."""
+        tables = (p for p in self._network.module.parameters() if p.ndim == 2 and p.shape[0] == vocab_size)
+        return next((table.shape[1] for table in tables), 0)
 
     def _states(self, features: Sequence[ImageFeatures]) -> Tensor:
         for item in features:
@@ -279,6 +331,26 @@ class NetworkCaptioner:
             )
         return ids
 
+    def _typed_ids(self, prompt: str, text: str, room: int = 0) -> tuple[list[int], int]:
+        """The tokens of `prompt` + `text`, and how many of them are the prompt's."""
+        prompt_ids = self._prefix_ids(prompt, 0)
+        ids = self._prefix_ids(f"{prompt} {text}".strip(), room)
+        if not ids:
+            raise PromptError("The caption is empty; type at least one word.")
+        # Where the text splits differently after the prompt, the prompt ends with what both have in common.
+        common = next((n for n, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
+        return ids, common
+
+    def _as_tokens(self, token_ids: Sequence[int]) -> tuple[TextToken, ...]:
+        return tuple(TextToken(token_id, self._network.token_text(token_id)) for token_id in token_ids)
+
+    def _alternatives(self, row: WrittenRow) -> tuple[tuple[TokenAlternative, ...], ...]:
+        text_of = self._network.token_text
+        return tuple(
+            tuple(TokenAlternative(token_id, text_of(token_id), log_prob) for token_id, log_prob in choices)
+            for choices in row.alternatives
+        )
+
     def _caption(
         self,
         features: ImageFeatures,
@@ -299,9 +371,14 @@ class NetworkCaptioner:
             tokens=tuple(text_of(token_id) for token_id in row.token_ids),
             num_prompt_tokens=prompt[1],
             log_probs=tuple(row.log_probs),
-            alternatives=tuple(
-                tuple(TokenAlternative(token_id, text_of(token_id), log_prob) for token_id, log_prob in choices)
-                for choices in row.alternatives
-            ),
+            alternatives=self._alternatives(row),
             seconds=seconds,
         )
+
+
+def _places_by_key(keys: Sequence[Hashable]) -> list[list[int]]:
+    """The places of equal keys, group by group in order of first appearance."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    return list(groups.values())

@@ -99,7 +99,7 @@ class BlipNetwork:
         states: Tensor = self.image_encoder(pixel_values).last_hidden_state
         return states, normalize(states[:, 1:].float().mean(dim=1), dim=-1)
 
-    def start(self, states: Tensor) -> PictureCache:
+    def start(self, states: Tensor, layout: PatchLayout | None = None) -> PictureCache:
         """A fresh cache for rows that see `states [rows, 1 + patches, hidden]`; equal rows are computed once."""
         return PictureCache.start(states, [self._projection(layer) for layer in self._layers()])
 
@@ -120,7 +120,9 @@ class BlipNetwork:
         """The cache with its rows replaced by `rows` of the old one, in place."""
         return cache.select(rows)
 
-    def attend(self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None) -> Tensor:
+    def attend(
+        self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
+    ) -> Tensor:
         """Cross-attention `[layers, N, heads, L, 1 + patches]` from one pass.
 
         `head_mask [layers, heads]` scales each head's output before the layer mixes the heads.

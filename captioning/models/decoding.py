@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from captioning.types import NUM_ALTERNATIVES, DecodingOptions
+from captioning.types import NUM_ALTERNATIVES, DecodingOptions, PatchLayout
 
 
 class Decoder(Protocol):
@@ -30,8 +30,12 @@ class Decoder(Protocol):
         """The token that ends a caption."""
         ...
 
-    def start(self, states: Tensor) -> Any:
-        """A fresh cache for rows that see `states [rows, prefix + patches, hidden]`."""
+    def start(self, states: Tensor, layout: PatchLayout) -> Any:
+        """A fresh cache for rows that see `states [rows, prefix + patches, hidden]`.
+
+        All rows share one `layout`. Who reads picture and words as one sequence takes separators and positions
+        from it; cross-attention needs neither.
+        """
         ...
 
     def step(self, input_ids: Tensor, attention_mask: Tensor, cache: Any) -> Tensor:
@@ -69,6 +73,7 @@ def row_seed(seed: int, prefix: Sequence[int], number: int) -> int:
 def write_captions(
     decoder: Decoder,
     states: Tensor,
+    layout: PatchLayout,
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     on_step: OnStep | None = None,
@@ -78,7 +83,7 @@ def write_captions(
     `states [prefixes, prefix + patches, hidden]` is what each prefix sees of its picture.
     """
     if options.num_beams > 1:
-        return _search_beams(decoder, states, prefixes, options, on_step)
+        return _search_beams(decoder, states, layout, prefixes, options, on_step)
     count = options.num_captions
     rows = [list(prefix) for prefix in prefixes for _ in range(count)]
     generators = [
@@ -86,14 +91,16 @@ def write_captions(
         for prefix in prefixes
         for number in range(count)
     ]
-    return _write_rows(decoder, states.repeat_interleave(count, dim=0), rows, options, generators, on_step)
+    return _write_rows(decoder, states.repeat_interleave(count, dim=0), layout, rows, options, generators, on_step)
 
 
-def score_rows(decoder: Decoder, states: Tensor, token_ids: Sequence[Sequence[int]]) -> list[WrittenRow]:
+def score_rows(
+    decoder: Decoder, states: Tensor, layout: PatchLayout, token_ids: Sequence[Sequence[int]]
+) -> list[WrittenRow]:
     """The model's log-probability and alternatives for every token of finished rows: one teacher-forced pass."""
     rows = [WrittenRow(list(ids), done=True) for ids in token_ids]
     input_ids, mask = _left_pad(decoder, token_ids, states.device)
-    logits = decoder.step(input_ids, mask, decoder.start(states))
+    logits = decoder.step(input_ids, mask, decoder.start(states, layout))
     _record_prefixes(rows, logits.float().log_softmax(dim=-1))
     return rows
 
@@ -158,6 +165,7 @@ def _filter_and_draw(scores: Tensor, options: DecodingOptions, generators: Seque
 def _write_rows(
     decoder: Decoder,
     states: Tensor,
+    layout: PatchLayout,
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     generators: Sequence[torch.Generator],
@@ -165,7 +173,7 @@ def _write_rows(
 ) -> list[WrittenRow]:
     rows = [WrittenRow(list(prefix)) for prefix in prefixes]
     input_ids, mask = _left_pad(decoder, prefixes, states.device)
-    cache = decoder.start(states)
+    cache = decoder.start(states, layout)
     logits = decoder.step(input_ids, mask, cache).float()
     _record_prefixes(rows, logits.log_softmax(dim=-1))
     for _ in range(options.max_new_tokens):
@@ -233,6 +241,7 @@ class _BeamSearch:
 def _search_beams(
     decoder: Decoder,
     states: Tensor,
+    layout: PatchLayout,
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     on_step: OnStep | None,
@@ -240,7 +249,7 @@ def _search_beams(
     beams = options.num_beams
     device = states.device
     input_ids, mask = _left_pad(decoder, prefixes, device)
-    cache = decoder.start(states)
+    cache = decoder.start(states, layout)
     logits = decoder.step(input_ids, mask, cache).float()[:, -1].repeat_interleave(beams, dim=0)
     cache = decoder.select(cache, torch.arange(len(prefixes), device=device).repeat_interleave(beams))
     mask = mask.repeat_interleave(beams, dim=0)
@@ -273,4 +282,4 @@ def _search_beams(
         newest = torch.tensor([ids[-1] for s in searches for _, ids in s.running], device=device)
         logits = decoder.step(newest[:, None], mask, cache).float()[:, -1]
     best = [[*s.prefix, *ids] for s in searches for _, ids in s.finished[: options.num_captions]]
-    return score_rows(decoder, states.repeat_interleave(options.num_captions, dim=0), best)
+    return score_rows(decoder, states.repeat_interleave(options.num_captions, dim=0), layout, best)

@@ -9,6 +9,7 @@ import json
 import re
 import zipfile
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ _NEEDED = (
     ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
     ("preprocessor_config.json", "processor_config.json"),
 )
+_SMALL_BYTES = 1_000_000_000
 _REPO_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -77,7 +79,7 @@ def resolve_spec(model_id: str) -> ModelSpec:
     """
     for spec in list_models():
         if spec.model_id == model_id:
-            return spec
+            return _with_commit(spec)
     if model_id.startswith(UNTRAINED):
         return _untrained_spec(model_id)
     if model_id.startswith(PAIR):
@@ -184,7 +186,10 @@ def download(spec: ModelSpec, report: Report | None = None) -> Path:
     with explained(spec.repo_id, spec.revision, _nearest(spec.repo_id)):
         commit, files, _ = list_files(spec.repo_id, spec.revision)
         wanted = choose_files(files, get_family(spec.family).files, spec.repo_id, _is_pinned(spec))
-        return fetch_snapshot(spec.repo_id, commit, wanted, spec.title, report)
+        folder = fetch_snapshot(spec.repo_id, commit, wanted, spec.title, report)
+        if spec.revision is None:
+            _remember_commit(spec.repo_id, commit)
+        return folder
 
 
 def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
@@ -294,10 +299,9 @@ def _folder_spec(folder: Path) -> ModelSpec:
 
 def _cached_spec(repo_id: str) -> ModelSpec | None:
     """The spec of a hub name whose files all lie in the local cache already."""
-    reference = storage_folder(repo_id) / "refs" / "main"
-    if not reference.is_file():
+    commit = _known_commit(repo_id)
+    if commit is None:
         return None
-    commit = reference.read_text(encoding="utf-8").strip()
     try:
         family = check_folder(storage_folder(repo_id) / "snapshots" / commit)
     except ModelFilesError:
@@ -324,10 +328,7 @@ def look_up(repo_id: str) -> tuple[str, dict[str, Any], list[HubFile], str]:
         path = hf_hub_download(
             repo_id, "config.json", revision=commit, cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT
         )
-        # The name now means this commit, so that the model opens without the hub later.
-        reference = storage_folder(repo_id) / "refs" / "main"
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        reference.write_text(commit, encoding="utf-8")
+        _remember_commit(repo_id, commit)
     config = _read_json(Path(path)) or {}
     if "auto_map" in config:
         raise ModelFilesError(
@@ -381,9 +382,29 @@ def _own_folder(spec: ModelSpec) -> Path | None:
 
 
 def _snapshot_folder(spec: ModelSpec) -> Path | None:
-    if spec.repo_id is None or spec.revision is None:
+    if spec.repo_id is None:
         return None
-    return storage_folder(spec.repo_id) / "snapshots" / spec.revision
+    commit = spec.revision or _known_commit(spec.repo_id)
+    return storage_folder(spec.repo_id) / "snapshots" / commit if commit else None
+
+
+def _with_commit(spec: ModelSpec) -> ModelSpec:
+    """The spec itself, or where it pins no revision, with the commit that its name meant at the last download."""
+    if spec.revision is not None or spec.repo_id is None:
+        return spec
+    return replace(spec, revision=_known_commit(spec.repo_id))
+
+
+def _known_commit(repo_id: str) -> str | None:
+    reference = storage_folder(repo_id) / "refs" / "main"
+    return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
+
+
+def _remember_commit(repo_id: str, commit: str) -> None:
+    """Let the name mean this commit from now on, so that the model opens without the hub later."""
+    reference = storage_folder(repo_id) / "refs" / "main"
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    reference.write_text(commit, encoding="utf-8")
 
 
 def _is_pinned(spec: ModelSpec) -> bool:
@@ -403,8 +424,11 @@ def _nearest(model_id: str) -> str:
 
 
 def _choices() -> str:
-    known = [*(spec.model_id for spec in list_models()), *_untrained_ids()]
-    return f"choose from {', '.join(known)}, a model folder, or a hub name like owner/name"
+    small = [spec.model_id for spec in list_models() if spec.download_bytes < _SMALL_BYTES]
+    return (
+        f"choose from {', '.join(small)}, others that `python -m captioning models` lists, a model folder, a hub name "
+        f"like owner/name, or {PAIR}VISION+TEXT"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

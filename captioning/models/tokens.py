@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _NO_SPACE_BEFORE = frozenset(".,!?")
+_BLANK = "\u2581"
+"""What SentencePiece writes for a blank (Kudo & Richardson 2018)."""
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -78,14 +82,23 @@ def token_text(tokenizer: Tokenizer, token_id: int) -> str:
     if piece is None:
         return f"[{token_id}]"
     if not is_wordpiece(tokenizer):
+        if tokenizer.token_to_id(_BLANK) is not None:
+            return _sentence_piece_text(piece)
         characters = _byte_characters()
         if any(character not in characters for character in piece):
             return str(piece)
         return bytes(characters[character] for character in piece).decode("utf-8", "backslashreplace")
     if piece.startswith("##"):
         return str(piece[2:])
-    is_special = piece.startswith("[") and piece.endswith("]") and len(piece) > 2
+    is_special = len(piece) > 2 and piece[0] + piece[-1] in ("[]", "<>")
     return piece if is_special or piece in _NO_SPACE_BEFORE else f" {piece}"
+
+
+def _sentence_piece_text(piece: str) -> str:
+    """A piece as SentencePiece writes it: a mark for the blank, and bytes by number where letters are missing."""
+    if _BYTE.fullmatch(piece):
+        return bytes.fromhex(piece[3:5]).decode("utf-8", "backslashreplace")
+    return piece.replace(_BLANK, " ")
 
 
 def is_wordpiece(tokenizer: Tokenizer) -> bool:

@@ -18,7 +18,7 @@ from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe, Size, check_shape, lay_patches
 from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
 from captioning.models.untrained import ORIGIN, build_random, made_up_words
-from captioning.types import Capabilities, ModelInput, ModelSpec, Picture
+from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +143,7 @@ class VisionEncoderDecoderNetwork:
         embeds = normalize(states[:, self.num_prefix_tokens :].float().mean(dim=1), dim=-1)
         return (states if self._project is None else self._project(states)), embeds
 
-    def start(self, states: Tensor) -> PictureCache:
+    def start(self, states: Tensor, layout: PatchLayout | None = None) -> PictureCache:
         """A fresh cache for rows that see `states [rows, prefix + patches, hidden]`; equal rows are computed once."""
         return PictureCache.start(states, [self._projection(attention) for attention in self._cross_attentions()])
 
@@ -164,7 +164,9 @@ class VisionEncoderDecoderNetwork:
         """The cache with its rows replaced by `rows` of the old one, in place."""
         return cache.select(rows)
 
-    def attend(self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None) -> Tensor:
+    def attend(
+        self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
+    ) -> Tensor:
         """Cross-attention `[layers, N, heads, L, prefix + patches]` from one pass.
 
         `head_mask [layers, heads]` scales each head's output before the layer mixes the heads.

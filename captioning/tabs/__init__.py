@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from captioning.tabs.caption import TAB as CAPTION
+from captioning.tabs.model import TAB as MODEL
+from captioning.tabs.video import TAB as VIDEO
 from captioning.ui.tab import Tab
 
-TABS: tuple[Tab, ...] = (CAPTION,)
+TABS: tuple[Tab, ...] = (CAPTION, VIDEO, MODEL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,17 +28,52 @@ class Step:
     captions: Sequence[Caption] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Another way on from a word of a caption: from `position` it goes on with `chosen` `instead` of what was there.
+
+    `caption` is what is written so far, `None` before the first word; `error` is the sentence where that failed.
+    """
+
+    position: int
+    chosen: str
+    instead: str
+    caption: Caption | None = None
+    writing: bool = False
+    error: str = ""
+
+
+Branches = Mapping[int, Sequence[Branch]]
+"""The branches of captions, by the place of the caption in its step."""
+
+
 def make_caption_cards(elem_id: str) -> gr.HTML:
-    """The cards, empty; raises `stop_wanted` where Stop is clicked."""
+    """The cards, empty; raises `stop_wanted` where Stop is clicked.
+
+    `branch_wanted` and `branch_dropped` come with the place of the `caption`, that of the `branch` (-1 for the
+    caption itself), and the first with the `position` of the word and the `choice` among its alternatives.
+    """
     return make_part("caption_cards", cards_value("idle", message=HINT), elem_id)
 
 
 def cards_value(
-    phase: Phase, step: Step | None = None, *, message: str = "", heading: str = "", seconds: float = 0.0
+    phase: Phase,
+    step: Step | None = None,
+    *,
+    message: str = "",
+    heading: str = "",
+    seconds: float = 0.0,
+    branches: Branches | None = None,
+    end_token: str | None = None,
 ) -> dict[str, Any]:
-    """What the cards show. Alternatives come with the finished captions only: they are most of the bytes."""
+    """What the cards show. Alternatives come with the finished captions only: they are most of the bytes.
+
+    With `end_token`, the text of the token that ends a caption, alternatives can be chosen.
+    """
     step = step or Step("")
     captions = [caption_json(caption, complete=phase == "done") for caption in step.captions]
+    for place, several in (branches or {}).items():
+        captions[place]["branches"] = [_branch_json(branch) for branch in several]
     each = step.num_captions
     return {
         "serial": next_serial(),
@@ -47,6 +82,7 @@ def cards_value(
         "seconds": round(seconds, 2),
         "message": message,
         "heading": heading,
+        "end_token": end_token,
         "cards": [
             {"prompt": prompt, "captions": captions[number * each : (number + 1) * each]}
             for number, prompt in enumerate(step.prompts)
@@ -68,4 +104,19 @@ def caption_json(caption: Caption, complete: bool = True) -> dict[str, Any]:
         value["alternatives"] = [
             [[choice.token, round(choice.log_prob, 3)] for choice in choices] for choices in caption.alternatives
         ]
+    return value
+
+
+def _branch_json(branch: Branch) -> dict[str, Any]:
+    """A branch, with its caption as far as it is written."""
+    value: dict[str, Any] = {
+        "position": branch.position,
+        "chosen": branch.chosen,
+        "instead": branch.instead,
+        "writing": branch.writing,
+        "error": branch.error,
+        "caption": None,
+    }
+    if branch.caption is not None:
+        value["caption"] = caption_json(branch.caption, complete=not branch.writing)
     return value

@@ -56,10 +56,10 @@ NAMES = (
 )
 
 
-def make_decoding_controls() -> DecodingControls:
+def make_decoding_controls(elem_id: str = "cs-decoding") -> DecodingControls:
     """Draw the controls where the page is being built."""
     defaults = DecodingOptions()
-    with gr.Accordion("Decoding", open=False, elem_id="cs-decoding"):
+    with gr.Accordion("Decoding", open=False, elem_id=elem_id, elem_classes="cs-decoding"):
         method = gr.Radio(
             list(METHODS.items()),
             value="greedy",

@@ -9,20 +9,23 @@ import gradio as gr
 from gradio.events import api
 from gradio.utils import get_upload_folder, is_in_or_equal
 
-from captioning.errors import ImageError, PromptError
-from captioning.export import captions_document
+from captioning.clip import encode_frames, frame_side
+from captioning.errors import ImageError, PromptError, VideoError
+from captioning.export import captions_document, frame_records
 from captioning.images import open_image
+from captioning.model_report import info_document
 from captioning.prompts import DEFAULT_PROMPT, check_prompts
-from captioning.types import DecodingOptions
+from captioning.types import DecodingOptions, ImageFeatures
 from captioning.ui.messages import explain
 from captioning.ui.page import MODEL_QUEUE, LoadCaptioner
 from captioning.ui.worker import Job, finish
+from captioning.video import DEFAULT_FRAMES, sample_clip
 
 _DEFAULTS = DecodingOptions()
 
 
 def add_endpoints(load: LoadCaptioner) -> None:
-    """Add `/caption` to the page that is being built."""
+    """Add `/caption`, `/caption_video` and `/model_info` to the page that is being built."""
 
     async def caption(
         image: dict,  # type: ignore[type-arg]  # a bare type, because clients are told it as JSON
@@ -59,15 +62,66 @@ def add_endpoints(load: LoadCaptioner) -> None:
         except Exception as error:
             raise gr.Error(explain(error), print_exception=False) from error
 
+    async def caption_video(
+        video: dict,  # type: ignore[type-arg]  # as above
+        frames: int = DEFAULT_FRAMES,
+        prompts: list[str] = [DEFAULT_PROMPT],  # noqa: B006  # as above
+        start: float | None = None,
+        end: float | None = None,
+        model: str = "auto",
+        max_new_tokens: int = _DEFAULTS.max_new_tokens,
+        num_beams: int = _DEFAULTS.num_beams,
+        temperature: float = _DEFAULTS.temperature,
+        top_k: int = _DEFAULTS.top_k,
+        top_p: float = _DEFAULTS.top_p,
+        repetition_penalty: float = _DEFAULTS.repetition_penalty,
+        length_penalty: float = _DEFAULTS.length_penalty,
+        num_captions: int = _DEFAULTS.num_captions,
+        seed: int = _DEFAULTS.seed,
+    ) -> dict[str, Any]:
+        """Caption a clip by the average of evenly spaced frames: `video` by `handle_file`, times in seconds."""
+
+        def work(job: Job[None]) -> dict[str, Any]:
+            options = DecodingOptions(
+                max_new_tokens=max_new_tokens,
+                num_beams=num_beams,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+                length_penalty=length_penalty,
+                num_captions=num_captions,
+                seed=seed,
+            )
+            return _caption_video(load, video, prompts, model, (frames, start, end), options, job)
+
+        try:
+            return await finish(work)
+        except Exception as error:
+            raise gr.Error(explain(error), print_exception=False) from error
+
+    async def model_info(model: str = "auto") -> dict[str, Any]:
+        """What is inside a model: parameters, arrays, layer types, parts with their memory, shapes, tokenizer."""
+
+        def work(job: Job[None]) -> dict[str, Any]:
+            captioner = load(str(model), report=lambda _: job.check())
+            job.check()
+            return info_document(captioner.info())
+
+        try:
+            return await finish(work)
+        except Exception as error:
+            raise gr.Error(explain(error), print_exception=False) from error
+
     api(caption, api_name="caption", **MODEL_QUEUE)
+    api(caption_video, api_name="caption_video", **MODEL_QUEUE)
+    api(model_info, api_name="model_info", **MODEL_QUEUE)
 
 
 def _caption(
     load: LoadCaptioner, image: object, prompts: object, model: object, options: DecodingOptions, job: Job[None]
 ) -> dict[str, Any]:
-    if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise PromptError("prompts must be a list of texts.")
-    checked = check_prompts(prompts)
+    checked = _listed_prompts(prompts)
     path, name = _uploaded_file(image)
     picture = open_image(path, name)
     captioner = load(str(model), report=lambda _: job.check())
@@ -76,6 +130,42 @@ def _caption(
     captions = captioner.decode(features, checked, options, on_token=lambda _: job.check())
     named = [(name, caption) for caption in captions]
     return captions_document(named, captioner.spec.model_id, captioner.spec.revision, options)
+
+
+def _caption_video(
+    load: LoadCaptioner,
+    video: object,
+    prompts: object,
+    model: object,
+    sampling: tuple[int, float | None, float | None],
+    options: DecodingOptions,
+    job: Job[None],
+) -> dict[str, Any]:
+    def check(*_: object) -> None:
+        job.check()
+
+    checked = _listed_prompts(prompts)
+    try:
+        path, name = _uploaded_file(video)
+    except ImageError as error:
+        raise VideoError("There is no clip; hand one in as video=handle_file('clip.mp4').") from error
+    captioner = load(str(model), report=check)
+    clip = sample_clip(path, *sampling, max_side=frame_side(captioner), name=name, on_frame=check)
+    features = encode_frames(captioner, clip.frames, on_step=check)
+    captions = captioner.decode(ImageFeatures.mean(features), checked, options, on_token=check)
+    named = [(name, caption) for caption in captions]
+    document = captions_document(named, captioner.spec.model_id, captioner.spec.revision, options)
+    return document | {
+        "frames": frame_records(clip.frames),
+        "seconds": clip.index.duration,
+        "skipped": clip.skipped,
+    }
+
+
+def _listed_prompts(prompts: object) -> list[str]:
+    if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise PromptError("prompts must be a list of texts.")
+    return check_prompts(prompts)
 
 
 def _uploaded_file(image: object) -> tuple[str, str]:

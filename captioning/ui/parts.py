@@ -23,7 +23,8 @@ _serials = itertools.count(time.time_ns() // 1000)
 def read_script(name: str) -> str:
     """A page script with the helpers that all of them use, as the text of one function's body."""
     helpers, script = (ASSETS / file for file in ("page.js", f"{name}.js"))
-    return f"(() => {{\n{helpers.read_text(encoding='utf-8')}\n{script.read_text(encoding='utf-8')}\n}})();"
+    # In a block of its own, so that a script may use a helper's name for something else.
+    return f"(() => {{\n{helpers.read_text(encoding='utf-8')}\n{{\n{script.read_text(encoding='utf-8')}\n}}\n}})();"
 
 
 def make_part(script: str, value: Any, elem_id: str, **options: Any) -> gr.HTML:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -11,14 +12,16 @@ from captioning.prompts import DEFAULT_PROMPTS, check_prompts
 from captioning.ui.parts import make_part
 
 
-def make_prompt_list(elem_id: str) -> gr.HTML:
+def make_prompt_list(elem_id: str, defaults: Sequence[str] = DEFAULT_PROMPTS) -> gr.HTML:
     """The list with the default prompts; raises `captions_wanted` where Enter is pressed in one."""
-    return make_part("prompt_list", prompts_value(DEFAULT_PROMPTS), elem_id)
+    return make_part("prompt_list", prompts_value(defaults, defaults=defaults), elem_id)
 
 
-def prompts_value(prompts: tuple[str, ...] | list[str], refusal: str = "") -> dict[str, Any]:
+def prompts_value(
+    prompts: Sequence[str], refusal: str = "", defaults: Sequence[str] = DEFAULT_PROMPTS
+) -> dict[str, Any]:
     """What the list shows; a `refusal` says in a sentence why the model takes no prompt, and locks the list."""
-    return {"prompts": list(prompts), "defaults": list(DEFAULT_PROMPTS), "refusal": refusal}
+    return {"prompts": list(prompts), "defaults": list(defaults), "refusal": refusal}
 
 
 def typed_prompts(value: object) -> list[str]:

@@ -40,4 +40,19 @@ def status_value(status: CaptionerStatus) -> dict[str, Any]:
         items.append({"text": f"encode {status.encode_seconds:.2f} s", "title": "last time a new picture was encoded"})
     if status.tokens_per_second is not None:
         items.append({"text": f"{status.tokens_per_second:.0f} tokens/s", "title": "last time captions were written"})
+    if status.models_in_memory > 1:
+        items.append(
+            {
+                "text": f"{status.models_in_memory} models in memory",
+                "title": f"{status.model_bytes / 1e6:,.0f} MB of weights; where room runs out, the one not used for "
+                "longest leaves",
+            }
+        )
+    if status.models_left:
+        items.append(
+            {
+                "text": f"{', '.join(status.models_left)} left memory",
+                "title": "made room for the model loaded last; it is loaded again when it is asked",
+            }
+        )
     return {"serial": next_serial(), "state": "ready", "items": items, "reason": status.reason}

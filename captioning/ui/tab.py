@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import gradio as gr
+from gradio.context import get_render_context
+
 from captioning.ui.page import Page
 
 
@@ -15,3 +18,10 @@ class Tab:
     title: str
     tab_id: str
     build: Callable[[Page], None]
+
+
+def current_tab() -> gr.Tab:
+    """The tab that is being built, whose `select` says that a person opens it."""
+    tab = get_render_context()
+    assert isinstance(tab, gr.Tab)
+    return tab

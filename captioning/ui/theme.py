@@ -58,6 +58,7 @@ def make_theme() -> Base:
         block_title_text_weight="600",
         input_background_fill="white",
         input_background_fill_dark=_DARK_FIELD,
+        input_border_width="1px",
         input_border_color="*neutral_300",
         input_border_color_dark=_DARK_LINE,
         input_border_color_focus="*primary_700",

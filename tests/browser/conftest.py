@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.conftest import FakeLoader
+from captioning.ui.page import LoadCaptioner
 from tests.serving import serve
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -48,7 +48,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     troubles: list[str] = []
     with ExitStack() as stack:
 
-        def open_dashboard(loader: FakeLoader, size: str = "wide", theme: str = "light", ready: bool = True) -> Any:
+        def open_dashboard(loader: LoadCaptioner, size: str = "wide", theme: str = "light", ready: bool = True) -> Any:
             address = stack.enter_context(serve(loader))
             context = browser.new_context(
                 viewport=SIZES[size], color_scheme=theme, permissions=["clipboard-read", "clipboard-write"]

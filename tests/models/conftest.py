@@ -13,6 +13,7 @@ import torch
 from captioning.models import hub
 from captioning.models.base import NetworkCaptioner
 from tests.fake_hub import FakeHub
+from tests.tiny_language_models import write_tiny_git, write_tiny_image_text_to_text
 from tests.tiny_models import write_tiny_blip, write_tiny_encoder_decoder, write_tiny_patch_captioner
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
@@ -24,6 +25,12 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     ),
     "vision_encoder_decoder-swin-gpt2": partial(write_tiny_encoder_decoder, vision="swin", seed=11, end=2.5),
     "vision_encoder_decoder-clip-gpt2": partial(write_tiny_encoder_decoder, vision="clip", seed=6, end=2.5),
+    "git": write_tiny_git,
+    "image_text_to_text-llava": partial(write_tiny_image_text_to_text, kind="llava"),
+    "image_text_to_text-paligemma": partial(write_tiny_image_text_to_text, kind="paligemma", seed=3, end_scale=1.6),
+    "image_text_to_text-smolvlm": partial(write_tiny_image_text_to_text, kind="smolvlm"),
+    "image_text_to_text-idefics3": partial(write_tiny_image_text_to_text, kind="idefics3", seed=1),
+    "image_text_to_text-qwen2_5_vl": partial(write_tiny_image_text_to_text, kind="qwen2_5_vl", seed=1, end_scale=1.3),
 }
 """What writes a tiny model, by its family and, where a family has several, what follows a dash."""
 

@@ -134,7 +134,10 @@ def test_a_typed_name_is_looked_up_downloaded_and_then_found_without_the_hub(fak
     hub.open_network(again, CPU, torch.float32)
 
 
-@pytest.mark.parametrize("family", ["blip", "patch_captioner", "vision_encoder_decoder-vit-gpt2"])
+@pytest.mark.parametrize(
+    "family",
+    ["blip", "patch_captioner", "vision_encoder_decoder-vit-gpt2", "git", "image_text_to_text-smolvlm"],
+)
 def test_every_family_can_come_from_the_hub(
     family: str, fake_hub: FakeHub, tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -143,6 +146,33 @@ def test_every_family_can_come_from_the_hub(
     assert spec.family == family.split("-")[0]
     folder = hub.download(spec)
     assert hub.find_local(spec) == folder
+
+
+def test_a_registered_model_without_a_pinned_revision_means_what_was_downloaded(
+    fake_hub: FakeHub, tiny_folders: dict[str, Path]
+) -> None:
+    name = "microsoft/git-base-coco"
+    spec = hub.resolve_spec(name)
+    assert spec.revision is None
+    assert hub.find_local(spec) is None
+    fake_hub.add(name, tiny_folders["git"])
+    folder = hub.download(spec)
+    fake_hub.close()
+    assert hub.find_local(spec) == folder
+    again = hub.resolve_spec(name)
+    assert again == replace(spec, revision=commit_of(name))
+    hub.open_network(again, CPU, torch.float32)
+
+
+def test_a_registered_model_without_a_pinned_revision_needs_safe_weights(
+    fake_hub: FakeHub, tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    name = "microsoft/git-base"
+    folder = Path(shutil.copytree(tiny_folders["git"], tmp_path / "git"))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    fake_hub.add(name, folder)
+    with pytest.raises(ModelFilesError, match="safe format"):
+        hub.download(hub.resolve_spec(name))
 
 
 def test_a_typed_name_of_another_kind_is_refused(fake_hub: FakeHub, folder: Path) -> None:
@@ -428,7 +458,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFilesError, match="is no model"):
         hub.resolve_spec(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
-    with pytest.raises(ModelFilesError, match=r"another kind \(bert\).*blip, patch_captioner"):
+    with pytest.raises(ModelFilesError, match=r"another kind \(bert\).*blip, .*patch_captioner"):
         hub.resolve_spec(str(tmp_path))
 
 

@@ -28,7 +28,7 @@ def test_captions_come_prompt_by_prompt_with_a_heading_and_the_models_status(
     fake_loader: FakeLoader, photo: Path
 ) -> None:
     options = DecodingOptions(temperature=1.0, num_captions=2)
-    step, heading, status = write_captions(fake_loader, str(photo), "auto", ["", "the sky"], options, make_job())
+    step, heading, status, _ = write_captions(fake_loader, str(photo), "auto", ["", "the sky"], options, make_job())
     assert [caption.prompt for caption in step.captions] == ["", "", "the sky", "the sky"]
     assert heading == "photo.png · Fake captioner"
     assert status.encoded_images == 1
@@ -41,7 +41,7 @@ def test_a_picture_seen_before_is_not_encoded_again(fake_loader: FakeLoader, pho
 
 
 def test_a_model_that_takes_no_prompt_writes_without_one(fake_loader: FakeLoader, photo: Path) -> None:
-    step, _, _ = write_captions(fake_loader, str(photo), "wordless", ["a", "b"], DecodingOptions(), make_job())
+    step, *_ = write_captions(fake_loader, str(photo), "wordless", ["a", "b"], DecodingOptions(), make_job())
     assert list(step.prompts) == [""]
     assert len(step.captions) == 1
 
@@ -62,7 +62,7 @@ def test_a_run_that_nobody_waits_for_ends(fake_loader: FakeLoader, photo: Path) 
 
 
 def test_cards_carry_alternatives_only_when_done(fake_loader: FakeLoader, photo: Path) -> None:
-    step, _, _ = write_captions(fake_loader, str(photo), "auto", ["the sky", ""], DecodingOptions(), make_job())
+    step, *_ = write_captions(fake_loader, str(photo), "auto", ["the sky", ""], DecodingOptions(), make_job())
     busy, done = cards_value("busy", step), cards_value("done", step)
     assert [card["prompt"] for card in done["cards"]] == ["the sky", ""]
     (caption,) = done["cards"][0]["captions"]

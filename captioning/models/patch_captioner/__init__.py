@@ -83,7 +83,7 @@ class PatchCaptionerNetwork:
         patches, embeds = self.module.image_encoder(pixel_values)
         return patches, embeds
 
-    def start(self, states: Tensor) -> PatchDecoderCache:
+    def start(self, states: Tensor, layout: PatchLayout | None = None) -> PatchDecoderCache:
         """A fresh cache for rows that see `states [rows, patches, hidden]`."""
         return PatchDecoderCache(self.module.text_decoder.project_patches(states))
 
@@ -100,7 +100,9 @@ class PatchCaptionerNetwork:
             chosen.words = [(keys[rows], values[rows]) for keys, values in cache.words]
         return chosen
 
-    def attend(self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None) -> Tensor:
+    def attend(
+        self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
+    ) -> Tensor:
         """Cross-attention `[layers, N, heads, L, patches]`."""
         import torch
 

@@ -1,0 +1,40 @@
+// The sampled frames of a clip in a row, with their times; choosing one moves the player there.
+
+const facts = make('p', { class: 'cs-film-facts', role: 'status' });
+const strip = make('ol', { class: 'cs-film' });
+root.classList.add('cs-filmstrip');
+root.append(strip, facts);
+
+function makeFrame() {
+  const picture = make('img', { alt: '', draggable: 'false' });
+  const time = make('span', { class: 'cs-film-time' });
+  const mark = make('span', { class: 'cs-film-mark' }, 'repeat');
+  const button = make('button', { type: 'button', class: 'cs-film-frame' }, picture, make('span', { class: 'cs-film-foot' }, time, mark));
+  const frame = { node: make('li', {}, button), picture, time, mark, button, seconds: 0 };
+  button.addEventListener('click', () => seekClip(frame.seconds));
+  return frame;
+}
+
+const shown = [];
+followValue((value) => {
+  while (shown.length > value.frames.length) shown.pop().node.remove();
+  while (shown.length < value.frames.length) {
+    const frame = makeFrame();
+    shown.push(frame);
+    strip.append(frame.node);
+  }
+  value.frames.forEach((data, index) => {
+    const frame = shown[index];
+    frame.seconds = data.seconds;
+    if (frame.picture.getAttribute('src') !== data.src) frame.picture.src = data.src;
+    setText(frame.time, data.time);
+    frame.mark.hidden = !data.repeat;
+    frame.button.classList.toggle('is-repeat', data.repeat);
+    frame.button.setAttribute('aria-label', `Frame at ${data.time}${data.repeat ? ', differs little from the one before' : ''}; show it in the player`);
+    frame.button.title = data.repeat ? 'Differs little from the one before' : '';
+  });
+  setText(facts, value.facts);
+  strip.hidden = !value.frames.length;
+  facts.hidden = !value.facts;
+  root.hidden = strip.hidden && facts.hidden;
+});

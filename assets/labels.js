@@ -1,0 +1,19 @@
+// What a picture classifier calls the picture: labels with their probabilities.
+
+const message = make('p', { class: 'cs-message' });
+const list = make('ol', { class: 'cs-bars', 'aria-label': 'Likeliest labels' });
+root.classList.add('cs-labels');
+root.append(message, list);
+
+followValue((value) => {
+  root.dataset.phase = value.phase;
+  message.className = value.phase === 'failed' ? 'cs-message cs-error' : 'cs-message cs-hint';
+  message.setAttribute('role', value.phase === 'failed' ? 'alert' : 'status');
+  setText(message, value.message);
+  message.hidden = !value.message;
+  list.hidden = !value.labels.length;
+  list.replaceChildren(...value.labels.map(([label, p]) => make('li', {},
+    make('span', { class: 'cs-bar-name' }, label),
+    make('span', { class: 'cs-bar', 'aria-hidden': 'true' }, make('span', { style: `width: ${(p * 100).toFixed(1)}%` })),
+    make('span', { class: 'cs-number' }, percent(p)))));
+});

@@ -1,0 +1,20 @@
+// A text as the model's tokenizer splits it: each token above its number.
+
+const count = make('p', { class: 'cs-state', role: 'status' });
+const failure = make('p', { class: 'cs-error', role: 'alert' });
+const list = make('ol', { class: 'cs-tokens', 'aria-label': 'Tokens' });
+root.classList.add('cs-text-tokens');
+root.append(count, failure, list);
+
+/** A blank is drawn as a mark, because it belongs to the token. */
+const visible = (token) => token.replace(/ /g, '␣').replace(/\n/g, '⏎').replace(/\t/g, '⇥') || '∅';
+
+followValue((value) => {
+  const { tokens, characters } = value;
+  const s = (number) => (number === 1 ? '' : 's');
+  setText(count, value.title ? `${characters} character${s(characters)} → ${tokens.length} token${s(tokens.length)} · ${value.title}` : '');
+  setText(failure, value.message);
+  failure.hidden = !value.message;
+  list.replaceChildren(...tokens.map(([id, token], place) => make('li', { 'data-hue': place % 4, title: `token ${place + 1}: “${token}”, number ${id}` },
+    make('span', { class: 'cs-piece', 'aria-label': readable(token) }, visible(token)), make('span', { class: 'cs-id' }, String(id)))));
+});

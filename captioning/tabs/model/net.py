@@ -1,0 +1,183 @@
+"""Net information: arrays, layers, memory by part, and the shapes a picture passes through; two models side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+
+from captioning.errors import Stopped
+from captioning.model_report import array_bytes, arrays_to_csv, info_document, memory_by_part
+from captioning.types import ModelInfo
+from captioning.ui.messages import explain
+from captioning.ui.model_menu import menu_choices
+from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.parts import make_part, next_serial
+from captioning.ui.worker import Done, Job, Runs, follow
+
+Listener = Callable[..., Any]
+NOBODY = ""
+"""What stands in the second menu while only one model is shown."""
+
+
+class StepWords(NamedTuple):
+    """A step of the way from pixels to words: its name for people, its axes, and what it is."""
+
+    title: str
+    axes: str
+    meaning: str
+
+
+STEPS = {
+    "pixel_values": StepWords("pixels", "N, 3, height, width", "the picture, resized and normalised"),
+    "patches": StepWords("patches", "patches, 3, height, width", "the picture cut up, row by row"),
+    "encoder_hidden_states": StepWords("features", "N, S, E", "one vector a patch, and one for each prefix token"),
+    "image_embeds": StepWords("embedding", "N, E", "one vector for the whole picture; the map is made of it"),
+    "input_ids": StepWords("words so far", "N, L", "the start token and four more"),
+    "query": StepWords("query", "L, N, E", "what each word asks the picture"),
+    "key": StepWords("key", "S, N, E", "what each patch can be asked for"),
+    "value": StepWords("value", "S, N, E", "what each patch answers"),
+    "cross_attentions": StepWords("weights", "N, heads, L, S", "where each word looks, in every layer"),
+    "self_attentions": StepWords("weights", "N, heads, L, S", "where each word looks, among words and picture"),
+    "logits": StepWords("next word", "N, L, vocabulary", "a score for every token that may follow"),
+}
+
+
+class NetSection:
+    """The section's parts and what they do."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._runs = Runs()
+        self.shown = gr.State(None)
+        with gr.Row(equal_height=False, elem_classes="cs-toolbar"):
+            self.other = gr.Dropdown(
+                [("Side by side with…", NOBODY), *menu_choices()],
+                value=NOBODY,
+                label="Side by side with another model, a folder or a hub name",
+                show_label=False,
+                container=False,
+                allow_custom_value=True,
+                elem_id="cs-other-model",
+                min_width=240,
+            )
+            self.json_file = gr.DownloadButton("Save JSON", interactive=False, size="sm", elem_id="cs-net-json")
+            self.csv_file = gr.DownloadButton("Save CSV", interactive=False, size="sm", elem_id="cs-net-csv")
+        self.net = make_part("model_net", net_value("idle"), "cs-net")
+
+    def connect(self, opened: Sequence[Listener]) -> None:
+        """Hang the handlers on the listeners of the section's opening, the model menu, and its own controls."""
+        page = self._page
+        inputs = [page.model_id, self.other, self.shown]
+        outputs = [self.net, self.json_file, self.csv_file, self.shown]
+        for listener in (*opened, self.other.input):
+            listener(self._show, inputs, outputs, **page.model_event())
+        page.model_id.change(self._show_if_seen, inputs, outputs, **page.model_event())
+        self.net.stop_wanted(self._stop, None, None, **page.event(queue=False))
+
+    async def _show(self, request: gr.Request, model_id: str, other: str | None, shown: Any) -> AsyncIterator[Any]:
+        """Show the model in use, and another where one is chosen."""
+        wanted = [model_id, *([other.strip()] if other and other.strip() else [])]
+        if wanted == shown:
+            yield gr.skip()
+            return
+        session = request.session_hash or ""
+        run = self._runs.start(session)
+        try:
+            async for event in follow(partial(look_inside, self._page.load, wanted), run.stop):
+                if isinstance(event, Done):
+                    yield {self.net: net_value("done", event.result), self.shown: wanted} | self._files(event.result)
+                elif event.seconds > 0.3 or event.update:
+                    yield {self.net: net_value("busy", message=event.update or "Looking inside")}
+        except Exception as error:
+            if not run.superseded:
+                sentence = "Stopped." if isinstance(error, Stopped) else explain(error)
+                yield {self.net: net_value("failed", message=sentence), self.shown: None}
+        finally:
+            self._runs.finish(session, run)
+
+    async def _show_if_seen(
+        self, request: gr.Request, model_id: str, other: str | None, shown: Any
+    ) -> AsyncIterator[Any]:
+        """Follow the model menu once the section was opened."""
+        if shown is None:
+            yield gr.skip()
+            return
+        async for update in self._show(request, model_id, other, shown):
+            yield update
+
+    def _stop(self, request: gr.Request) -> None:
+        self._runs.stop(request.session_hash or "")
+
+    def _files(self, infos: Sequence[ModelInfo]) -> dict[Any, Any]:
+        """The first model as files to save; beside another, both in one JSON document."""
+        name = infos[0].spec.model_id.rpartition("/")[2].replace(":", "-")
+        documents = [info_document(info) for info in infos]
+        document = documents[0] if len(documents) == 1 else {"models": documents}
+        texts = {
+            self.json_file: (json.dumps(document, ensure_ascii=False, indent=2), f"{name}-net.json"),
+            self.csv_file: (arrays_to_csv(infos), f"{name}-arrays.csv"),
+        }
+        return {
+            button: gr.update(
+                value=save_bytes_to_cache(text.encode(), file_name, button.GRADIO_CACHE), interactive=True
+            )
+            for button, (text, file_name) in texts.items()
+        }
+
+
+def look_inside(load: LoadCaptioner, models: Sequence[str], job: Job[str]) -> list[ModelInfo]:
+    """What is inside each of the models; runs in a worker."""
+    infos = []
+    for name in models:
+        captioner = load(name, report=lambda progress: job.show(f"Downloading, {progress.done_bytes / 1e6:,.0f} MB"))
+        job.check()
+        infos.append(captioner.info())
+    return infos
+
+
+def net_value(phase: str, infos: Sequence[ModelInfo] = (), *, message: str = "") -> dict[str, Any]:
+    """What `assets/model_net.js` draws: one panel a model."""
+    return {"serial": next_serial(), "phase": phase, "message": message, "models": [_panel(info) for info in infos]}
+
+
+def _panel(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "title": info.spec.title,
+        "parameters": info.parameters,
+        "bytes": sum(map(array_bytes, info.arrays)),
+        "facts": _facts(info),
+        "steps": [_step(name, shape) for name, shape in info.shapes],
+        "parts": [part._asdict() for part in memory_by_part(info)],
+        "layers": sorted(info.layer_types.items(), key=lambda item: (-item[1], item[0])),
+        "arrays": [[a.name, "×".join(map(str, a.shape)), a.dtype, a.elements] for a in info.arrays],
+    }
+
+
+def _step(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    words = STEPS.get(name, StepWords(name, "", ""))
+    return {"name": name, "shape": list(shape), **words._asdict()}
+
+
+def _facts(info: ModelInfo) -> list[tuple[str, str]]:
+    """Lines of what the model is, by their labels."""
+    spec, capabilities = info.spec, info.spec.capabilities
+    looks = {
+        "cross": "cross-attention from words to patches",
+        "self": "self-attention of words to image tokens",
+        None: "not to be seen: the model shows no attention",
+    }
+    facts = [
+        ("Model", spec.model_id),
+        ("Family", spec.family),
+        ("Licence", spec.license),
+        ("Revision", spec.revision or "not versioned"),
+        ("Runs on", f"{info.device} in {info.precision}"),
+        ("Where it looks", looks[capabilities.attention_kind]),
+        ("Prompt", "continues one" if capabilities.supports_prompt else "takes none"),
+    ]
+    return facts + [(f"Tokenizer: {name}", str(value)) for name, value in info.tokenizer.items()]

@@ -1,0 +1,580 @@
+"""The Video tab: a clip captioned by the average of its frames, and what each moment adds to the caption."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+
+from captioning.cache import ByteBoundedCache, SharedCaptioner
+from captioning.clip import (
+    FRAME_COUNTS,
+    Segment,
+    Word,
+    attend_frames,
+    encode_frames,
+    find_repeats,
+    frame_side,
+    measure_contributions,
+    merge_segments,
+    split_words,
+)
+from captioning.errors import OptionsError, PromptError, Stopped, VideoError
+from captioning.export import captions_document, frame_records, segment_records, segments_to_srt
+from captioning.prompts import VIDEO_PROMPTS
+from captioning.settings import get_settings
+from captioning.types import Caption, CaptionerStatus, DecodingOptions, ImageFeatures, VideoFrame
+from captioning.ui.caption_cards import Step, cards_value
+from captioning.ui.clip_input import chosen_clip, make_clip_strip
+from captioning.ui.clip_parts import (
+    PanelState,
+    WordAcross,
+    counts_value,
+    describe_repeats,
+    film_value,
+    make_filmstrip,
+    make_frame_counts,
+    make_timeline,
+    make_word_panel,
+    timeline_value,
+    word_value,
+)
+from captioning.ui.decoding import make_decoding_controls, read_options
+from captioning.ui.messages import explain
+from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.parts import make_part
+from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
+from captioning.ui.status import status_value
+from captioning.ui.tab import Tab
+from captioning.ui.worker import Done, Job, Runs, follow
+from captioning.video import DEFAULT_FRAMES, Clip, ClipIndex, check_range, choose_frames, index_clip, read_frames
+
+NO_CLIP = "There is no clip yet; drop one, record one, or click a sample."
+HINT = "Choose a clip, and its caption is written here: drop one, record one, or click a sample."
+_FRAME_BYTES = 256 * 2**20
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a clip was captioned with; the panels go on from it."""
+
+    path: str
+    model_id: str
+    prompts: tuple[str, ...]
+    options: DecodingOptions
+    count: int = DEFAULT_FRAMES
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClipStep:
+    """How far captioning a clip has come; `film` is what the filmstrip shows from now on, if that changes."""
+
+    step: Step
+    film: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """A clip captioned by the average of its frames."""
+
+    clip: Clip
+    step: Step
+    heading: str
+    status: CaptionerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class PanelStep(Generic[Found]):
+    """How far a panel's work has come, and what it found so far."""
+
+    doing: str
+    done: int
+    total: int
+    found: Found | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A caption for each frame of a clip, merged into segments, and those of the averaged frames."""
+
+    clip: Clip
+    averaged: Sequence[Caption]
+    captions: Sequence[Caption]
+    segments: Sequence[Segment]
+
+
+class FrameStore:
+    """Frames that were read before, by file, number and size; thread-safe, and bounded in bytes."""
+
+    def __init__(self, max_bytes: int = _FRAME_BYTES) -> None:
+        self._frames = ByteBoundedCache[VideoFrame](max_bytes)
+        self._indices = ByteBoundedCache[ClipIndex](2**24)
+
+    def index(self, path: str, check: Callable[..., None]) -> ClipIndex:
+        """When each frame of a clip is shown."""
+        key = self._key(path)
+        known = self._indices.get(key)
+        if known is None:
+            known = index_clip(path, on_frame=check)
+            self._indices.put(key, known, 16 * len(known))
+        return known
+
+    def sample(
+        self, asked: Asked, captioner: SharedCaptioner, on_frame: Callable[[int, int], None], count: int | None = None
+    ) -> Clip:
+        """Evenly spaced frames of what was asked for; only those that nobody read before are decoded."""
+        index = self.index(asked.path, on_frame)
+        start, end = check_range(index, asked.start, asked.end)
+        wanted = choose_frames(index, count or asked.count, start, end)
+        side = frame_side(captioner)
+        key = self._key(asked.path)
+        known = {number: self._frames.get((key, number, side)) for number in wanted}
+        missing = [number for number, frame in known.items() if frame is None]
+        used = ""
+        if missing:
+            new, used = read_frames(index, missing, max_side=side, on_frame=on_frame)
+            for frame in new:
+                width, height = frame.image.image.size
+                self._frames.put((key, frame.index, side), frame, 3 * width * height)
+                known[frame.index] = frame
+        frames = tuple(frame for frame in known.values() if frame is not None)
+        return Clip(index, start, end, frames, len(wanted) - len(frames), used)
+
+    def _key(self, path: str) -> tuple[str, int, int]:
+        try:
+            about = Path(path).stat()
+        except OSError as error:
+            raise VideoError("The clip is not there any more; choose it again.") from error
+        return path, about.st_size, about.st_mtime_ns
+
+
+class VideoTab:
+    """The tab's parts and what they do."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._store = FrameStore()
+        self._runs, self._count_runs, self._time_runs, self._word_runs = Runs(), Runs(), Runs(), Runs()
+        self.asked = gr.State(None)
+        with gr.Row(equal_height=False, elem_classes="cs-columns"):
+            with gr.Column(scale=4, min_width=320):
+                self.clip = gr.Video(label="Clip", height=300, elem_id="cs-clip", sources=["upload", "webcam"])
+                self.samples = make_clip_strip("cs-clip-samples")
+                most = get_settings().video_frames
+                self.count = gr.Slider(
+                    1, most, min(DEFAULT_FRAMES, most), step=1, label="Frames", buttons=[], elem_id="cs-frames"
+                )
+                with gr.Accordion("Part of the clip", open=False, elem_id="cs-clip-part"), gr.Row():
+                    self.start = gr.Number(0, label="Start, in seconds", minimum=0, min_width=120)
+                    self.end = gr.Number(0, label="End (0 is the clip’s own)", minimum=0, min_width=120)
+                self.prompts = make_prompt_list("cs-clip-prompts", VIDEO_PROMPTS)
+                self.begin = gr.Button("Caption the clip", variant="primary", elem_id="cs-clip-start")
+                self.decoding = make_decoding_controls("cs-clip-decoding")
+            with gr.Column(scale=7, min_width=320):
+                self.film = make_filmstrip("cs-film")
+                self.cards = make_part("caption_cards", cards_value("idle", message=HINT), "cs-clip-captions")
+                self.counts = make_frame_counts("cs-counts")
+                self.timeline = make_timeline("cs-timeline")
+                self.word = make_word_panel("cs-word")
+                with gr.Row(elem_classes="cs-export"):
+                    self.json_file = gr.DownloadButton(
+                        "Save JSON", interactive=False, size="sm", elem_id="cs-clip-json"
+                    )
+                    self.srt_file = gr.DownloadButton("Save SRT", interactive=False, size="sm", elem_id="cs-clip-srt")
+        self._connect()
+
+    def _connect(self) -> None:
+        page = self._page
+        inputs = [
+            self.clip,
+            page.model_id,
+            self.prompts,
+            self.count,
+            self.start,
+            self.end,
+            *self.decoding.inputs,
+        ]
+        outputs = [
+            self.film,
+            self.cards,
+            self.counts,
+            self.timeline,
+            self.word,
+            self.asked,
+            self.json_file,
+            self.srt_file,
+            page.picture,
+            page.status,
+        ]
+        for asked in (self.begin.click, self.prompts.captions_wanted):
+            asked(self._caption, inputs, outputs, **page.model_event())
+        for changed in (self.clip.change, self.count.release):
+            changed(self._caption_if_any, inputs, outputs, **page.model_event())
+        self.cards.stop_wanted(self._stop(self._runs), None, None, **page.event(queue=False))
+        self.samples.sample_chosen(self._take_sample, None, self.clip, **page.event(queue=False))
+        page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
+        files = [self.json_file, self.srt_file, page.status]
+        self.counts.panel_wanted(self._compare, self.asked, [self.counts, page.status], **page.model_event())
+        self.timeline.panel_wanted(self._draw_timeline, self.asked, [self.timeline, *files], **page.model_event())
+        self.word.word_wanted(self._look, self.asked, [self.word, page.status], **page.model_event())
+        panels = ((self.counts, self._count_runs), (self.timeline, self._time_runs), (self.word, self._word_runs))
+        for part, runs in panels:
+            part.panel_stopped(self._stop(runs), None, None, **page.event(queue=False))
+
+    # ---- the caption ----
+
+    async def _caption(
+        self,
+        request: gr.Request,
+        path: str | None,
+        model_id: str,
+        prompts: Any,
+        count: Any,
+        start: Any,
+        end: Any,
+        method: str,
+        *values: Any,
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Caption the clip for every prompt; filmstrip, cards, status line and files follow as it goes."""
+        session = request.session_hash or ""
+        run = self._runs.start(session)
+        shown = ClipStep(Step(""))
+        try:
+            if path is None:
+                raise VideoError(NO_CLIP)
+            options = read_options(method, *values)
+            asked = Asked(path, model_id, tuple(read_prompts(prompts)), options, _whole(count), start, end or None)
+            shown = ClipStep(Step("Getting the model ready", asked.prompts, options.num_captions))
+            yield {self.cards: cards_value("busy", shown.step), self.film: film_value(())} | self._clear(session)
+            async for event in follow(partial(caption_clip, self._store, self._page.load, asked), run.stop):
+                if isinstance(event, Done):
+                    result = event.result
+                    yield {
+                        self.cards: cards_value("done", result.step, heading=result.heading, seconds=event.seconds),
+                        self.film: describe_film(result.clip),
+                        self.asked: asked,
+                        self._page.picture: self._save_frame(result.clip),
+                        self._page.status: status_value(result.status),
+                    } | self._open_panels(asked, result)
+                else:
+                    shown = event.update or shown
+                    film = {} if event.update is None or shown.film is None else {self.film: shown.film}
+                    yield {self.cards: cards_value("busy", shown.step, seconds=event.seconds)} | film
+        except Stopped:
+            if not run.superseded:
+                yield {self.cards: cards_value("stopped", shown.step)}
+        except Exception as error:
+            message = cards_value("failed", message=explain(error))
+            yield {self.cards: message, self.film: film_value(())} | self._clear(session)
+        finally:
+            self._runs.finish(session, run)
+
+    async def _caption_if_any(
+        self, request: gr.Request, path: str | None, *values: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Caption a clip as soon as it is there; where it was taken away, clear everything."""
+        if path is None:
+            session = request.session_hash or ""
+            _supersede(self._runs, session)
+            empty = {self.cards: cards_value("idle", message=HINT), self.film: film_value(())}
+            yield empty | self._clear(session)
+            return
+        async for update in self._caption(request, path, *values):
+            yield update
+
+    def _clear(self, session: str) -> dict[Any, Any]:
+        """Panels and files as they are before a caption; what the panels work on is stopped."""
+        for runs in (self._count_runs, self._time_runs, self._word_runs):
+            _supersede(runs, session)
+        files = {file: gr.update(value=None, interactive=False) for file in (self.json_file, self.srt_file)}
+        return {
+            self.asked: None,
+            self.counts: counts_value(PanelState()),
+            self.timeline: timeline_value(PanelState()),
+            self.word: word_value(PanelState()),
+        } | files
+
+    def _open_panels(self, asked: Asked, result: Captioned) -> dict[Any, Any]:
+        """Panels that can be used, and the captions as a file."""
+        ready = PanelState(ready=True)
+        caption = result.step.captions[0]
+        return {
+            self.counts: counts_value(ready),
+            self.timeline: timeline_value(ready),
+            self.word: word_value(ready, split_words(caption)),
+            self.json_file: self._as_file(
+                self.json_file, asked, "json", clip_to_json(asked, result.clip, result.step.captions)
+            ),
+        }
+
+    def _save_frame(self, clip: Clip) -> str:
+        """The frame in the middle as a file: the picture in hand."""
+        frame = clip.frames[len(clip.frames) // 2]
+        file = io.BytesIO()
+        frame.image.image.save(file, "PNG")
+        name = f"{Path(clip.index.name).stem}-{frame.seconds:.2f}s.png"
+        return str(save_bytes_to_cache(file.getvalue(), name, self.clip.GRADIO_CACHE))
+
+    def _as_file(self, button: gr.DownloadButton, asked: Asked, suffix: str, text: str) -> dict[str, Any]:
+        name = f"{Path(asked.path).stem}-captions.{suffix}"
+        return gr.update(value=save_bytes_to_cache(text.encode(), name, button.GRADIO_CACHE), interactive=True)
+
+    def _take_sample(self, event: gr.EventData) -> str:
+        return chosen_clip(event, self.clip.GRADIO_CACHE)
+
+    def _stop(self, runs: Runs) -> Callable[[gr.Request], None]:
+        def stop(request: gr.Request) -> None:
+            runs.stop(request.session_hash or "")
+
+        return stop
+
+    def _describe_prompts(self, model_id: str, prompts: Any) -> dict[str, Any]:
+        """Lock the prompts where the model takes none."""
+        spec = self._page.load(model_id).spec
+        refusal = "" if spec.capabilities.supports_prompt else f"{spec.title} takes no prompt; it captions as it likes."
+        try:
+            typed = typed_prompts(prompts)
+        except PromptError:
+            typed = []
+        return prompts_value(typed, refusal, VIDEO_PROMPTS)
+
+    # ---- the panels ----
+
+    async def _compare(self, request: gr.Request, asked: Asked | None) -> AsyncIterator[dict[Any, Any]]:
+        """The caption at 1, 2, 4 … frames."""
+        work = partial(compare_counts, self._store, self._page.load)
+        async for state, rows in follow_panel(self._count_runs, request.session_hash, work, asked):
+            yield {self.counts: counts_value(state, rows or ())} | self._tell_status(state, asked)
+
+    async def _draw_timeline(self, request: gr.Request, asked: Asked | None) -> AsyncIterator[dict[Any, Any]]:
+        """A caption for every frame, merged into segments, and as files."""
+        work = partial(caption_frames, self._store, self._page.load)
+        async for state, line in follow_panel(self._time_runs, request.session_hash, work, asked):
+            value = timeline_value(state)
+            if line is not None:
+                value = timeline_value(state, line.segments, line.clip.frames, line.averaged[0].text)
+            files = {}
+            if state.phase == "done" and asked is not None and line is not None:
+                text = clip_to_json(asked, line.clip, line.averaged, line)
+                srt = segments_to_srt(line.segments)
+                files = {
+                    self.json_file: self._as_file(self.json_file, asked, "json", text),
+                    self.srt_file: self._as_file(self.srt_file, asked, "srt", srt),
+                }
+            yield {self.timeline: value} | files | self._tell_status(state, asked)
+
+    async def _look(
+        self, request: gr.Request, asked: Asked | None, event: gr.EventData
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """One word of the averaged caption on every frame."""
+        word = getattr(event, "word", 0)
+        work = partial(look_across, self._store, self._page.load, word)
+        async for state, found in follow_panel(self._word_runs, request.session_hash, work, asked):
+            words, across = found or ((), None)
+            if words or state.phase != "busy":
+                yield {self.word: word_value(state, words, word, across)} | self._tell_status(state, asked)
+
+    def _tell_status(self, state: PanelState, asked: Asked | None) -> dict[Any, Any]:
+        if state.phase != "done" or asked is None:
+            return {}
+        return {self._page.status: status_value(self._page.load(asked.model_id).status())}
+
+
+def _whole(count: Any) -> Any:
+    """A slider's number, which comes as a float from some browsers."""
+    return int(count) if isinstance(count, float) and count.is_integer() else count
+
+
+def _supersede(runs: Runs, session: str) -> None:
+    """Stop a session's run and let it fall silent."""
+    runs.finish(session, runs.start(session))
+
+
+async def follow_panel(
+    runs: Runs, session: str | None, work: Callable[[Asked, Job[PanelStep[Found]]], Found], asked: Asked | None
+) -> AsyncIterator[tuple[PanelState, Found | None]]:
+    """States of a panel while its work goes on, each with what is found so far."""
+    name = session or ""
+    run = runs.start(name)
+    found: Found | None = None
+    try:
+        if asked is None:
+            raise VideoError(NO_CLIP)
+        yield PanelState("busy", ready=True, doing="Getting ready…"), None
+        async for event in follow(partial(work, asked), run.stop):
+            if isinstance(event, Done):
+                yield PanelState("done", ready=True), event.result
+            elif event.update is not None:
+                step = event.update
+                found = step.found or found
+                fraction = step.done / step.total if step.total else None
+                yield PanelState("busy", ready=True, doing=f"{step.doing}…", fraction=fraction), found
+    except Stopped:
+        if not run.superseded:
+            yield PanelState("stopped", ready=True), found
+    except Exception as error:
+        yield PanelState("failed", ready=asked is not None, message=explain(error)), found
+    finally:
+        runs.finish(name, run)
+
+
+# ---- the work, in a thread of its own ----
+
+
+def caption_clip(store: FrameStore, load: LoadCaptioner, asked: Asked, job: Job[ClipStep]) -> Captioned:
+    """All captions of a clip, with a heading that says by whom, and the model's status.
+
+    A model that takes no prompt writes without one.
+    """
+    captioner = load(asked.model_id, report=lambda _: job.check())
+    prompts, each = usable_prompts(captioner, asked), asked.options.num_captions
+
+    def reading(done: int, total: int) -> None:
+        doing = f"Reading frame {min(done + 1, total)} of {total}" if total else "Looking through the clip"
+        job.show(ClipStep(Step(doing, prompts, each)))
+
+    clip = store.sample(asked, captioner, reading)
+    film = describe_film(clip)
+
+    def encoding(done: int, total: int) -> None:
+        job.show(ClipStep(Step(f"Looking at frame {done + 1} of {total}", prompts, each), film))
+
+    features = ImageFeatures.mean(encode_frames(captioner, clip.frames, encoding))
+    job.show(ClipStep(Step("Writing", prompts, each), film))
+    steps = 0
+
+    def on_token(captions: Sequence[Caption]) -> None:
+        nonlocal steps
+        steps += 1
+        doing = "Writing" if captions else f"Comparing {asked.options.num_beams} beams, word {steps}"
+        job.show(ClipStep(Step(doing, prompts, each, captions), film))
+
+    captions = captioner.decode(features, prompts, asked.options, on_token)
+    frames = "1 frame" if len(clip.frames) == 1 else f"the average of {len(clip.frames)} frames"
+    heading = f"{clip.index.name} · {frames} · {captioner.spec.title}"
+    return Captioned(clip, Step("", prompts, each, captions), heading, captioner.status())
+
+
+def usable_prompts(captioner: SharedCaptioner, asked: Asked) -> list[str]:
+    """The prompts, or none where the model takes none."""
+    return list(asked.prompts) if captioner.spec.capabilities.supports_prompt else [""]
+
+
+def compare_counts(
+    store: FrameStore, load: LoadCaptioner, asked: Asked, job: Job[PanelStep[list[tuple[int, str]]]]
+) -> list[tuple[int, str]]:
+    """The caption of the first prompt at 1, 2, 4, 8, 16 and 32 frames, as far as the clip has so many."""
+    captioner = load(asked.model_id, report=lambda _: job.check())
+    prompt = usable_prompts(captioner, asked)[0]
+    rows: list[tuple[int, str]] = []
+    total = sum(FRAME_COUNTS)
+    before = 0
+    for count in FRAME_COUNTS:
+
+        def tell(done: int, _: int, count: int = count, before: int = before) -> None:
+            doing = "Looking at 1 frame" if count == 1 else f"Looking at {count} frames"
+            job.show(PanelStep(doing, before + done, total, list(rows)))
+
+        clip = store.sample(asked, captioner, lambda *_: job.check(), count)
+        if len(clip.frames) + clip.skipped < count:
+            break
+        features = ImageFeatures.mean(encode_frames(captioner, clip.frames, tell))
+        caption = captioner.decode(features, [prompt], asked.options, lambda _: job.check())[0]
+        rows.append((count, caption.text))
+        before += count
+    return rows
+
+
+def caption_frames(store: FrameStore, load: LoadCaptioner, asked: Asked, job: Job[PanelStep[Timeline]]) -> Timeline:
+    """A caption for each frame by itself, for the first prompt, merged into segments."""
+    captioner = load(asked.model_id, report=lambda _: job.check())
+    prompts = usable_prompts(captioner, asked)
+    clip = store.sample(asked, captioner, lambda *_: job.check())
+    features = encode_frames(captioner, clip.frames, lambda *_: job.check())
+    averaged = captioner.decode(ImageFeatures.mean(features), prompts, asked.options, lambda _: job.check())
+    captions: list[Caption] = []
+    total = len(clip.frames)
+    for place, frame in enumerate(features):
+        line = _timeline(clip, averaged, captions) if captions else None
+        job.show(PanelStep(f"Captioning frame {place + 1} of {total}", place, total, line))
+        captions += captioner.decode(frame, prompts[:1], asked.options, lambda _: job.check())[:1]
+    return _timeline(clip, averaged, captions)
+
+
+def _timeline(clip: Clip, averaged: Sequence[Caption], captions: Sequence[Caption]) -> Timeline:
+    """The timeline as far as frames are captioned."""
+    frames = clip.frames[: len(captions)]
+    done = len(frames) == len(clip.frames)
+    end = clip.end if done else (frames[-1].seconds + clip.frames[len(frames)].seconds) / 2
+    return Timeline(clip, averaged, tuple(captions), merge_segments(frames, captions, clip.start, end))
+
+
+def look_across(
+    store: FrameStore,
+    load: LoadCaptioner,
+    number: int,
+    asked: Asked,
+    job: Job[PanelStep[tuple[Sequence[Word], WordAcross | None]]],
+) -> tuple[Sequence[Word], WordAcross | None]:
+    """A word of the first caption: where every frame is looked at for it, and what each adds to it."""
+    captioner = load(asked.model_id, report=lambda _: job.check())
+    clip = store.sample(asked, captioner, lambda *_: job.check())
+    features = encode_frames(captioner, clip.frames, lambda *_: job.check())
+    prompts = usable_prompts(captioner, asked)
+    caption = captioner.decode(ImageFeatures.mean(features), prompts, asked.options, lambda _: job.check())[0]
+    words = split_words(caption)
+    if not isinstance(number, int) or not 0 <= number < len(words):
+        raise OptionsError("There is no such word; choose one of those shown.")
+    positions = list(words[number].positions)
+    total = 2 * len(features)
+
+    def attending(done: int, _: int) -> None:
+        job.show(PanelStep(f"Looking at frame {done + 1} of {len(features)}", done, total, (words, None)))
+
+    def leaving_out(done: int, _: int) -> None:
+        job.show(PanelStep("Leaving frames out", len(features) + done, total, (words, None)))
+
+    maps = attend_frames(captioner, features, caption, attending)[:, positions].mean(axis=1)
+    added = measure_contributions(captioner, features, caption, leaving_out)[:, positions].sum(axis=1)
+    return words, WordAcross(clip.frames, features[0].layout, maps, added)
+
+
+def describe_film(clip: Clip) -> dict[str, Any]:
+    """What the filmstrip shows of a clip."""
+    repeats = find_repeats(clip.frames)
+    width, height = clip.index.size
+    frames = "1 frame" if len(clip.frames) == 1 else f"{len(clip.frames)} frames"
+    facts = [f"{frames} of {clip.end - clip.start:.1f} s", f"{width}×{height}", describe_repeats(repeats)]
+    if clip.skipped:
+        facts.append(f"{clip.skipped} could not be decoded")
+    return film_value(clip.frames, repeats, " · ".join(fact for fact in facts if fact))
+
+
+def clip_to_json(asked: Asked, clip: Clip, captions: Sequence[Caption], line: Timeline | None = None) -> str:
+    """A clip's captions, its sampled frames, and if known its timeline, as an indented JSON document."""
+    first = captions[0]
+    named = [(clip.index.name, caption) for caption in captions]
+    document = captions_document(named, first.model_id, first.revision, asked.options)
+    document |= {"frames": frame_records(clip.frames), "seconds": clip.index.duration, "skipped": clip.skipped}
+    if line is not None:
+        document["timeline"] = segment_records(line.segments, line.clip.frames)
+    return json.dumps(document, ensure_ascii=False, indent=2)
+
+
+def build(page: Page) -> None:
+    """Draw the tab where the page is being built."""
+    VideoTab(page)
+
+
+TAB = Tab("Video", "video", build)

@@ -1,0 +1,150 @@
+"""Going on from a word that a model might have written: which one was clicked, and the caption from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import gradio as gr
+
+from captioning.errors import PromptError
+from captioning.images import open_image
+from captioning.types import Caption, CaptionerStatus, TokenAlternative
+from captioning.ui.caption_cards import Branch, Step, cards_value
+from captioning.ui.page import LoadCaptioner
+from captioning.ui.worker import Job
+
+MOST_BRANCHES = 4
+"""Of one caption; the oldest makes room."""
+_GONE = "That word is gone; caption the picture again, and click it then."
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The captions that a session looks at, how they came about, and their branches by the place of the caption."""
+
+    path: str
+    model_id: str
+    step: Step
+    heading: str
+    seconds: float
+    end_token: str | None
+    branches: Mapping[int, tuple[Branch, ...]] = field(default_factory=dict)
+
+    def value(self) -> dict[str, Any]:
+        """What the cards show of it."""
+        return cards_value(
+            "done",
+            self.step,
+            heading=self.heading,
+            seconds=self.seconds,
+            branches=self.branches,
+            end_token=self.end_token,
+        )
+
+    def captions(self) -> list[Caption]:
+        """All captions, each followed by its branches."""
+        found: list[Caption] = []
+        for place, caption in enumerate(self.step.captions):
+            found.append(caption)
+            found += [branch.caption for branch in self.branches.get(place, ()) if branch.caption is not None]
+        return found
+
+    def with_branches(self, place: int, branches: Sequence[Branch]) -> Written:
+        """The same with other branches of the caption at `place`; only the newest few stay."""
+        return replace(self, branches={**self.branches, place: tuple(branches)[-MOST_BRANCHES:]})
+
+    def without(self, place: int, number: int) -> Written:
+        """The same without one branch."""
+        several = self.branches.get(place, ())
+        return self.with_branches(place, [b for n, b in enumerate(several) if n != number])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An alternative that was clicked: the place of its caption, the caption it belongs to, its position and word."""
+
+    place: int
+    caption: Caption
+    position: int
+    alternative: TokenAlternative
+
+    def start(self) -> Branch:
+        """The branch before its first word."""
+        return Branch(self.position, self.alternative.token, instead=self.caption.tokens[self.position], writing=True)
+
+
+def read_choice(written: Written | None, event: gr.EventData) -> Choice:
+    """The alternative that was clicked. Raises `PromptError` for one that is not, or no longer, there."""
+    place, number, position, choice = (_whole(event, name) for name in ("caption", "branch", "position", "choice"))
+    if written is None or not 0 <= place < len(written.step.captions):
+        raise PromptError(_GONE)
+    caption: Caption | None = written.step.captions[place]
+    if number >= 0:
+        several = written.branches.get(place, ())
+        caption = several[number].caption if number < len(several) else None
+    if caption is None or not 0 <= position < len(caption.alternatives):
+        raise PromptError(_GONE)
+    choices = caption.alternatives[position]
+    if not 0 <= choice < len(choices):
+        raise PromptError(_GONE)
+    return Choice(place, caption, position, choices[choice])
+
+
+def read_branch(event: gr.EventData) -> tuple[int, int]:
+    """The place of a caption and the number of its branch. Raises `PromptError` for what the page would not send."""
+    return _whole(event, "caption"), _whole(event, "branch")
+
+
+def write_branch(
+    load: LoadCaptioner, written: Written, choice: Choice, job: Job[Caption]
+) -> tuple[Caption, CaptionerStatus]:
+    """The caption that goes on from a choice, by token ids, with the options of the old one; runs in a worker.
+
+    It may become as long as the old one might have become. What was the prompt stays the prompt.
+    """
+    captioner = load(written.model_id, report=lambda _: job.check())
+    old, position = choice.caption, choice.position
+    num_prompt_tokens = min(old.num_prompt_tokens, position)
+    if choice.alternative.token_id == captioner.end_token.token_id:
+        return _ended(old, position, num_prompt_tokens), captioner.status()
+    (features,) = captioner.encode([open_image(written.path)])
+    prefix = (*old.token_ids[:position], choice.alternative.token_id)
+    room = max(1, old.options.max_new_tokens - (position + 1 - num_prompt_tokens))
+    options = replace(old.options, num_captions=1, max_new_tokens=room)
+
+    # A changed word of the prompt shortens the prompt.
+    prompt = old.prompt if position >= old.num_prompt_tokens else "".join(old.tokens[:position]).strip()
+
+    def as_branch(caption: Caption) -> Caption:
+        return replace(caption, prompt=prompt, num_prompt_tokens=num_prompt_tokens)
+
+    def on_token(captions: Sequence[Caption]) -> None:
+        job.check()
+        if captions:
+            job.show(as_branch(captions[0]))
+
+    (caption,) = captioner.decode(features, [prefix], options, on_token)
+    return as_branch(caption), captioner.status()
+
+
+def _ended(old: Caption, position: int, num_prompt_tokens: int) -> Caption:
+    """The caption as it is if it ends before `position`."""
+    return replace(
+        old,
+        text="".join(old.tokens[:position]).strip(),
+        token_ids=old.token_ids[:position],
+        tokens=old.tokens[:position],
+        log_probs=old.log_probs[:position],
+        alternatives=old.alternatives[:position],
+        num_prompt_tokens=num_prompt_tokens,
+        seconds=0.0,
+    )
+
+
+def _whole(event: gr.EventData, name: str) -> int:
+    number = getattr(event, name, None)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise PromptError(_GONE)
+    return number
