@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from captioning.models import patch_captioner
-from captioning.models.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+from captioning.models.families import patch_captioner
+from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
 from captioning.models.tokens import make_byte_level, make_wordpiece
 from captioning.types import Picture
 

@@ -1,4 +1,4 @@
-"""The models: one file (or package) a family, found by looking into this folder."""
+"""The models by name; `families` has one file (or package) for each kind."""
 
 from __future__ import annotations
 
@@ -7,23 +7,17 @@ from functools import cache
 from importlib import import_module
 
 from captioning.errors import UnknownModelError
+from captioning.models import families
 from captioning.models.family import ModelFamily
 from captioning.types import ModelSpec
-
-_NOT_FAMILIES = frozenset(
-    {
-        "base", "classifier", "cross_attention", "decoding", "download", "family", "fresh_pair", "hub", "parts",
-        "pixels", "self_attention", "tokens", "untrained",
-    }
-)  # fmt: skip
 
 
 @cache
 def list_families() -> tuple[ModelFamily, ...]:
-    """Every family that a file of this folder declares as `FAMILY`, by name; loads no framework."""
-    names = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NOT_FAMILIES]
-    families: list[ModelFamily] = [import_module(f"{__name__}.{name}").FAMILY for name in sorted(names)]
-    return tuple(families)
+    """Every family that a file of `families` declares as `FAMILY`, by name; loads no framework."""
+    names = sorted(module.name for module in pkgutil.iter_modules(families.__path__))
+    found: list[ModelFamily] = [import_module(f"{families.__name__}.{name}").FAMILY for name in names]
+    return tuple(found)
 
 
 def get_family(name: str) -> ModelFamily:

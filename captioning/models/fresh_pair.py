@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 from captioning.errors import ModelFilesError, UnknownModelError
 from captioning.models import hub
 from captioning.models.download import DownloadProgress, Report
-from captioning.models.parts import ModelPart, fetch_part, find_part
-from captioning.models.pixels import PixelRecipe
-from captioning.models.tokens import is_wordpiece, read_tokenizer
-from captioning.models.vision_encoder_decoder import (
+from captioning.models.families.vision_encoder_decoder import (
     CAPABILITIES,
     DECODERS,
     FAMILY_NAME,
@@ -23,6 +20,9 @@ from captioning.models.vision_encoder_decoder import (
     VisionEncoderDecoderNetwork,
     check_sizes,
 )
+from captioning.models.parts import ModelPart, fetch_part, find_part
+from captioning.models.pixels import PixelRecipe
+from captioning.models.tokens import is_wordpiece, read_tokenizer
 from captioning.types import ModelSpec
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 from captioning.errors import ModelFilesError, UnknownModelError
 from captioning.models import hub
 from captioning.models.download import Report, choose_files, explained, fetch_snapshot, list_files, storage_folder
-from captioning.models.vision_encoder_decoder import FILES
+from captioning.models.families.vision_encoder_decoder import FILES
 
 
 @dataclass(frozen=True, slots=True)

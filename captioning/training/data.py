@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 
 from captioning.errors import DataError
-from captioning.models.patch_captioner import END, PAD, START, special_id
+from captioning.models.families.patch_captioner import END, PAD, START, special_id
 
 TABLE_NAME = "captions.tsv"
 # Openings that a person may hand to a captioner; captions are taught to go on from them.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from captioning.errors import DataError
-from captioning.models.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
 from captioning.training.data import CaptionDrawer, Photo, PhotoSet, augment, train_tokenizer, training_texts
 
 STATE_NAME = "training_state.pt"

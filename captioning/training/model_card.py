@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from captioning.models.patch_captioner.network import PatchNetwork
+from captioning.models.families.patch_captioner.network import PatchNetwork
 from captioning.training.fit import TrainingOptions
 
 _FIGURES = {

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from captioning.models.base import NetworkCaptioner
-from captioning.models.patch_captioner import CAPABILITIES, MODEL_TYPE, PatchCaptionerNetwork, load, save
+from captioning.models.families.patch_captioner import CAPABILITIES, MODEL_TYPE, PatchCaptionerNetwork, load, save
 from captioning.training.data import class_names, load_photos, read_table
 from captioning.training.fit import Trainer, TrainingOptions, TrainingProgress
 from captioning.training.metrics import evaluate_captions

@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from captioning.errors import ModelFilesError, UnknownModelError
-from captioning.models import blip, get_spec, hub, tokens, untrained
+from captioning.models import get_spec, hub, tokens, untrained
 from captioning.models.base import NetworkCaptioner
-from captioning.models.blip import BlipNetwork
+from captioning.models.families import blip
+from captioning.models.families.blip import BlipNetwork
 from captioning.types import DecodingOptions
 from tests.tiny_models import drawing, write_tiny_blip
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from captioning.errors import CapabilityError, FeaturesError, PromptError, Stopped
 from captioning.models.base import NetworkCaptioner
-from captioning.models.blip import BlipNetwork
-from captioning.models.git import GitNetwork
-from captioning.models.image_text_to_text.network import ImageTextNetwork
-from captioning.models.patch_captioner import PatchCaptionerNetwork
-from captioning.models.vision_encoder_decoder import VisionEncoderDecoderNetwork
+from captioning.models.families.blip import BlipNetwork
+from captioning.models.families.git import GitNetwork
+from captioning.models.families.image_text_to_text.network import ImageTextNetwork
+from captioning.models.families.patch_captioner import PatchCaptionerNetwork
+from captioning.models.families.vision_encoder_decoder import VisionEncoderDecoderNetwork
 from captioning.types import Capabilities, Caption, DecodingOptions, ImageFeatures, Picture
 from tests.tiny_language_models import library_inputs
 from tests.tiny_models import drawing

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from captioning.errors import ModelFilesError
-from captioning.models import get_spec, git
+from captioning.models import get_spec
 from captioning.models.base import NetworkCaptioner
-from captioning.models.git import GitNetwork
+from captioning.models.families import git
+from captioning.models.families.git import GitNetwork
 from captioning.types import DecodingOptions
 from tests.models.test_blip import edit_json
 from tests.tiny_models import drawing

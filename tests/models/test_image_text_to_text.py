@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from captioning.errors import FeaturesError, ImageError, ModelFilesError
-from captioning.models import hub, image_text_to_text
+from captioning.models import hub
 from captioning.models.base import NetworkCaptioner
-from captioning.models.image_text_to_text.network import ImageTextNetwork
-from captioning.models.image_text_to_text.views import TiledLayout
+from captioning.models.families import image_text_to_text
+from captioning.models.families.image_text_to_text.network import ImageTextNetwork
+from captioning.models.families.image_text_to_text.views import TiledLayout
 from captioning.types import DecodingOptions, ImageFeatures, Picture
 from tests.models.test_blip import edit_json
 from tests.tiny_language_models import library_inputs

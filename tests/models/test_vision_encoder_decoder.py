@@ -13,9 +13,9 @@ import torch
 
 from captioning.errors import CaptioningError, ModelFilesError, UnknownModelError
 from captioning.models import get_spec, hub
-from captioning.models import vision_encoder_decoder as family
 from captioning.models.base import NetworkCaptioner
-from captioning.models.vision_encoder_decoder import VisionEncoderDecoderNetwork
+from captioning.models.families import vision_encoder_decoder as family
+from captioning.models.families.vision_encoder_decoder import VisionEncoderDecoderNetwork
 from captioning.types import DecodingOptions, ModelSpec, Picture
 from tests.fake_hub import FakeHub
 from tests.models.conftest import open_tiny

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from captioning.errors import DataError
-from captioning.models.patch_captioner.network import PatchNetwork
+from captioning.models.families.patch_captioner.network import PatchNetwork
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer, TrainingOptions, TrainingProgress, learning_rate_at
 from captioning.training.run import train

@@ -17,7 +17,7 @@ from captioning.types import Capabilities, ModelSpec
 if TYPE_CHECKING:
     import torch
 
-    from captioning.models.image_text_to_text.network import ImageTextNetwork
+    from captioning.models.families.image_text_to_text.network import ImageTextNetwork
 
 FAMILY_NAME = "image_text_to_text"
 MODEL_TYPES = ("llava", "idefics3", "smolvlm", "paligemma", "qwen2_5_vl")
@@ -69,10 +69,10 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ImageTextNet
     """Load a folder in the hub's layout. Raises `ModelFilesError` where its files do not belong together."""
     from transformers import AutoModelForImageTextToText
 
+    from captioning.models.families.image_text_to_text.network import ImageTextNetwork
+    from captioning.models.families.image_text_to_text.prompts import read_prompt
+    from captioning.models.families.image_text_to_text.views import make_view
     from captioning.models.hub import load_pretrained, name_of
-    from captioning.models.image_text_to_text.network import ImageTextNetwork
-    from captioning.models.image_text_to_text.prompts import read_prompt
-    from captioning.models.image_text_to_text.views import make_view
     from captioning.models.tokens import read_tokenizer
 
     name = name_of(folder)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-    from captioning.models.patch_captioner.network import KeysAndValues, PatchNetwork
+    from captioning.models.families.patch_captioner.network import KeysAndValues, PatchNetwork
 
 MODEL_TYPE = "patch_captioner"
 PAD, START, END = "<pad>", "<bos>", "<eos>"
@@ -139,8 +139,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaption
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
+    from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
     from captioning.models.hub import name_of
-    from captioning.models.patch_captioner.network import PatchNetwork, PatchNetworkConfig
 
     name = name_of(folder)
     try:
@@ -200,8 +200,8 @@ def untrained(name: str, device: torch.device, dtype: torch.dtype) -> PatchCapti
     """The embedded captioner's shape and tokenizer with random weights; always the same ones."""
     import torch
 
+    from captioning.models.families.patch_captioner.network import PatchNetwork
     from captioning.models.hub import embedded_folder
-    from captioning.models.patch_captioner.network import PatchNetwork
 
     trained = load(embedded_folder(), torch.device("cpu"), torch.float32)
     with torch.random.fork_rng(devices=[]):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from captioning.models.image_text_to_text.prompts import Prompt
-from captioning.models.image_text_to_text.views import View
+from captioning.models.families.image_text_to_text.prompts import Prompt
+from captioning.models.families.image_text_to_text.views import View
 from captioning.models.self_attention import Opening, SelfAttentionDecoder
 from captioning.models.tokens import describe_kind, token_text
 from captioning.types import ModelInput, PatchLayout, Picture
