@@ -36,7 +36,7 @@ def write_card(
             f"tokens and diversity; {figures['classified']} class photographs for naming), greedy, without a prompt:"
             "\n\n"
             f"| measure | value |\n|---|---|\n{rows}\n\n"
-            "`python -m captioning evaluate captions DATA --model embedded --split dev --json`\n"
+            "`python -m captioning evaluate captions DATA --model embedded --split dev --precision float32 --json`\n"
         )
     return f"""---
 license: other
