@@ -288,7 +288,8 @@ class SharedCaptioner:
             captions = self._captioner.decode(features, prefixes, options, on_token)
             seconds = time.perf_counter() - started
             written = sum(len(caption.token_ids) - caption.num_prompt_tokens for caption in captions)
-            self._tokens_per_second = written / seconds
+            if written:  # captions that end at once measure nothing
+                self._tokens_per_second = written / seconds
         return captions
 
 

@@ -242,3 +242,10 @@ def test_what_is_inside_is_looked_up_once() -> None:
     shared = SharedCaptioner(FakeCaptioner())
     assert shared.info() is shared.info()
     assert [token.token for token in shared.tokenize("a dog")] == ["a", " dog"]
+
+
+def test_captions_that_end_at_once_leave_the_measured_speed_alone() -> None:
+    shared = SharedCaptioner(FakeCaptioner(num_words=0))
+    (features,) = shared.encode([picture("a")])
+    shared.decode(features, ["one"], GREEDY)
+    assert shared.status().tokens_per_second is None
