@@ -178,7 +178,7 @@ def tiny_decoder(kind: str, vocab_size: int, **changes: Any) -> Any:
         end = {"bos_token_id": vocab_size - 1, "eos_token_id": vocab_size - 1}
         return GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=40, **both | end | changes)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-    return BertConfig(max_position_embeddings=40, **shape | both | changes)
+    return BertConfig(**shape | {"max_position_embeddings": 40} | both | changes)
 
 
 def write_tiny_encoder_decoder(
@@ -271,4 +271,23 @@ def write_tiny_classifier(folder: Path, labels: tuple[str, ...] = ("cat", "dog",
         model = AutoModelForImageClassification.from_config(config).eval()
     model.save_pretrained(folder)
     write_pixel_files(folder, kind, config.image_size)
+    return folder
+
+
+def write_tiny_summarizer(folder: Path, positions: int = 64, seed: int = 4) -> Path:
+    """Write a text encoder-decoder of two BERTs, as the hub has them."""
+    import torch
+    from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel
+
+    tokenizer = make_wordpiece(blip_words())
+    decoder = tiny_decoder("bert", tokenizer.get_vocab_size(), max_position_embeddings=positions)
+    encoder = BertConfig(**decoder.to_dict() | {"is_decoder": False, "add_cross_attention": False})
+    config = EncoderDecoderConfig(
+        encoder=encoder.to_dict(), decoder=decoder.to_dict(), decoder_start_token_id=2, eos_token_id=3, pad_token_id=0
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = EncoderDecoderModel(config).eval()
+    model.save_pretrained(folder)
+    write_tokenizer_files(folder, tokenizer)
     return folder

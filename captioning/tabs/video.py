@@ -28,6 +28,7 @@ from captioning.clip import (
 )
 from captioning.errors import OptionsError, PromptError, Stopped, VideoError
 from captioning.export import captions_document, frame_records, segment_records, segments_to_srt
+from captioning.models.summarizer import Summary, summarize
 from captioning.prompts import VIDEO_PROMPTS
 from captioning.settings import get_settings
 from captioning.types import Caption, CaptionerStatus, DecodingOptions, ImageFeatures, VideoFrame
@@ -41,8 +42,10 @@ from captioning.ui.clip_parts import (
     film_value,
     make_filmstrip,
     make_frame_counts,
+    make_summary,
     make_timeline,
     make_word_panel,
+    summary_value,
     timeline_value,
     word_value,
 )
@@ -166,6 +169,7 @@ class VideoTab:
         self._page = page
         self._store = FrameStore()
         self._runs, self._count_runs, self._time_runs, self._word_runs = Runs(), Runs(), Runs(), Runs()
+        self._summary_runs = Runs()
         self.asked = gr.State(None)
         with gr.Row(equal_height=False, elem_classes="cs-columns"):
             with gr.Column(scale=4, min_width=320):
@@ -187,6 +191,14 @@ class VideoTab:
                 self.counts = make_frame_counts("cs-counts")
                 self.timeline = make_timeline("cs-timeline")
                 self.word = make_word_panel("cs-word")
+                with gr.Accordion("Sum up with a text model", open=False, elem_id="cs-clip-summary"):
+                    self.summarizer = gr.Textbox(
+                        label="Text encoder-decoder",
+                        placeholder="a folder, or a hub name like patrickvonplaten/bert2bert_cnn_daily_mail",
+                        info="What is not on this machine is downloaded when you sum up.",
+                        elem_id="cs-summarizer",
+                    )
+                    self.summary = make_summary("cs-summary")
                 with gr.Row(elem_classes="cs-export"):
                     self.json_file = gr.DownloadButton(
                         "Save JSON", interactive=False, size="sm", elem_id="cs-clip-json"
@@ -211,6 +223,7 @@ class VideoTab:
             self.counts,
             self.timeline,
             self.word,
+            self.summary,
             self.asked,
             self.json_file,
             self.srt_file,
@@ -228,7 +241,14 @@ class VideoTab:
         self.counts.panel_wanted(self._compare, self.asked, [self.counts, page.status], **page.model_event())
         self.timeline.panel_wanted(self._draw_timeline, self.asked, [self.timeline, *files], **page.model_event())
         self.word.word_wanted(self._look, self.asked, [self.word, page.status], **page.model_event())
-        panels = ((self.counts, self._count_runs), (self.timeline, self._time_runs), (self.word, self._word_runs))
+        asked_summary = [self.asked, self.summarizer]
+        self.summary.panel_wanted(self._sum_up, asked_summary, [self.summary, page.status], **page.model_event())
+        panels = (
+            (self.counts, self._count_runs),
+            (self.timeline, self._time_runs),
+            (self.word, self._word_runs),
+            (self.summary, self._summary_runs),
+        )
         for part, runs in panels:
             part.panel_stopped(self._stop(runs), None, None, **page.event(queue=False))
 
@@ -295,7 +315,7 @@ class VideoTab:
 
     def _clear(self, session: str) -> dict[Any, Any]:
         """Panels and files as they are before a caption; what the panels work on is stopped."""
-        for runs in (self._count_runs, self._time_runs, self._word_runs):
+        for runs in (self._count_runs, self._time_runs, self._word_runs, self._summary_runs):
             _supersede(runs, session)
         files = {file: gr.update(value=None, interactive=False) for file in (self.json_file, self.srt_file)}
         return {
@@ -303,6 +323,7 @@ class VideoTab:
             self.counts: counts_value(PanelState()),
             self.timeline: timeline_value(PanelState()),
             self.word: word_value(PanelState()),
+            self.summary: summary_value(PanelState()),
         } | files
 
     def _open_panels(self, asked: Asked, result: Captioned) -> dict[Any, Any]:
@@ -313,6 +334,7 @@ class VideoTab:
             self.counts: counts_value(ready),
             self.timeline: timeline_value(ready),
             self.word: word_value(ready, split_words(caption)),
+            self.summary: summary_value(ready),
             self.json_file: self._as_file(
                 self.json_file, asked, "json", clip_to_json(asked, result.clip, result.step.captions)
             ),
@@ -384,6 +406,14 @@ class VideoTab:
             words, across = found or ((), None)
             if words or state.phase != "busy":
                 yield {self.word: word_value(state, words, word, across)} | self._tell_status(state, asked)
+
+    async def _sum_up(
+        self, request: gr.Request, asked: Asked | None, model_id: str | None
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """The captions of all frames, summed up by a text model."""
+        work = partial(sum_up, self._store, self._page.load, (model_id or "").strip())
+        async for state, found in follow_panel(self._summary_runs, request.session_hash, work, asked):
+            yield {self.summary: summary_value(state, found)} | self._tell_status(state, asked)
 
     def _tell_status(self, state: PanelState, asked: Asked | None) -> dict[Any, Any]:
         if state.phase != "done" or asked is None:
@@ -510,6 +540,27 @@ def caption_frames(store: FrameStore, load: LoadCaptioner, asked: Asked, job: Jo
         job.show(PanelStep(f"Captioning frame {place + 1} of {total}", place, total, line))
         captions += captioner.decode(frame, prompts[:1], asked.options, lambda _: job.check())[:1]
     return _timeline(clip, averaged, captions)
+
+
+def sum_up(
+    store: FrameStore, load: LoadCaptioner, model_id: str, asked: Asked, job: Job[PanelStep[Summary]]
+) -> Summary:
+    """What the text model makes of the captions of all frames; those written before are not written again."""
+    if not model_id:
+        raise OptionsError(
+            "Name a text encoder-decoder: a folder, or a hub name like patrickvonplaten/bert2bert_cnn_daily_mail."
+        )
+    captioner = load(asked.model_id, report=lambda _: job.check())
+    prompts = usable_prompts(captioner, asked)[:1]
+    clip = store.sample(asked, captioner, lambda *_: job.check())
+    features = encode_frames(captioner, clip.frames, lambda *_: job.check())
+    captions: list[str] = []
+    total = len(features)
+    for place, frame in enumerate(features):
+        job.show(PanelStep(f"Captioning frame {place + 1} of {total}", place, total))
+        captions.append(captioner.decode(frame, prompts, asked.options, lambda _: job.check())[0].text)
+    job.show(PanelStep("Summing up", 0, 0))
+    return summarize(model_id, captions, job.check)
 
 
 def _timeline(clip: Clip, averaged: Sequence[Caption], captions: Sequence[Caption]) -> Timeline:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.clip import Segment, Word, mark_changes
+from captioning.models.summarizer import Summary
 from captioning.types import PatchLayout, VideoFrame
 from captioning.ui.parts import make_part, next_serial
 from captioning.video import describe_duration
@@ -128,6 +129,22 @@ def timeline_value(
             for segment in segments
         ],
     }
+
+
+def make_summary(elem_id: str) -> gr.HTML:
+    """The panel with a summary of the captions of all frames."""
+    return make_part("summary", summary_value(PanelState()), elem_id)
+
+
+def summary_value(state: PanelState, summary: Summary | None = None) -> dict[str, Any]:
+    """What the panel shows: the summary, and who wrote it."""
+    value = state.as_value(
+        "Sum up", "Each frame captioned by itself, and all these captions summed up by the text model named above."
+    )
+    if summary is None:
+        return value | {"text": "", "note": ""}
+    left_out = f" · the last {summary.left_out} captions did not fit into it" if summary.left_out else ""
+    return value | {"text": summary.text or "It wrote nothing.", "note": f"by {summary.model}{left_out}"}
 
 
 def make_word_panel(elem_id: str) -> gr.HTML:

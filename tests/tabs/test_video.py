@@ -21,13 +21,15 @@ from captioning.tabs.video import (
     describe_film,
     follow_panel,
     look_across,
+    sum_up,
 )
 from captioning.types import DecodingOptions
 from captioning.ui.clip_input import list_clips
-from captioning.ui.clip_parts import PanelState, counts_value, timeline_value, word_value
+from captioning.ui.clip_parts import PanelState, counts_value, summary_value, timeline_value, word_value
 from captioning.ui.worker import Job, Runs
 from tests.clips import make_clip, spoil
 from tests.conftest import FakeLoader
+from tests.tiny_models import write_tiny_summarizer
 
 
 @pytest.fixture
@@ -152,3 +154,22 @@ def _with(asked: Asked, **changes: Any) -> Asked:
 
 def _with_clip(path: Path) -> Asked:
     return Asked(str(path), "auto", ("a video of",), DecodingOptions(), 16)
+
+
+def test_the_captions_of_all_frames_are_summed_up_by_a_text_model(
+    fake_loader: FakeLoader, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tiny_summarizer(tmp_path / "bert2bert", positions=400)
+    steps: list[str] = []
+    job = make_job()
+    monkeypatch.setattr(job, "show", lambda step: steps.append(step.doing))
+    summary = sum_up(FrameStore(), fake_loader, str(folder), asked, job)
+    assert summary.text
+    assert steps == [*(f"Captioning frame {n} of 4" for n in range(1, 5)), "Summing up"]
+    shown = summary_value(PanelState("done", ready=True), summary)
+    assert (shown["text"], shown["note"]) == (summary.text, "by bert2bert")
+
+
+def test_a_summary_without_a_model_says_which_to_name(fake_loader: FakeLoader, asked: Asked) -> None:
+    with pytest.raises(OptionsError, match="bert2bert_cnn_daily_mail"):
+        sum_up(FrameStore(), fake_loader, "", asked, make_job())
