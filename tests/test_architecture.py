@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(p for p in [ROOT / "app.py", *(ROOT / "captioning").rglob("*.py")] if "__pycache__" not in p.parts)
 
 # What each part of the package may import of the others. Everyone may import the first line's modules.
-COMMON = {"types", "errors", "settings", "contract", "prompts", "runtime"}
+COMMON = {"types", "errors", "settings", "contract", "prompts", "runtime", "assets"}
 ANALYSIS = {
     "images",
     "video",
     "clip",
+    "animation",
     "collection",
     "attention",
     "faithfulness",
@@ -24,6 +25,7 @@ ANALYSIS = {
     "render",
     "export",
     "model_report",
+    "explorer",
 }
 MAY_IMPORT = {
     "app": {"ui", "tabs", "cache", *ANALYSIS},

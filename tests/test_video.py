@@ -347,7 +347,7 @@ def test_middles_are_exact_for_every_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_length_of_a_clip(tmp_path: Path) -> None:
+def test_ten_minutes_of_1080p_take_less_than_500_mb(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from captioning import sample_frames
@@ -357,11 +357,11 @@ sample_frames(sys.argv[2], 64, max_side=320)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     short = make_clip(tmp_path / "short.mp4")
-    long = _make_large(tmp_path / "long.mp4", seconds=120)
+    long = _make_large(tmp_path / "long.mp4", seconds=600)
     done = subprocess.run(
         [sys.executable, "-c", code, str(short), str(long)], capture_output=True, text=True, check=True
     )
-    assert float(done.stdout) < 400
+    assert float(done.stdout) < 500
 
 
 def _make_large(path: Path, seconds: int) -> Path:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
+from captioning.animation import ANIMATIONS, animation_to_mp4
 from captioning.cache import ByteBoundedCache, SharedCaptioner
 from captioning.clip import (
     FRAME_COUNTS,
@@ -56,7 +57,7 @@ from captioning.ui.parts import make_part
 from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab
-from captioning.ui.worker import Done, Job, Runs, follow
+from captioning.ui.worker import Done, Job, Runs, finish, follow
 from captioning.video import DEFAULT_FRAMES, Clip, ClipIndex, check_range, choose_frames, index_clip, read_frames
 
 NO_CLIP = "There is no clip yet; drop one, record one, or click a sample."
@@ -175,6 +176,9 @@ class VideoTab:
             with gr.Column(scale=4, min_width=320):
                 self.clip = gr.Video(label="Clip", height=300, elem_id="cs-clip", sources=["upload", "webcam"])
                 self.samples = make_clip_strip("cs-clip-samples")
+                self.animation = gr.UploadButton(
+                    "Animated GIF, WebP or PNG…", file_types=list(ANIMATIONS), size="sm", elem_id="cs-animation"
+                )
                 most = get_settings().video_frames
                 self.count = gr.Slider(
                     1, most, min(DEFAULT_FRAMES, most), step=1, label="Frames", buttons=[], elem_id="cs-frames"
@@ -236,6 +240,7 @@ class VideoTab:
             changed(self._caption_if_any, inputs, outputs, **page.model_event())
         self.cards.stop_wanted(self._stop(self._runs), None, None, **page.event(queue=False))
         self.samples.sample_chosen(self._take_sample, None, self.clip, **page.event(queue=False))
+        self.animation.upload(self._take_animation, self.animation, [self.clip, self.cards], **page.event())
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
         files = [self.json_file, self.srt_file, page.status]
         self.counts.panel_wanted(self._compare, self.asked, [self.counts, page.status], **page.model_event())
@@ -354,6 +359,19 @@ class VideoTab:
 
     def _take_sample(self, event: gr.EventData) -> str:
         return chosen_clip(event, self.clip.GRADIO_CACHE)
+
+    async def _take_animation(self, path: str) -> dict[Any, Any]:
+        """An animated picture as a clip that the player can show."""
+        out = Path(path).with_suffix(".mp4")
+
+        def work(job: Job[None]) -> None:
+            animation_to_mp4(path, out, lambda *_: job.check())
+
+        try:
+            await finish(work)
+        except Exception as error:
+            return {self.cards: cards_value("failed", message=explain(error))}
+        return {self.clip: str(out)}
 
     def _stop(self, runs: Runs) -> Callable[[gr.Request], None]:
         def stop(request: gr.Request) -> None:

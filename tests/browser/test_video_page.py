@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from tests.clips import make_clip
+from tests.clips import make_clip, paint
 from tests.conftest import FakeLoader
+from tests.tiny_models import write_tiny_summarizer
 
 pytestmark = pytest.mark.browser
 OpenPage = Callable[..., Any]
@@ -32,6 +34,12 @@ def take_away(page: Any) -> None:
 
 def upload(page: Any, path: Path) -> None:
     page.locator("#cs-clip input[type=file]").first.set_input_files(path)
+
+
+def upload_animation(page: Any, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#cs-animation").click()
+    chooser.value.set_files(path)
 
 
 def test_a_clip_is_uploaded_captioned_compared_drawn_as_a_timeline_and_stopped(
@@ -145,3 +153,22 @@ def test_the_tab_is_accessible(open_page: OpenPage, theme: str, size: str) -> No
     check()
     width = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert width == 0, "the page scrolls sideways"
+
+
+def test_an_animated_picture_is_captioned_and_its_frames_summed_up(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_video(open_page, FakeLoader())
+    frames = [Image.fromarray(paint(number)) for number in range(0, 200, 50)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:], duration=500)
+    upload_animation(page, tmp_path / "moving.gif")
+    page.wait_for_selector(DONE)
+    assert page.locator("#cs-film li").count() == 4
+    page.get_by_role("button", name="Sum up with a text model").click()
+    page.locator("#cs-summarizer textarea").fill(str(write_tiny_summarizer(tmp_path / "bert2bert", positions=400)))
+    page.locator("#cs-summary").get_by_role("button", name="Sum up").click()
+    page.wait_for_selector("#cs-summary .cs-summary:not([hidden])")
+    assert page.locator("#cs-summary .cs-summary").inner_text().strip()
+
+    broken = tmp_path / "<b>broken.gif"
+    broken.write_text("no picture")
+    upload_animation(page, broken)
+    page.wait_for_function("() => document.querySelector('#cs-clip-captions').innerText.includes('not a video')")
