@@ -13,6 +13,7 @@ CaptioningError
 │   ├── HubError          the hub cannot be reached or refuses
 │   ├── CapabilityError   the model's architecture does not allow what was asked
 │   └── FeaturesError     features or a caption of another model
+├── LimitError            the server's limit on time or on work at once is reached
 └── Stopped               the caller asked to stop
 """
 
@@ -67,6 +68,10 @@ class CapabilityError(ModelError):
 
 class FeaturesError(ModelError):
     """Features or a caption of another model."""
+
+
+class LimitError(CaptioningError):
+    """The server's limit on time or on work at once is reached."""
 
 
 class Stopped(CaptioningError):  # noqa: N818 - it is no error

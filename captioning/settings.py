@@ -28,9 +28,12 @@ class Settings:
     max_upload_bytes: int = 50 * 2**20
     max_request_bytes: int = 4 * 2**20
     max_prompts: int = 32
+    attention_bytes: int = 16 * 2**20
     max_prompt_characters: int = 300
     model_events: int = 8
     queue_size: int = 32
+    job_seconds: int = 1800
+    visitor_jobs: int = 6
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

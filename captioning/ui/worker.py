@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from captioning.errors import Stopped
+from gradio.context import LocalContext
+
+from captioning.errors import LimitError, Stopped
+from captioning.settings import get_settings
 
 Update = TypeVar("Update")
 Result = TypeVar("Result")
@@ -110,15 +114,56 @@ class Runs:
                 del self._runs[session]
 
 
+class Visitors:
+    """How much work each visitor has under way. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._jobs: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def place(self, visitor: str, most: int) -> Iterator[None]:
+        """A place for one more job of a visitor. Raises `LimitError` where there are `most` already."""
+        with self._lock:
+            if self._jobs[visitor] >= most:
+                raise LimitError(f"You have {most} things running here already; wait for one of them, or stop it.")
+            self._jobs[visitor] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._jobs -= Counter({visitor: 1})
+
+
+_visitors = Visitors()
+
+
+def _visitor() -> str:
+    """The session whose event is being handled; empty outside of any."""
+    request = LocalContext.request.get(None)
+    return (request and request.session_hash) or ""
+
+
 async def follow(
     work: Callable[[Job[Update]], Result], stop: threading.Event | None = None
 ) -> AsyncGenerator[Progress[Update] | Done[Result], None]:
     """Run `work` in a thread of its own; yield its states as they come, the newest again twice a second, and `Done`.
 
     Raises what `work` raises, and `Stopped` as soon as `stop` is set, even where the work cannot hear it yet.
-    Closing the generator sets `stop`.
+    Raises `LimitError` where the visitor has too much under way, or the work takes too long. Closing the generator
+    sets `stop`.
     """
-    stop = stop or threading.Event()
+    settings = get_settings()
+    visitor = _visitor()
+    with _visitors.place(visitor, settings.visitor_jobs) if visitor else nullcontext():
+        async with aclosing(_follow(work, stop or threading.Event(), settings.job_seconds)) as events:
+            async for event in events:
+                yield event
+
+
+async def _follow(
+    work: Callable[[Job[Update]], Result], stop: threading.Event, most_seconds: float
+) -> AsyncGenerator[Progress[Update] | Done[Result], None]:
     job: Job[Update] = Job(stop)
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Result] = loop.create_future()
@@ -151,6 +196,10 @@ async def follow(
                 return
             if stop.is_set():
                 raise Stopped("Stopped.")
+            if now - started > most_seconds:
+                raise LimitError(
+                    f"This took longer than {most_seconds:g} s, the longest that this server gives; ask for less."
+                )
             update = job.take()
             if update is not None or now - spoken >= HEARTBEAT_SECONDS:
                 latest = latest if update is None else update

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from gradio.context import LocalContext
 
-from captioning.errors import PromptError, Stopped
+from captioning.errors import LimitError, PromptError, Stopped
+from captioning.settings import Settings
 from captioning.ui.worker import Done, Job, Progress, Runs, finish, follow
 
 
@@ -137,3 +140,46 @@ def test_a_newer_run_supersedes_only_those_of_its_session() -> None:
     assert not second.superseded
     runs.finish("a", second)
     assert not runs.stop("a")
+
+
+def test_work_that_takes_longer_than_the_limit_is_stopped_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioning.ui.worker.get_settings", lambda: Settings(job_seconds=0))
+    stopped = threading.Event()
+
+    def work(job: Job[None]) -> None:
+        try:
+            while True:
+                job.check()
+                time.sleep(0.01)
+        except Stopped:
+            stopped.set()
+            raise
+
+    with pytest.raises(LimitError, match="longer than 0 s"):
+        asyncio.run(finish(work))
+    assert stopped.wait(2)
+
+
+def test_a_visitor_has_only_so_many_jobs_at_once_and_gets_their_places_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioning.ui.worker.get_settings", lambda: Settings(visitor_jobs=2))
+    release = threading.Event()
+
+    def work(_: Job[None]) -> str:
+        release.wait(5)
+        return "done"
+
+    async def ask(session: str) -> str:
+        LocalContext.request.set(SimpleNamespace(session_hash=session))  # type: ignore[arg-type]
+        return await finish(work)
+
+    async def main() -> list[str | BaseException]:
+        first = [asyncio.create_task(ask("a")) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(LimitError, match="2 things running"):
+            await ask("a")
+        other = asyncio.create_task(ask("b"))
+        await asyncio.sleep(0.1)
+        release.set()
+        return [*await asyncio.gather(*first, other), await ask("a")]
+
+    assert asyncio.run(main()) == ["done"] * 4
