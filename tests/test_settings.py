@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
 from captioning.errors import OptionsError, PromptError
@@ -33,3 +39,23 @@ def test_prompts_are_stripped_and_repeats_dropped() -> None:
 def test_unusable_prompts_are_refused_with_the_cure(prompts: list[str], says: str) -> None:
     with pytest.raises(PromptError, match=says):
         check_prompts(prompts)
+
+
+def test_every_setting_is_listed_with_its_variable_its_value_and_what_it_means() -> None:
+    lines = Settings(max_prompts=3).describe().splitlines()
+    assert len(lines) == 2 * len(fields(Settings))
+    assert "CAPTIONSCOPE_MAX_PROMPTS=3" in lines
+    assert all(line.strip() for line in lines)
+    assert "secret" not in Settings(password="secret").describe()
+
+
+def test_the_settings_are_printed_without_opening_a_page() -> None:
+    done = subprocess.run(
+        [sys.executable, "app.py", "--show-settings"],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"CAPTIONSCOPE_QUEUE_SIZE": "5"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "CAPTIONSCOPE_QUEUE_SIZE=5" in done.stdout
