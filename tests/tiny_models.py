@@ -39,6 +39,27 @@ def blip_words() -> list[str]:
     return list(dict.fromkeys((*special, *letters, *(f"##{letter}" for letter in letters), *marks, *WORDS, "##ing")))
 
 
+TINY_VISION = {
+    "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "initializer_range": 0.4,
+}  # fmt: skip
+
+
+def write_tiny_clip(folder: Path, image_size: int = 32) -> Path:
+    """Write a CLIP, both of its towers, as the hub has them."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text |= {"vocab_size": 60, "max_position_embeddings": 8}
+    vision = {"image_size": image_size, "patch_size": 8, **TINY_VISION}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
+    write_pixel_files(folder, "clip", image_size)
+    return folder
+
+
 def write_tiny_blip(folder: Path, seed: int = 7, end_bias: float = 2.0, **changes: Any) -> Path:
     """Write a BLIP of two layers for pictures of 32 pixels; `changes` go to its text configuration."""
     import torch
@@ -113,8 +134,11 @@ def tiny_bpe() -> Tokenizer:
     return tokenizer
 
 
-def write_tiny_patch_captioner(folder: Path, seed: int = 0, end_scale: float = 2.0) -> Path:
-    """Write a `patch_captioner` of two layers for pictures of 32 pixels, through its own `save`."""
+def write_tiny_patch_captioner(folder: Path, seed: int = 0, end_scale: float = 2.0, clip: bool = False) -> Path:
+    """Write a `patch_captioner` of two layers for pictures of 32 pixels, through its own `save`.
+
+    With `clip` its image encoder is a CLIP's.
+    """
     import torch
 
     tokenizer = tiny_bpe()
@@ -130,6 +154,7 @@ def write_tiny_patch_captioner(folder: Path, seed: int = 0, end_scale: float = 2
         num_layers=2,
         ffn_size=48,
         max_positions=40,
+        clip_vision={"image_size": 32, "patch_size": 8, **TINY_VISION} if clip else None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

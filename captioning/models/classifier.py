@@ -78,9 +78,9 @@ def _load(model_id: str) -> tuple[Any, PixelRecipe]:
 
 
 def _open(model_class: Any, folder: Any, dtype: torch.dtype, name: str) -> Any:
-    from captioning.models import hub
+    from captioning.models.pretrained import load_pretrained
 
     try:
-        return hub.load_pretrained(model_class, folder, dtype)
+        return load_pretrained(model_class, folder, dtype)
     except MemoryError as error:
         raise ModelError(f"{name} does not fit into memory; choose a smaller classifier.") from error

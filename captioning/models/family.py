@@ -26,7 +26,9 @@ class ModelFamily:
     `specs` are those that can be asked for by name; `recognises` tells from a `config.json` whether a folder
     or repository belongs here; `files` are the patterns of what a download fetches. `load` makes a network of
     a folder and `untrained` one with random weights, for each name in `untrained_names`. `objection` says of a
-    `config.json` that belongs here why it cannot be used all the same, as the end of a sentence.
+    `config.json` that belongs here why it cannot be used all the same, as the end of a sentence. `save` writes a
+    network and its model card to a folder that `load` reads; only a family that has it, and whose network can `teach`,
+    is trained further.
     """
 
     name: str
@@ -38,3 +40,4 @@ class ModelFamily:
     untrained: Callable[[str, torch.device, torch.dtype], Network] | None = None
     untrained_names: tuple[str, ...] = ()
     objection: Callable[[Mapping[str, Any]], str | None] | None = None
+    save: Callable[[Any, Path, str], None] | None = None

@@ -16,12 +16,13 @@ from captioning.models.families.vision_encoder_decoder import (
     CAPABILITIES,
     DECODERS,
     FAMILY_NAME,
-    PREFIX_TOKENS,
     VisionEncoderDecoderNetwork,
     check_sizes,
 )
-from captioning.models.parts import ModelPart, fetch_part, find_part
+from captioning.models.parts import IMAGE_ENCODERS, ModelPart, fetch_part, find_part, load_image_encoder
 from captioning.models.pixels import PixelRecipe
+from captioning.models.pretrained import check_loading, read_pretrained
+from captioning.models.source import ModelSource
 from captioning.models.tokens import is_wordpiece, read_tokenizer
 from captioning.types import ModelSpec
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-_VISION_TYPES = (*PREFIX_TOKENS, "clip")
+PREFIX = "pair:"
 _UNTRAINED = re.compile(r"\.(crossattention|ln_cross_attn)\.")
 _ORIGIN = "the text decoder's own; nobody trained it together with the image encoder"
 
@@ -57,18 +58,18 @@ def resolve_pair(model_id: str) -> ModelSpec:
 
 
 def open_pair(
-    model_id: str, device: torch.device, dtype: torch.dtype, report: Report | None = None
+    spec: ModelSpec, device: torch.device, dtype: torch.dtype, report: Report | None = None
 ) -> VisionEncoderDecoderNetwork:
     """Fetch both halves and join them by cross-attention with random weights, always the same ones."""
     import torch
 
-    vision, text = _find_halves(model_id)
+    vision, text = _find_halves(spec.model_id)
     folders = _fetch_halves((vision, text), report)
     pixels = PixelRecipe.read(folders[0])
     tokenizer = read_tokenizer(folders[1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = _join(_load_encoder(vision, folders[0], dtype), _load_decoder(text, folders[1], dtype))
+        module = _join(load_image_encoder(vision, folders[0], dtype), _load_decoder(text, folders[1], dtype))
     start, end = _special_ids(tokenizer, module.config.decoder, text.name)
     module.generation_config.decoder_start_token_id, module.generation_config.eos_token_id = start, end
     check_sizes(module.config.encoder, module.config.decoder, pixels, tokenizer, f"{vision.name} + {text.name}")
@@ -77,10 +78,10 @@ def open_pair(
 
 def _find_halves(model_id: str) -> tuple[ModelPart, ModelPart]:
     vision, text = (find_part(name) for name in _split(model_id))
-    if vision.config.get("model_type") not in _VISION_TYPES:
+    if vision.config.get("model_type") not in IMAGE_ENCODERS:
         raise ModelFilesError(
             f"{vision.name} cannot be the half that looks ({vision.described}); choose an image encoder of one of "
-            f"these kinds: {', '.join(_VISION_TYPES)}."
+            f"these kinds: {', '.join(IMAGE_ENCODERS)}."
         )
     if text.config.get("model_type") not in DECODERS:
         raise ModelFilesError(
@@ -92,7 +93,7 @@ def _find_halves(model_id: str) -> tuple[ModelPart, ModelPart]:
 
 def _split(model_id: str) -> tuple[str, str]:
     """The names on both sides of a plus; where there are several, the first that leaves two possible names."""
-    pair = model_id.removeprefix(hub.PAIR)
+    pair = model_id.removeprefix(PREFIX)
     pluses = [place for place, character in enumerate(pair) if character == "+"]
     for place in pluses:
         vision, text = pair[:place], pair[place + 1 :]
@@ -100,7 +101,7 @@ def _split(model_id: str) -> tuple[str, str]:
             return vision, text
     if not pluses:
         raise UnknownModelError(
-            f"{model_id[:100]!r} is no pair; write {hub.PAIR}VISION+TEXT with a folder or a hub name for each half."
+            f"{model_id[:100]!r} is no pair; write {PREFIX}VISION+TEXT with a folder or a hub name for each half."
         )
     vision, _, text = pair.partition("+")
     return vision, text
@@ -122,26 +123,15 @@ def _fetch_halves(halves: tuple[ModelPart, ModelPart], report: Report | None) ->
     return folders
 
 
-def _load_encoder(part: ModelPart, folder: Path, dtype: torch.dtype) -> Any:
-    """The image encoder, every weight from its files; a text tower or a head beside it is left out."""
-    from transformers import AutoModel, CLIPVisionModel
-
-    is_clip = part.config["model_type"] in ("clip", "clip_vision_model")
-    options = {} if is_clip or part.config["model_type"] == "swin" else {"add_pooling_layer": False}
-    module, info = hub.read_pretrained(CLIPVisionModel if is_clip else AutoModel, folder, dtype, **options)
-    hub.check_loading({**info, "unexpected_keys": ()}, part.name)
-    return module
-
-
 def _load_decoder(part: ModelPart, folder: Path, dtype: torch.dtype) -> Any:
     """The text decoder, every weight from its files but those of the cross-attention, which it never had."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     config.is_decoder = config.add_cross_attention = True
-    module, info = hub.read_pretrained(AutoModelForCausalLM, folder, dtype, config=config)
+    module, info = read_pretrained(AutoModelForCausalLM, folder, dtype, config=config)
     missing = [key for key in info["missing_keys"] if not _UNTRAINED.search(key)]
-    hub.check_loading({**info, "missing_keys": missing, "unexpected_keys": ()}, part.name)
+    check_loading({**info, "missing_keys": missing, "unexpected_keys": ()}, part.name)
     return module
 
 
@@ -166,3 +156,6 @@ def _special_ids(tokenizer: Tokenizer, config: Any, name: str) -> tuple[int, int
     if not isinstance(start, int) or not isinstance(end, int):
         raise ModelFilesError(f"{name} does not say which tokens start and end a text; choose another text model.")
     return start, end
+
+
+SOURCE = ModelSource(resolve_pair, open_pair)

@@ -1,23 +1,16 @@
-"""Models by name: finding them on this machine, downloading them, and checking them before they are used.
-
-Nothing here is loaded unless all of its weights come from its files, and no file may run code.
-"""
+"""Models by name: finding them on this machine or on the hub, downloading and opening them."""
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
-from collections.abc import Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.errors import CaptioningError, ModelError, ModelFilesError, UnknownModelError
-from captioning.models import get_family, list_families, list_models
+from captioning.models import get_family, list_models
 from captioning.models.download import (
-    SAFETENSORS,
     DownloadProgress,
     HubFile,
     Report,
@@ -28,6 +21,10 @@ from captioning.models.download import (
     storage_folder,
 )
 from captioning.models.family import ModelFamily
+from captioning.models.files import check_folder, family_of, read_json
+from captioning.models.pretrained import first_line
+from captioning.models.source import source_of
+from captioning.models.untrained import untrained_ids
 from captioning.types import ModelSpec
 
 if TYPE_CHECKING:
@@ -36,32 +33,16 @@ if TYPE_CHECKING:
     from captioning.models.base import Network
 
 __all__ = [
-    "PAIR",
-    "UNTRAINED",
     "DownloadProgress",
-    "check_folder",
-    "check_loading",
-    "check_weights",
     "download",
     "embedded_folder",
     "existing_folder",
     "find_local",
     "is_hub_name",
-    "load_pretrained",
     "look_up",
-    "name_of",
     "open_network",
-    "read_config",
-    "read_pretrained",
     "resolve_spec",
 ]
-UNTRAINED = "untrained:"
-PAIR = "pair:"
-# Of each group that a family's files touch, a folder needs one.
-_NEEDED = (
-    ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
-    ("preprocessor_config.json", "processor_config.json"),
-)
 _SMALL_BYTES = 1_000_000_000
 _REPO_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -72,20 +53,17 @@ def embedded_folder() -> Path:
 
 
 def resolve_spec(model_id: str) -> ModelSpec:
-    """The model of a registry name, `untrained:NAME`, `pair:VISION+TEXT`, a folder, or a hub name `owner/name`.
+    """The model of a registry name, a name that a `ModelSource` knows, a folder, or a hub name `owner/name`.
 
-    Only a hub name that is neither registered nor in the local cache asks the network. Raises
-    `UnknownModelError`, `ModelFilesError` for a folder that is no model, and `HubError`.
+    Only what is neither registered nor on this machine asks the network. Raises `UnknownModelError`,
+    `ModelFilesError` for a folder that is no model, and `HubError`.
     """
     for spec in list_models():
         if spec.model_id == model_id:
             return _with_commit(spec)
-    if model_id.startswith(UNTRAINED):
-        return _untrained_spec(model_id)
-    if model_id.startswith(PAIR):
-        from captioning.models.fresh_pair import resolve_pair
-
-        return resolve_pair(model_id)
+    source = source_of(model_id)
+    if source is not None:
+        return source.resolve(model_id)
     folder = existing_folder(model_id)
     if folder is not None:
         return _folder_spec(folder)
@@ -112,18 +90,13 @@ def open_network(spec: ModelSpec, device: torch.device, dtype: torch.dtype, repo
 
     Raises `ModelFilesError`, `HubError`, `ModelError` where memory does not suffice, and whatever `report` raises.
     """
-    family = get_family(spec.family)
-    if spec.model_id.startswith(UNTRAINED):
-        assert family.untrained is not None
-        return family.untrained(spec.model_id.removeprefix(UNTRAINED), device, dtype)
+    source = source_of(spec.model_id)
     try:
-        if spec.model_id.startswith(PAIR):
-            from captioning.models.fresh_pair import open_pair
-
-            return open_pair(spec.model_id, device, dtype, report)
+        if source is not None:
+            return source.open(spec, device, dtype, report)
         folder = _own_folder(spec) or find_local(spec) or download(spec, report)
         check_folder(folder, allow_pickle=_is_pinned(spec))
-        return family.load(folder, device, dtype)
+        return get_family(spec.family).load(folder, device, dtype)
     except CaptioningError:
         raise
     except Exception as error:
@@ -132,47 +105,8 @@ def open_network(spec: ModelSpec, device: torch.device, dtype: torch.dtype, repo
                 f"{spec.title} does not fit into the memory of {device}; choose a smaller model, or precision bfloat16."
             ) from error
         raise ModelFilesError(
-            f"{spec.title} cannot be loaded ({_first_line(error)}); copy or download it again."
+            f"{spec.title} cannot be loaded ({first_line(error)}); copy or download it again."
         ) from error
-
-
-def name_of(folder: Path) -> str:
-    """What people call a model folder; in the hub's cache the folder itself is named after a commit."""
-    if folder.parent.name == "snapshots":
-        return folder.parents[1].name.removeprefix("models--").replace("--", "/")
-    return folder.name
-
-
-def check_folder(folder: Path, allow_pickle: bool = False) -> ModelFamily:
-    """The family of a model folder whose files are all there, whole and safe. Raises `ModelFilesError`.
-
-    `allow_pickle` accepts weights in `pytorch_model.bin`, which are then read as plain tensors only.
-    """
-    name = name_of(folder)
-    family = _family_of(read_config(folder), name)
-    for group in _NEEDED:
-        wanted = [file for file in group if file in family.files]
-        if wanted and not any((folder / file).is_file() for file in wanted):
-            raise ModelFilesError(f"{name} has no {' or '.join(wanted)}; copy or download the whole model again.")
-    check_weights(folder, allow_pickle)
-    return family
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a model folder that asks to run no code. Raises `ModelFilesError`."""
-    name = name_of(folder)
-    config = _read_json(folder / "config.json")
-    if config is None:
-        raise ModelFilesError(
-            f"{name} is no model: it has no readable config.json; give a folder that `train --out` wrote or that holds "
-            "a copy of a model from the hub."
-        )
-    for file in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
-        if "auto_map" in (_read_json(folder / file) or {}):
-            raise ModelFilesError(
-                f"{name} asks to run code of its own ({file}), which is refused; choose another model."
-            )
-    return config
 
 
 def download(spec: ModelSpec, report: Report | None = None) -> Path:
@@ -190,85 +124,6 @@ def download(spec: ModelSpec, report: Report | None = None) -> Path:
         if spec.revision is None:
             _remember_commit(spec.repo_id, commit)
         return folder
-
-
-def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
-    """A transformers model from a local folder, every weight from its files. Raises `ModelFilesError`.
-
-    The library itself only warns about weights that it does not find, and makes them up.
-    """
-    model, info = read_pretrained(model_class, folder, dtype, **options)
-    check_loading(info, name_of(folder))
-    return model
-
-
-def read_pretrained(
-    model_class: Any, folder: Path, dtype: torch.dtype, **options: Any
-) -> tuple[Any, dict[str, Collection[Any]]]:
-    """A transformers model from a local folder, and which weights were missing, left over or misshapen.
-
-    Ask `check_loading` about what is not explained. Raises `ModelFilesError`.
-    """
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model, info = model_class.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation="eager",
-            use_safetensors=(folder / SAFETENSORS).is_file() or (folder / f"{SAFETENSORS}.index.json").is_file(),
-            weights_only=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
-    except (RuntimeError, ValueError, OSError, TypeError) as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            raise
-        raise ModelFilesError(_mismatch(name_of(folder), _first_line(error))) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-    return model, info
-
-
-def check_loading(info: Mapping[str, Collection[Any]], name: str) -> None:
-    """Raise `ModelFilesError` unless the files held exactly the model's weights."""
-    # Old checkpoints carry this counter as if it were a weight.
-    unexpected = sorted(key for key in info["unexpected_keys"] if not key.endswith("position_ids"))
-    problems = {
-        "missing": sorted(info["missing_keys"]),
-        "of another shape": sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]),
-        "not part of the model": unexpected,
-    }
-    found = [f"{len(keys)} {what}, such as {keys[0]}" for what, keys in problems.items() if keys]
-    if found or info.get("error_msgs"):
-        raise ModelFilesError(_mismatch(name, "; ".join(found) or str(next(iter(info["error_msgs"])))))
-
-
-def _mismatch(name: str, detail: str) -> str:
-    return f"{name}: the weights do not fit config.json ({detail}); copy both from one model."
-
-
-def _untrained_spec(model_id: str) -> ModelSpec:
-    name = model_id.removeprefix(UNTRAINED)
-    for family in list_families():
-        if name in family.untrained_names:
-            return ModelSpec(
-                model_id=model_id,
-                family=family.name,
-                title=f"{name}, untrained",
-                license="none (random weights)",
-                capabilities=family.capabilities,
-                summary="Random weights: its captions mean nothing; for looking at the architecture and for measuring.",
-            )
-    raise UnknownModelError(f"There is no untrained model {name!r}; choose from {', '.join(_untrained_ids())}.")
 
 
 def is_hub_name(name: str) -> bool:
@@ -311,7 +166,7 @@ def _cached_spec(repo_id: str) -> ModelSpec | None:
 
 def _hub_spec(repo_id: str) -> ModelSpec:
     commit, config, files, license_name = look_up(repo_id)
-    family = _family_of(config, repo_id)
+    family = family_of(config, repo_id)
     num_bytes = sum(file.num_bytes for file in choose_files(files, family.files, repo_id, allow_pickle=False))
     return _typed_spec(repo_id, commit, family, num_bytes, license_name)
 
@@ -329,7 +184,7 @@ def look_up(repo_id: str) -> tuple[str, dict[str, Any], list[HubFile], str]:
             repo_id, "config.json", revision=commit, cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT
         )
         _remember_commit(repo_id, commit)
-    config = _read_json(Path(path)) or {}
+    config = read_json(Path(path)) or {}
     if "auto_map" in config:
         raise ModelFilesError(
             f"{repo_id} asks to run code of its own (config.json), which is refused; choose another model."
@@ -350,33 +205,9 @@ def _typed_spec(repo_id: str, commit: str, family: ModelFamily, num_bytes: int, 
     )
 
 
-def _family_of(config: Mapping[str, Any], name: str) -> ModelFamily:
-    for family in list_families():
-        if family.recognises(config):
-            objection = family.objection(config) if family.objection is not None else None
-            if objection is not None:
-                raise ModelFilesError(f"{name} {objection}.")
-            return family
-    families = ", ".join(family.name for family in list_families())
-    raise ModelFilesError(f"{name} {_describe_stranger(config)}; choose a model of one of these families: {families}.")
-
-
-def _describe_stranger(config: Mapping[str, Any]) -> str:
-    """Why a model of no known family is none, as the end of a sentence that its name begins."""
-    described = ", ".join(config.get("architectures") or [str(config.get("model_type", "nothing"))])
-    if {"vision_config", "text_config", "projection_dim"} <= config.keys():
-        return f"compares pictures with texts and has no decoder that writes ({described})"
-    sees = any(key in config for key in ("vision_config", "encoder", "image_size", "patch_size", "num_channels"))
-    if sees and "vocab_size" not in config and "text_config" not in config and "decoder" not in config:
-        return f"looks at pictures but has no decoder that writes ({described})"
-    if not sees and "vocab_size" in config:
-        return f"knows only text and sees no pictures ({described})"
-    return f"is a model of another kind ({described})"
-
-
 def _own_folder(spec: ModelSpec) -> Path | None:
     """The folder of a model that does not come from the hub."""
-    if spec.repo_id is not None or spec.model_id.startswith(UNTRAINED):
+    if spec.repo_id is not None or source_of(spec.model_id) is not None:
         return None
     return embedded_folder() if spec.model_id == "embedded" else Path(spec.model_id)
 
@@ -412,12 +243,8 @@ def _is_pinned(spec: ModelSpec) -> bool:
     return spec.revision is not None and spec in list_models()
 
 
-def _untrained_ids() -> list[str]:
-    return [f"{UNTRAINED}{name}" for family in list_families() for name in family.untrained_names]
-
-
 def _nearest(model_id: str) -> str:
-    known = [*(spec.model_id for spec in list_models()), *_untrained_ids()]
+    known = [*(spec.model_id for spec in list_models()), *untrained_ids()]
     by_lower = {name.lower(): name for name in known}
     matches = get_close_matches(model_id.lower()[:200], by_lower, n=1, cutoff=0.6)
     return f" (did you mean {by_lower[matches[0]]}?)" if matches else ""
@@ -427,74 +254,5 @@ def _choices() -> str:
     small = [spec.model_id for spec in list_models() if spec.download_bytes < _SMALL_BYTES]
     return (
         f"choose from {', '.join(small)}, others that `python -m captioning models` lists, a model folder, a hub name "
-        f"like owner/name, or {PAIR}VISION+TEXT"
+        f"like owner/name, pair:VISION+TEXT, or wandb:ENTITY/PROJECT/NAME:VERSION"
     )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or `None` where there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".:")[:200]
-
-
-# Weights on this machine
-
-
-def check_weights(folder: Path, allow_pickle: bool) -> None:
-    """Raise `ModelFilesError` unless the folder holds whole weights of a permitted kind."""
-    if (folder / SAFETENSORS).is_file():
-        _check_safetensors(folder / SAFETENSORS)
-        return
-    index = _read_json(folder / f"{SAFETENSORS}.index.json")
-    if index is not None:
-        for shard in sorted(set(_weight_map(index, name_of(folder)).values())):
-            _check_safetensors(folder / shard)
-        return
-    pickled = folder / "pytorch_model.bin"
-    if not pickled.is_file():
-        raise ModelFilesError(
-            f"{name_of(folder)} has no weights ({SAFETENSORS}); copy or download the whole model again."
-        )
-    if not allow_pickle:
-        raise ModelFilesError(
-            f"{name_of(folder)} has its weights only in pytorch_model.bin, a format that can run code; choose a model "
-            f"with {SAFETENSORS}, or convert it."
-        )
-    if not zipfile.is_zipfile(pickled):
-        raise ModelFilesError(f"{name_of(folder)}/pytorch_model.bin is cut off; delete it and download it again.")
-
-
-def _weight_map(index: Mapping[str, Any], name: str) -> Mapping[str, str]:
-    """Which file holds which weight; only files of the folder itself count."""
-    weight_map = index.get("weight_map")
-    if not isinstance(weight_map, dict) or any(Path(str(shard)).name != shard for shard in weight_map.values()):
-        raise ModelFilesError(f"{name}/{SAFETENSORS}.index.json is damaged; copy the whole model again.")
-    return weight_map
-
-
-def _check_safetensors(path: Path) -> None:
-    """Compare a file's length with what its header promises; reads nothing else."""
-    name = f"{name_of(path.parent)}/{path.name}"
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            if start == b"version ":
-                raise ModelFilesError(f"{name} is only a pointer to the weights; run `git lfs pull` in its folder.")
-            header_bytes = int.from_bytes(start, "little")
-            num_bytes = path.stat().st_size
-            if len(start) < 8 or header_bytes > min(num_bytes, 100_000_000):
-                raise ValueError("no header")
-            header = json.loads(file.read(header_bytes))
-        ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
-        if not ends or 8 + header_bytes + max(ends) != num_bytes:
-            raise ValueError("wrong length")
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ModelFilesError(f"{name} is missing, cut off or damaged; copy or download it again.") from error

@@ -55,7 +55,7 @@ class PixelRecipe:
     @classmethod
     def read(cls, folder: Path) -> PixelRecipe:
         """Read `preprocessor_config.json`, or its part of `processor_config.json`. Raises `ModelFilesError`."""
-        from captioning.models.hub import name_of
+        from captioning.models.files import name_of
 
         for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
             path = folder / name
@@ -88,6 +88,25 @@ class PixelRecipe:
             crop=_height_and_width(values["crop_size"]) if crops else None,
             scale=float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 1.0,
         )
+
+    def to_config(self) -> dict[str, Any]:
+        """What `from_config` reads, as a `preprocessor_config.json` that transformers understands too."""
+        values: dict[str, Any] = {
+            "image_processor_type": "ViTImageProcessor" if self.crop is None else "CLIPImageProcessor",
+            "do_resize": self.size is not None,
+            "resample": self.resample,
+            "do_center_crop": self.crop is not None,
+            "do_rescale": True,
+            "rescale_factor": self.scale,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+        if self.size is not None:
+            values["size"] = _size_config(self.size)
+        if self.crop is not None:
+            values["crop_size"] = _size_config(self.crop)
+        return values
 
     @property
     def shape(self) -> Size:
@@ -155,6 +174,10 @@ def _read_size(size: Any, kind: str) -> Size | int:
     if isinstance(size, int) and kind.startswith("CLIP"):
         return size
     return _height_and_width(size)
+
+
+def _size_config(size: Size | int) -> dict[str, int]:
+    return {"shortest_edge": size} if isinstance(size, int) else {"height": size[0], "width": size[1]}
 
 
 def _height_and_width(size: Any) -> Size:

@@ -7,7 +7,8 @@ at separators. Only the columns of the picture are shown.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ class SelfAttentionDecoder(ABC):
     def __init__(self, mixers: Sequence[nn.Module]) -> None:
         self._mixers = mixers
         self._last: tuple[Tensor, PatchLayout, Opening] | None = None
+        self._remembers = True
 
     @abstractmethod
     def read_picture(self, states: Tensor, layout: PatchLayout) -> Opening:
@@ -89,16 +91,25 @@ class SelfAttentionDecoder(ABC):
         """
         import torch
 
-        with scaled_heads(self._mixers, head_mask):
-            # A picture that some heads did not see is another one, and nothing to remember.
-            opening = self._open(states, layout) if head_mask is None else self.read_picture(states, layout)
-            cache = _fresh_cache(opening, len(states))
+        with self.scaled_heads(head_mask):
+            cache = _fresh_cache(self._open(states, layout), len(states))
             weights = self._read(input_ids, torch.ones_like(input_ids), cache, need_weights=True)[1]
         if len(weights) != len(self._mixers):
             raise RuntimeError(
                 f"{len(weights)} attention maps for {len(self._mixers)} layers; load the model with eager attention"
             )
         return torch.stack([layer[..., cache.opening.columns] for layer in weights])
+
+    @contextmanager
+    def scaled_heads(self, head_mask: Tensor | None) -> Iterator[None]:
+        """Scale what each head hands on, `head_mask [layers, heads]`, inside this block."""
+        # A picture that some heads did not see is another one, and nothing to remember.
+        remembers, self._remembers = self._remembers, head_mask is None
+        try:
+            with scaled_heads(self._mixers, head_mask):
+                yield
+        finally:
+            self._remembers = remembers
 
     def _read(
         self, input_ids: Tensor, attention_mask: Tensor, cache: SequenceCache, need_weights: bool
@@ -111,7 +122,7 @@ class SelfAttentionDecoder(ABC):
         """Read a picture, or remember the last one: every caption, score and trace of it begins with the same."""
         import torch
 
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or not self._remembers:
             return self.read_picture(states, layout)
         if self._last is not None:
             known, place, opening = self._last

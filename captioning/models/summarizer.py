@@ -95,8 +95,8 @@ def _load(model_id: str) -> tuple[Any, Tokenizer, str]:
     from transformers import EncoderDecoderModel
 
     from captioning import runtime
-    from captioning.models import hub
     from captioning.models.parts import fetch_part, find_part
+    from captioning.models.pretrained import load_pretrained
     from captioning.models.tokens import read_tokenizer
     from captioning.settings import get_settings
 
@@ -110,7 +110,7 @@ def _load(model_id: str) -> tuple[Any, Tokenizer, str]:
     tokenizer = read_tokenizer(folder)
     device = runtime.choose_device(get_settings().device)
     dtype = runtime.choose_precision(device, get_settings().precision)
-    module = hub.load_pretrained(EncoderDecoderModel, folder, dtype)
+    module = load_pretrained(EncoderDecoderModel, folder, dtype)
     start, end = _limits(tokenizer, module.config.decoder)
     settings = module.generation_config
     settings.decoder_start_token_id = module.config.decoder_start_token_id or start

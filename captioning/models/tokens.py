@@ -24,7 +24,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of `tokenizer.json`, `vocab.json` and `merges.txt`, or `vocab.txt`. Raises `ModelFilesError`."""
     from tokenizers import Tokenizer
 
-    from captioning.models.hub import name_of
+    from captioning.models.files import name_of
 
     try:
         if (folder / "tokenizer.json").is_file():

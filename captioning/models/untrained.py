@@ -1,16 +1,56 @@
-"""Networks with random weights and made-up words: the honest control beside a trained model."""
+"""`untrained:NAME`: networks with random weights and made-up words, the honest control beside a trained model."""
 
 from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from captioning.errors import UnknownModelError
+from captioning.models import get_family, list_families
+from captioning.models.source import ModelSource
+from captioning.types import ModelSpec
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from captioning.models.base import Network
+    from captioning.models.download import Report
+
+PREFIX = "untrained:"
 ORIGIN = "made up for the untrained model; it spells words in syllables"
 _BERT_TOKENS = 30_522
+
+
+def untrained_ids() -> list[str]:
+    """Every name that this source knows."""
+    return [f"{PREFIX}{name}" for family in list_families() for name in family.untrained_names]
+
+
+def resolve(model_id: str) -> ModelSpec:
+    """The spec of `untrained:NAME`. Raises `UnknownModelError`."""
+    name = model_id.removeprefix(PREFIX)
+    for family in list_families():
+        if name in family.untrained_names:
+            return ModelSpec(
+                model_id=model_id,
+                family=family.name,
+                title=f"{name}, untrained",
+                license="none (random weights)",
+                capabilities=family.capabilities,
+                summary="Random weights: its captions mean nothing; for looking at the architecture and for measuring.",
+            )
+    raise UnknownModelError(f"There is no untrained model {name!r}; choose from {', '.join(untrained_ids())}.")
+
+
+def open_untrained(spec: ModelSpec, device: torch.device, dtype: torch.dtype, report: Report | None = None) -> Network:
+    """The network that a family makes up; nothing is downloaded."""
+    family = get_family(spec.family)
+    assert family.untrained is not None
+    return family.untrained(spec.model_id.removeprefix(PREFIX), device, dtype)
+
+
+SOURCE = ModelSource(resolve, open_untrained)
 
 
 def build_random(model_class: type[Any], config: Any, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Any:
@@ -33,8 +73,8 @@ def build_random(model_class: type[Any], config: Any, device: torch.device, dtyp
             _fill(parameter.view(-1), block, offset)
             offset = (offset + parameter.numel()) % len(block)
         for layer in module.modules():
-            if isinstance(layer, nn.LayerNorm):
-                layer.weight.fill_(1)
+            if isinstance(layer, nn.LayerNorm) or type(layer).__name__.endswith("RMSNorm"):
+                layer.get_parameter("weight").fill_(1)
             bias = getattr(layer, "bias", None)
             if isinstance(bias, nn.Parameter):
                 bias.zero_()
@@ -60,6 +100,10 @@ def _fill_buffers(module: nn.Module) -> None:
             buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
         elif name.endswith("token_type_ids"):
             buffer.zero_()
+        elif name.endswith("inv_freq"):  # rotary positions follow from the configuration
+            path, _, last = name.rpartition(".")
+            layer: Any = module.get_submodule(path)
+            buffer.copy_(getattr(type(layer)(layer.config), last))
         else:
             raise ValueError(f"nobody said what the buffer {name} holds")
 

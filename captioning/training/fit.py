@@ -1,4 +1,4 @@
-"""Fitting a `PatchNetwork` to photographs: a caption loss, a contrastive loss beside it, averaged weights."""
+"""Fitting a network to photographs: a caption loss, a contrastive loss beside it where asked, averaged weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +16,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import update_bn
 
-from captioning.errors import DataError
-from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
-from captioning.training.data import CaptionDrawer, Photo, PhotoSet, augment, train_tokenizer, training_texts
+from captioning import runtime
+from captioning.errors import DataError, OptionsError
+from captioning.models.base import TrainableNetwork
+from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
+from captioning.training.batches import Batch, StepSampler, load_batches
+from captioning.training.data import Photo, PhotoSet
+from captioning.training.options import TrainingOptions
+from captioning.training.sight import FreshSight, make_sight
+from captioning.training.start import Start
 
 STATE_NAME = "training_state.pt"
-LOG_NAME = "log.jsonl"
 STATISTICS_BATCHES = 32  # enough that the normalisation statistics no longer depend on which
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingOptions:
-    """How a network is fitted. `passes` may change when a run is resumed; the rest may not."""
-
-    passes: int = 14
-    batch_size: int = 64
-    captions_per_photo: int = 2
-    captioned_repeats: int = 2
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    contrastive_weight: float = 0.3
-    opening_rate: float = 0.3
-    average_decay: float = 0.999
-    warmup_steps: int = 500
-    cooldown: float = 0.4
-    vocab_size: int = 4000
-    max_tokens: int = 40
-    checkpoint_steps: int = 200
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +42,7 @@ class TrainingProgress:
     caption_loss: float
     contrastive_loss: float
     token_accuracy: float
+    learning_rate: float
     photos_per_second: float
     seconds_left: float
 
@@ -91,175 +76,175 @@ def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> f
     return options.learning_rate * min(warm, left, 1.0)
 
 
-def choose_training_device() -> torch.device:
-    """The accelerator where there is one, else the processor."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
-
-
 class Trainer:
     """One training run in a folder; making it again in the same folder resumes where the last checkpoint stood."""
 
     def __init__(
         self,
+        start: Start,
         data: PhotoSet,
         out: Path,
         options: TrainingOptions,
-        device: torch.device | None = None,
-        shape: Mapping[str, Any] | None = None,
+        device: torch.device,
+        report: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """`shape` overrides fields of `PatchNetworkConfig` in a new run. Raises `DataError` for a folder of another."""
-        self.data = data
+        """`report` hears of features that are computed beforehand. Raises `DataError` for a folder of another run."""
+        self.start = start
+        self.network: TrainableNetwork = start.network
         self.out = out
         self.options = options
-        self.device = device or choose_training_device()
+        self.device = device
         self.step = 0
         out.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(options.seed)
         saved = self._read_state()
-        if saved is None:
-            tokenizer = train_tokenizer(training_texts(data.photos), options.vocab_size)
-            config = PatchNetworkConfig(vocab_size=tokenizer.get_vocab_size(), **(shape or {}))
-        else:
-            tokenizer = Tokenizer.from_str(saved["tokenizer"])
-            config = PatchNetworkConfig.from_dict(saved["config"])
-            self._check_same_run(saved["options"])
-        self.tokenizer = tokenizer
-        self.network = PatchNetwork(config).to(self.device)
-        self.head = ContrastiveHead(config.hidden_size).to(self.device)
-        self.average = AveragedModel(self.network, multi_avg_fn=self._update_average, use_buffers=True)
+        module = self.network.module.to(device)
+        self._learnable = [p for p in module.parameters() if p.requires_grad]
+        frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        self._names = [name for name in module.state_dict() if name not in frozen]
+        torch.manual_seed(options.seed)
+        self.head = self._make_head()
+        self.average = {name: value.detach().clone() for name, value in self._learnt().items()}
         self.optimizer = self._make_optimizer()
         if saved is not None:
-            for name, part in self._parts().items():
-                part.load_state_dict(saved[name])
-            self.step = saved["step"]
-        self.drawer = CaptionDrawer(tokenizer, options.opening_rate, options.max_tokens)
-        self.places = np.array(
-            [
-                n
-                for n, photo in enumerate(data.photos)
-                for _ in range(options.captioned_repeats if photo.captions else 1)
-            ]
-        )
-        self.groups = _groups(data.photos)
+            self._restore(saved)
+        sampler = StepSampler(data.photos, options)
+        self.steps_per_pass = sampler.steps_per_pass
+        self.total_steps = len(sampler)
+        self._photos = data.photos
+        self._groups = torch.from_numpy(_groups(data.photos))
+        self.sight = make_sight(start, data.pixels, options, device, report)
+        # Products in bfloat16 pay only where the device has them; elsewhere they are emulated.
+        self._half = runtime.choose_precision(device) is torch.bfloat16
 
-    @property
-    def steps_per_pass(self) -> int:
-        """Whole batches in one pass over the photographs."""
-        return max(1, len(self.places) // self.options.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.steps_per_pass * self.options.passes
-
-    def averaged_network(self) -> PatchNetwork:
-        """The average of the weights over the last steps, as a network of its own: what is saved and used."""
-        network = PatchNetwork(self.network.config).to(self.device)
-        network.load_state_dict(self.average.module.state_dict())
-        # The averaged statistics are those of the networks averaged, not of their average: measured anew.
-        batches = (self._draw_pixels(*self._draw_places(step)) for step in range(STATISTICS_BATCHES))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            update_bn(batches, network.image_encoder)
-        return network.eval()
+    @contextmanager
+    def averaged(self) -> Iterator[TrainableNetwork]:
+        """The network with the average of its last weights, ready for use: what is measured and saved."""
+        module = self.network.module
+        newest = {name: value.detach().clone() for name, value in self._learnt().items()}
+        self._write_learnt(self.average)
+        self._measure_statistics()
+        try:
+            yield self.network
+        finally:
+            self._write_learnt(newest)
+            for parameter in self._learnable:  # who only uses the network has switched this off
+                parameter.requires_grad_(True)
+            module.train()
 
     def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 20) -> Iterator[int]:
         """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
         losses = np.zeros(4)
         started, start_step = time.monotonic(), self.step
-        while self.step < self.total_steps:
-            losses += self._train_step()
+        for batch in load_batches(self._photos, self.network, self.options, self.step):
+            losses += self._train_step(batch)
             self.step += 1
             if self.step % report_steps == 0:
                 rate = (self.step - start_step) / (time.monotonic() - started)
-                count = max(losses[3], 1)
                 report(
                     TrainingProgress(
                         step=self.step,
                         total_steps=self.total_steps,
                         caption_loss=float(losses[0] / report_steps),
                         contrastive_loss=float(losses[1] / report_steps),
-                        token_accuracy=float(losses[2] / count),
+                        token_accuracy=float(losses[2] / max(losses[3], 1)),
+                        learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.options),
                         photos_per_second=rate * self.options.batch_size,
                         seconds_left=(self.total_steps - self.step) / rate,
                     )
                 )
                 losses[:] = 0
-            if self.step % self.options.checkpoint_steps == 0 or self.step % self.steps_per_pass == 0:
+            ends_pass = self.step % self.steps_per_pass == 0
+            if ends_pass or self.step % self.options.checkpoint_steps == 0:
                 self._write_state()
-            if self.step % self.steps_per_pass == 0:
+            if ends_pass:
                 yield self.step // self.steps_per_pass
 
-    def log(self, record: dict[str, Any]) -> None:
-        """Append one line to the run's log."""
-        with (self.out / LOG_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def _train_step(self) -> tuple[float, float, float, float]:
-        # Everything random follows from (seed, step), so that a resumed run draws what the first would have.
+    def _train_step(self, batch: Batch) -> tuple[float, float, float, float]:
         options = self.options
-        chosen, draw = self._draw_places(self.step)
-        pixels = self._draw_pixels(chosen, draw)
-        torch.manual_seed(int(draw.integers(2**62)))
-        photos = [self.data.photos[n] for n in chosen for _ in range(options.captions_per_photo)]
-        input_ids, labels = (t.to(self.device) for t in self.drawer.batch(photos, draw))
-        groups = torch.from_numpy(self.groups[chosen]).to(self.device)
-
-        rate = learning_rate_at(self.step, self.total_steps, options)
+        torch.manual_seed(batch.seed)
+        input_ids, labels = batch.input_ids.to(self.device), batch.labels.to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16):
-            states, image_embeds = self.network.image_encoder(pixels)
+            group["lr"] = learning_rate_at(batch.step, self.total_steps, options)
+        self.network.module.train()
+        with self._autocast():
+            states, embeds = self.sight.encode(batch.places, batch.seed)
             states = states.repeat_interleave(options.captions_per_photo, dim=0)
-            decoder = self.network.text_decoder
-            logits = decoder(input_ids, decoder.project_patches(states))[0]
-            word_labels = labels[:: options.captions_per_photo]
-            word_mask = ((word_labels != -100) & (word_labels != self.drawer.eos)).float()
-            words = decoder.tokens(word_labels.clamp(min=0))
-            contrastive = self.head(image_embeds, words, word_mask, groups)
+            logits = self.network.teach(input_ids, states)
+            contrastive = self._contrast(embeds, labels[:: options.captions_per_photo], batch.places)
         flat = labels.flatten()
         logits = logits.flatten(0, 1).float()
         caption_loss = F.cross_entropy(logits, flat, ignore_index=-100, label_smoothing=options.label_smoothing)
         loss = caption_loss + options.contrastive_weight * contrastive
         if not torch.isfinite(loss):
             raise DataError(
-                f"The loss stopped being a number at step {self.step}; lower --learning-rate and start anew."
+                f"The loss stopped being a number at step {batch.step}; lower --learning-rate and start anew."
             )
         self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._learnable, 1.0)
         self.optimizer.step()
-        self.average.update_parameters(self.network)
+        self._update_average()
         learnt = flat != -100
         right = (logits.argmax(dim=-1) == flat)[learnt].sum()
         return caption_loss.item(), contrastive.item(), right.item(), learnt.sum().item()
 
-    def _update_average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
+
+    def _contrast(self, embeds: Tensor | None, labels: Tensor, places: Tensor) -> Tensor:
+        """The contrastive loss between pictures and the words of their first captions `labels [N, T]`, or 0."""
+        module = self.network.module
+        if self.head is None or embeds is None or not isinstance(module, PatchNetwork):
+            return torch.zeros((), device=self.device)
+        word_mask = ((labels != -100) & (labels != self.network.end_id)).float()
+        words = module.text_decoder.tokens(labels.clamp(min=0))
+        loss: Tensor = self.head(embeds, words, word_mask, self._groups[places].to(self.device))
+        return loss
+
+    def _make_head(self) -> ContrastiveHead | None:
+        if not self.options.contrastive_weight:
+            return None
+        module = self.network.module
+        if not isinstance(module, PatchNetwork) or not isinstance(module.image_encoder, ConvolutionalEncoder):
+            raise OptionsError(
+                "Only the convolutional encoder learns an embedding that a contrastive loss could pull at; leave out "
+                "--contrastive-weight."
+            )
+        return ContrastiveHead(module.config.hidden_size).to(self.device)
+
+    def _learnt(self) -> dict[str, Tensor]:
+        """What training changes: weights that are not frozen, and statistics."""
+        state = self.network.module.state_dict()
+        return {name: state[name] for name in self._names}
+
+    def _write_learnt(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in self._learnt().items():
+                value.copy_(values[name])
+
+    def _update_average(self) -> None:
         # A short memory at first, or the random weights of the start would stay in the average for long.
-        decay = min(self.options.average_decay, (1 + int(count)) / (10 + int(count)))
-        for mean, new in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new.to(mean.dtype), 1 - decay)
-            else:
-                mean.copy_(new)
+        decay = min(self.options.average_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self._learnt().items():
+                mean = self.average[name]
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - decay)
+                else:
+                    mean.copy_(value)
 
-    def _draw_places(self, step: int) -> tuple[NDArray[np.int64], np.random.Generator]:
-        """Which photographs a step sees `[batch]`, and the generator of everything else it draws."""
-        number, place = divmod(step, self.steps_per_pass)
-        order = np.random.default_rng((self.options.seed, number)).permutation(self.places)
-        size = self.options.batch_size
-        return order[place * size : (place + 1) * size], np.random.default_rng((self.options.seed, 1, step))
-
-    def _draw_pixels(self, chosen: NDArray[np.int64], draw: np.random.Generator) -> Tensor:
-        """The chosen photographs, randomly changed and normalised `[batch, 3, side, side]`."""
-        config = self.network.config
-        pixels = torch.from_numpy(self.data.pixels[chosen]).to(self.device)
-        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (config.image_mean, config.image_std))
-        generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
-        return (augment(pixels, config.image_size, config.patch_size, generator) - mean) / std
+    def _measure_statistics(self) -> None:
+        """The averaged statistics are those of the networks averaged, not of their average: measured anew."""
+        module = self.network.module
+        if isinstance(self.sight, FreshSight) and isinstance(module, PatchNetwork):
+            batches = load_batches(self._photos, self.network, replace(self.options, passes=STATISTICS_BATCHES))
+            pixels = (self.sight.pixel_values(b.places, b.seed) for b in islice(batches, STATISTICS_BATCHES))
+            with self._autocast():
+                update_bn(pixels, module.image_encoder)
+        module.eval()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        parameters = [*self.network.parameters(), *self.head.parameters()]
+        parameters = [*self._learnable, *(self.head.parameters() if self.head is not None else ())]
         return torch.optim.AdamW(
             [
                 {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.options.weight_decay},
@@ -268,16 +253,6 @@ class Trainer:
             betas=(0.9, 0.98),
         )
 
-    def _parts(self) -> dict[str, Any]:
-        return {"network": self.network, "head": self.head, "average": self.average, "optimizer": self.optimizer}
-
-    def _check_same_run(self, saved: dict[str, Any]) -> None:
-        before = TrainingOptions(**saved)
-        if replace(before, passes=self.options.passes) != self.options:
-            raise DataError(
-                f"{self.out} holds a run with other options; choose another folder, or repeat its options to resume it."
-            )
-
     def _read_state(self) -> dict[str, Any] | None:
         path = self.out / STATE_NAME
         if not path.is_file():
@@ -285,13 +260,28 @@ class Trainer:
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         return state
 
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        same_options = saved.get("options") == asdict(self.options) | {"passes": saved["options"]["passes"]}
+        if not same_options or saved.get("origin") != _plain(self.start.origin):
+            raise DataError(
+                f"{self.out} holds a run with other options; choose another folder, or repeat its options to resume it."
+            )
+        self._write_learnt(saved["learnt"])
+        self.average = saved["average"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.head is not None:
+            self.head.load_state_dict(saved["head"])
+        self.step = saved["step"]
+
     def _write_state(self) -> None:
-        state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {
+        state = {
             "step": self.step,
             "options": asdict(self.options),
-            "config": self.network.config.to_dict(),
-            "tokenizer": self.tokenizer.to_str(),
+            "origin": _plain(self.start.origin),
+            "learnt": self._learnt(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "head": None if self.head is None else self.head.state_dict(),
         }
         # Written whole, then renamed: a kill leaves the last good checkpoint.
         partial = self.out / f"{STATE_NAME}.partial"
@@ -299,7 +289,12 @@ class Trainer:
         partial.replace(self.out / STATE_NAME)
 
 
-def _groups(photos: tuple[Photo, ...]) -> NDArray[np.int64]:
+def _plain(origin: Mapping[str, Any]) -> str:
+    """An origin as text, which reads back from a file as it was written."""
+    return json.dumps(origin, sort_keys=True)
+
+
+def _groups(photos: Sequence[Photo]) -> NDArray[np.int64]:
     """A number for each photo that photos of one kind share `[photos]`."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(photo.class_name or photo.name, len(numbers)) for photo in photos], np.int64)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import operator
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.contract import Captioner
-from captioning.faithfulness import measure_orders, paired_bootstrap
+from captioning.image_map import nearest
 from captioning.images import open_image
 from captioning.prompts import DEFAULT_PROMPT
 from captioning.training.data import Photo, PhotoSet, plain_words
@@ -146,17 +146,21 @@ def neighbour_vote(
 
     A tie goes to the kind whose neighbours are nearer.
     """
-    unit_train, unit_dev = (x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12) for x in (train, dev))
-    similarities = unit_dev @ unit_train.T
-    right = 0
-    for row, kind in zip(similarities, dev_kinds, strict=True):
-        nearest = np.argpartition(-row, min(k, len(row) - 1))[:k]
+    indices, similarities = nearest(train, k, dev)
+    voted = vote(indices, similarities, train_kinds)
+    return float(np.mean(list(map(operator.eq, voted, dev_kinds))))
+
+
+def vote(neighbours: NDArray[np.int64], closeness: NDArray[np.floating], kinds: Sequence[str]) -> list[str]:
+    """The kind of most `neighbours [M, k]`, places in `kinds`; a tie goes to the kind of greater summed `closeness`."""
+    winners = []
+    for row, near in zip(neighbours, closeness, strict=True):
         votes: dict[str, tuple[int, float]] = {}
-        for place in nearest:
-            count, closeness = votes.get(train_kinds[place], (0, 0.0))
-            votes[train_kinds[place]] = (count + 1, closeness + float(row[place]))
-        right += max(votes, key=lambda name: votes[name]) == kind
-    return right / len(dev_kinds)
+        for place, close in zip(row, near, strict=True):
+            count, total = votes.get(kinds[place], (0, 0.0))
+            votes[kinds[place]] = (count + 1, total + float(close))
+        winners.append(max(votes, key=lambda name: votes[name]))
+    return winners
 
 
 def evaluate_embeddings(captioner: Captioner, train: PhotoSet, dev: PhotoSet) -> float:
@@ -166,77 +170,26 @@ def evaluate_embeddings(captioner: Captioner, train: PhotoSet, dev: PhotoSet) ->
 
 
 def evaluate_pixels(train: PhotoSet, dev: PhotoSet, side: int = 32) -> float:
-    """`neighbour_vote` of raw pixels at `side`, each picture's mean taken off: what looking at colours alone gives."""
+    """`neighbour_vote` of raw pixels on the class photographs of two splits: what looking at colours alone gives."""
+    (train, train_kinds), (dev, dev_kinds) = (_class_photos(data) for data in (train, dev))
+    return neighbour_vote(pixel_vectors(train, side), train_kinds, pixel_vectors(dev, side), dev_kinds)
 
-    def vectors(data: PhotoSet) -> tuple[NDArray[np.float32], list[str]]:
-        classified = [n for n, photo in enumerate(data.photos) if photo.class_name]
-        step = data.pixels.shape[-1] // side
-        small = data.pixels[classified].reshape(len(classified), 3, side, step, side, step).mean(axis=(3, 5))
-        flat = small.reshape(len(classified), -1).astype(np.float32)
-        return flat - flat.mean(axis=1, keepdims=True), [data.photos[n].class_name for n in classified]
 
-    (train_pixels, train_kinds), (dev_pixels, dev_kinds) = vectors(train), vectors(dev)
-    return neighbour_vote(train_pixels, train_kinds, dev_pixels, dev_kinds)
+def pixel_vectors(data: PhotoSet, side: int = 32) -> NDArray[np.float32]:
+    """Every photograph's pixels at `side`, its mean taken off, `[N, 3 · side · side]`."""
+    step = data.pixels.shape[-1] // side
+    small = data.pixels.reshape(len(data.photos), 3, side, step, side, step).mean(axis=(3, 5), dtype=np.float32)
+    flat = small.reshape(len(data.photos), -1)
+    return np.asarray(flat - flat.mean(axis=1, keepdims=True), np.float32)
+
+
+def _class_photos(data: PhotoSet) -> tuple[PhotoSet, list[str]]:
+    """The photographs with a kind, and those kinds."""
+    places = [n for n, photo in enumerate(data.photos) if photo.class_name]
+    photos = tuple(data.photos[n] for n in places)
+    return PhotoSet(photos, data.pixels[places]), [photo.class_name for photo in photos]
 
 
 def _embed_kinds(captioner: Captioner, data: PhotoSet) -> tuple[NDArray[np.float32], list[str]]:
-    classified = [n for n, photo in enumerate(data.photos) if photo.class_name]
-    chosen = PhotoSet(tuple(data.photos[n] for n in classified), data.pixels[classified])
-    pairs = [(features.image_embeds.numpy(), photo.class_name) for photo, features in encode_photos(captioner, chosen)]
-    return np.stack([embed for embed, _ in pairs]), [kind for _, kind in pairs]
-
-
-def evaluate_faithfulness(
-    captioner: Captioner,
-    data: PhotoSet,
-    nouns: Collection[str],
-    num_random: int = 2,
-    seed: int = 0,
-    report: Report | None = None,
-) -> dict[str, Any]:
-    """Whether maps beat random order in deletion and insertion, on the nouns of greedy captions.
-
-    Methods are the raw attention's mean over layers and heads, and over the heads of each layer. Every figure is
-    a difference of areas under log-probability to the mean of `num_random` random orders, in nats: mean, low and
-    high end of its 95 % interval (paired bootstrap over photographs). Above 0 is better than random.
-    """
-    generator = np.random.default_rng(seed)
-    gains: dict[str, list[tuple[float, float]]] = {}
-    groups: list[int] = []
-    pictures = zip(range(len(data.photos)), encode_photos(captioner, data, 1), strict=True)
-    for number, (_, features) in pictures:
-        picture = open_image(Image.fromarray(np.ascontiguousarray(data.pixels[number].transpose(1, 2, 0))))
-        (caption,) = captioner.decode(features, [""], DecodingOptions())
-        places = _noun_positions(caption, nouns)
-        if not places:
-            continue
-        attention = captioner.trace(features, caption).image_attentions
-        for position in places:
-            maps = {"mean": attention[:, :, position].mean(axis=(0, 1))}
-            maps |= {f"layer {n + 1}": layer[:, position].mean(axis=0) for n, layer in enumerate(attention)}
-            orders = [np.argsort(-weights, kind="stable") for weights in maps.values()]
-            randoms = [generator.permutation(attention.shape[-1]) for _ in range(num_random)]
-            curves = measure_orders(captioner, picture, caption, position, [*orders, *randoms])
-            chance = curves[len(orders) :]
-            deletion = sum(c.deletion_area for c in chance) / num_random
-            insertion = sum(c.insertion_area for c in chance) / num_random
-            for name, curve in zip(maps, curves, strict=False):
-                gain = (deletion - curve.deletion_area, curve.insertion_area - insertion)
-                gains.setdefault(name, []).append(gain)
-            groups.append(number)
-        if report:
-            report("hiding patches of", number + 1, len(data.photos))
-    result: dict[str, Any] = {"nouns": len(groups), "photographs": len(set(groups)), "methods": {}}
-    for name, pairs in gains.items():
-        deletion_gain, insertion_gain = (paired_bootstrap(column, groups) for column in np.array(pairs).T)
-        result["methods"][name] = {"deletion": deletion_gain, "insertion": insertion_gain}
-    return result
-
-
-def _noun_positions(caption: Caption, nouns: Collection[str]) -> list[int]:
-    """Where a noun of the list begins, for each of its appearances in the generated words."""
-    starts = [n for n, token in enumerate(caption.tokens) if n == 0 or token.startswith(" ")]
-    words = ["".join(caption.tokens[a:b]).strip() for a, b in itertools.pairwise([*starts, len(caption.tokens)])]
-    return [
-        start for start, word in zip(starts, words, strict=True) if word in nouns and start >= caption.num_prompt_tokens
-    ]
+    chosen, kinds = _class_photos(data)
+    return np.stack([features.image_embeds.numpy() for _, features in encode_photos(captioner, chosen)]), kinds

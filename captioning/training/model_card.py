@@ -1,12 +1,13 @@
-"""The model card of a trained `patch_captioner`: what it was trained on, how good it is, how to check that."""
+"""The model card of a trained captioner: what it was trained on, how good it is, how to check that."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from captioning.models.families.patch_captioner.network import PatchNetwork
-from captioning.training.fit import TrainingOptions
+from captioning.models import hub
+from captioning.training.data import Photo, class_names
+from captioning.training.start import Start
 
 _FIGURES = {
     "cider": "CIDEr-D",
@@ -22,49 +23,58 @@ _FIGURES = {
 
 
 def write_card(
-    network: PatchNetwork, options: TrainingOptions, figures: Mapping[str, Any] | None, photographs: int
+    start: Start, name: str, command: str, photos: Sequence[Photo], figures: Mapping[str, Any] | None
 ) -> str:
-    """A README.md with the head that the hub reads; without `figures` it says that nothing was measured yet."""
-    config = network.config
-    parameters = sum(p.numel() for p in network.parameters())
-    if figures is None:
-        measured = "Not measured yet.\n"
-    else:
-        rows = "\n".join(f"| {title} | {figures[key]:.4f} |" for key, title in _FIGURES.items() if key in figures)
-        measured = (
-            f"On the dev split ({figures['captioned']} photographs with five human captions each for BLEU, CIDEr, "
-            f"tokens and diversity; {figures['classified']} class photographs for naming), greedy, without a prompt:"
-            "\n\n"
-            f"| measure | value |\n|---|---|\n{rows}\n\n"
-            "`python -m captioning evaluate captions DATA --model embedded --split dev --precision float32 --json`\n"
-        )
+    """A README.md with the head that the hub reads; without `figures` it says that nothing was measured yet.
+
+    `command` is what made the model.
+    """
+    described = sum(bool(photo.captions) for photo in photos)
+    kinds = class_names(photos)
+    height, width = start.pixels.shape
+    base = start.base_model if start.base_model is not None and hub.is_hub_name(start.base_model) else None
+    weights = (
+        "The weights that it began with have terms of their own, which hold for these too."
+        if start.base_model is not None
+        else "Nothing was borrowed: every weight was learnt from these photographs."
+    )
     return f"""---
 license: other
 license_name: research-and-education
 pipeline_tag: image-to-text
 tags: [image-captioning]
----
-# A small image captioner that ships with Captionscope
+{f"base_model: {base}" + chr(10) if base else ""}---
+# {name}
 
-A convolutional encoder that keeps a {config.grid_size}×{config.grid_size} grid of patches, and a Transformer decoder of
-{config.num_layers} layers and {config.num_heads} heads that looks at it: {parameters / 1e6:.1f} million parameters,
-trained from scratch. It exists so that every view of the program works on a machine that reaches no hub.
+{start.summary}
 
 ## Trained on
-{photographs:,} photographs: Flickr8k's training split (Hodosh, Young, Hockenmaier 2013; five human captions each),
-Caltech-101 (Li, Andreeto, Ranzato, Perona 2022) and TensorFlow's flower photographs (class names only, put into
-short sentences). Pictures of {config.image_size}×{config.image_size} pixels, the sides squeezed to a square.
-`python -m captioning train DATA --out DIR --passes {options.passes} --seed {options.seed}`
+{len(photos):,} photographs: {described:,} with human captions, {len(photos) - described:,} with the name of one of
+{len(kinds)} kinds of objects, put into short sentences. Pictures of {width}×{height} pixels, the sides squeezed to fit.
+By `{command}`
 
 ## Terms
-Flickr8k is for research and non-commercial use, so these weights are for **research and education only**. The
-photographs belong to their authors and are no part of this folder.
+The photographs' terms hold for what was learnt from them. Flickr8k (Hodosh, Young, Hockenmaier 2013) is for research
+and non-commercial use, so weights trained on it are for **research and education only**.
+{weights} The photographs belong to their authors and are no part of this folder.
 
 ## Good for, bad at
-Good for people and dogs outdoors, and for about a hundred kinds of single objects seen plainly. Bad at indoor scenes,
-food, vehicles in traffic, text, counting, colours of small things, and anything rare: it then names something it knows.
+Good for what its photographs show often: with Flickr8k people and dogs outdoors, with class photographs single objects
+seen plainly. Bad at text, counting, colours of small things, and anything rare: it then names something it knows.
 It has learnt the biases of its photographs, such as who is called a man or a woman. Do not use it to describe people
 to those who would act on it.
 
 ## Measured
-{measured}"""
+{_measured(name, figures)}"""
+
+
+def _measured(name: str, figures: Mapping[str, Any] | None) -> str:
+    if figures is None:
+        return "Not measured yet.\n"
+    rows = "\n".join(f"| {title} | {figures[key]:.4f} |" for key, title in _FIGURES.items() if key in figures)
+    return (
+        f"On the dev split ({figures['captioned']} photographs with human captions for BLEU, CIDEr, tokens and "
+        f"diversity; {figures['classified']} class photographs for naming), greedy, without a prompt:\n\n"
+        f"| measure | value |\n|---|---|\n{rows}\n\n"
+        f"`python -m captioning evaluate captions DATA --model {name} --split dev --precision float32 --json`\n"
+    )

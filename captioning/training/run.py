@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from captioning import runtime
 from captioning.models.base import NetworkCaptioner
-from captioning.models.families.patch_captioner import CAPABILITIES, MODEL_TYPE, PatchCaptionerNetwork, load, save
-from captioning.training.data import class_names, load_photos, read_table
-from captioning.training.fit import Trainer, TrainingOptions, TrainingProgress
+from captioning.training.data import (
+    Photo,
+    PhotoSet,
+    choose_photos,
+    class_names,
+    evaluation_side,
+    load_photos,
+    read_table,
+)
+from captioning.training.fit import Trainer, TrainingProgress
+from captioning.training.logs import RunLogs, check_logs
 from captioning.training.metrics import evaluate_captions
 from captioning.training.model_card import write_card
+from captioning.training.options import Beginning, TrainingOptions
+from captioning.training.start import Start, make_start
 from captioning.types import ModelSpec
 
 GLANCE = 300  # dev photographs looked at after each pass
@@ -22,50 +35,120 @@ GLANCE = 300  # dev photographs looked at after each pass
 def train(
     folder: Path,
     out: Path,
+    beginning: Beginning,
     options: TrainingOptions,
     report: Callable[[str], None],
+    *,
     limit: int | None = None,
-    shape: Mapping[str, Any] | None = None,
+    logs: Sequence[str] = (),
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Fit a captioner to the train split of `folder`, write it to `out`, and return its figures on the dev split.
 
-    `limit` keeps that many photographs; `shape` overrides fields of `PatchNetworkConfig`. An unfinished run in
-    `out` is resumed. Raises `DataError`.
+    `limit` keeps that many photographs; `logs` are names of `LOGGERS`. An unfinished run in `out` is resumed. Raises
+    `DataError`, `OptionsError`, and whatever opening a model may raise.
     """
+    check_logs(logs)
+    command = beginning.command(options, out.resolve().name)
     kinds = class_names(read_table(folder))
-    data = load_photos(folder, "train", limit=limit, report=lambda done, total: report(f"decoded {done} of {total}"))
-    dev = load_photos(folder, "dev", limit=None if limit is None else max(2, limit // 10))
-    glance = load_photos(folder, "dev", limit=min(GLANCE, len(dev.photos)))
-    trainer = Trainer(data, out, options, shape=shape)
-    report(f"{len(data.photos)} photographs, {trainer.total_steps} steps on {trainer.device}, from step {trainer.step}")
+    photos = choose_photos(folder, "train", limit)
+    chosen_device = runtime.choose_device(device)
+    start = make_start(photos, options, beginning)
+    data = load_photos(folder, "train", start.side(options), limit, report=_counter(report, "decoded"))
+    trainer = Trainer(start, data, out, options, chosen_device, report=_counter(report, "encoded"))
+    del data  # features may stand for its pixels now
+    side = evaluation_side(start.pixels.shape)
+    dev = load_photos(folder, "dev", side, None if limit is None else max(2, limit // 10))
+    report(f"{len(photos)} photographs, {trainer.total_steps} steps on {trainer.device}, from step {trainer.step}")
+    with RunLogs(out, logs, trainer.step, _config(options, start, len(photos))) as run_logs:
 
-    for number in trainer.run(lambda progress: report(_progress_line(progress))):
-        figures = evaluate_captions(_captioner(trainer), glance, kinds)
-        trainer.log({"pass": number, "photographs": len(glance.photos)} | figures)
-        report(f"pass {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float)))
-    network = trainer.averaged_network()
-    save(network, trainer.tokenizer, out, write_card(network, options, None, len(data.photos)))
-    # What is measured is what was written: the weights in half precision, read back.
-    written = NetworkCaptioner(_spec(out), load(out, torch.device("cpu"), torch.float32))
+        def hear(progress: TrainingProgress) -> None:
+            report(_progress_line(progress))
+            run_logs.write(progress.step, _progress_figures(progress))
 
-    def report_evaluation(what: str, done: int, total: int) -> None:
-        if done % 200 == 0 or done == total:
-            report(f"{what} the dev split, {done} of {total}")
-
-    figures = evaluate_captions(written, dev, kinds, report=report_evaluation)
-    save(network, trainer.tokenizer, out, write_card(network, options, figures, len(data.photos)))
+        for number in trainer.run(hear):
+            with trainer.averaged() as network:
+                figures = evaluate_captions(NetworkCaptioner(_spec(start, out), network), _some(dev, GLANCE), kinds)
+            run_logs.write(trainer.step, {"pass": number, **_dev_figures(figures)})
+            report(f"pass {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float)))
+        figures = _write_and_measure(trainer, out, dev, kinds, photos, command, report)
+        run_logs.write(trainer.step, {f"final/{k}": v for k, v in figures.items() if isinstance(v, float)})
+        run_logs.keep(out, _model_files(start, out))
     report(f"wrote {out}")
     return figures
 
 
-def _spec(out: Path) -> ModelSpec:
-    return ModelSpec(str(out), MODEL_TYPE, out.name, "of its photographs", CAPABILITIES)
+def _write_and_measure(
+    trainer: Trainer,
+    out: Path,
+    dev: PhotoSet,
+    kinds: Sequence[str],
+    photos: Sequence[Photo],
+    command: str,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Save the averaged weights, and measure what was written: weights as they are read back from the folder."""
+    start, name = trainer.start, out.resolve().name
+    assert start.family.save is not None
+    with trainer.averaged() as network:
+        start.family.save(network, out, write_card(start, name, command, photos, None))
+    written = start.family.load(out, trainer.device, torch.float32)
+    progress = _counter(report, "measured")
+    figures = evaluate_captions(
+        NetworkCaptioner(_spec(start, out), written), dev, kinds, report=lambda _, done, total: progress(done, total)
+    )
+    card = write_card(start, name, command, photos, figures)
+    (out / "README.md").write_text(card, encoding="utf-8")
+    return figures
 
 
-def _captioner(trainer: Trainer) -> NetworkCaptioner:
-    """The averaged weights as they stand, as a captioner."""
-    network = PatchCaptionerNetwork(trainer.averaged_network(), trainer.tokenizer)
-    return NetworkCaptioner(_spec(trainer.out), network)
+def _spec(start: Start, out: Path) -> ModelSpec:
+    return ModelSpec(str(out), start.family.name, out.name, "of its photographs", start.family.capabilities)
+
+
+def _some(data: PhotoSet, count: int) -> PhotoSet:
+    """At most so many photographs, evenly spread."""
+    total = len(data.photos)
+    places = [number * total // count for number in range(count)] if count < total else list(range(total))
+    return PhotoSet(tuple(data.photos[place] for place in places), data.pixels[places])
+
+
+def _model_files(start: Start, out: Path) -> list[str]:
+    """The files of the model in the folder, without the run's own."""
+    patterns = (*start.family.files, "README.md")
+    names = sorted(path.name for path in out.iterdir() if path.is_file())
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _config(options: TrainingOptions, start: Start, num_photos: int) -> dict[str, Any]:
+    return {**asdict(options), "network": start.summary, "photographs": num_photos}
+
+
+def _counter(report: Callable[[str], None], what: str) -> Callable[[int, int], None]:
+    """Report each time that five hundred more are done, and the last."""
+    told = 0
+
+    def count(done: int, total: int) -> None:
+        nonlocal told
+        if done - told >= 500 or done == total:
+            told = done
+            report(f"{what} {done} of {total}")
+
+    return count
+
+
+def _progress_figures(progress: TrainingProgress) -> dict[str, float]:
+    return {
+        "train/caption_loss": progress.caption_loss,
+        "train/contrastive_loss": progress.contrastive_loss,
+        "train/token_accuracy": progress.token_accuracy,
+        "train/learning_rate": progress.learning_rate,
+        "train/photos_per_second": progress.photos_per_second,
+    }
+
+
+def _dev_figures(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {f"dev/{name}": value for name, value in figures.items()}
 
 
 def _progress_line(progress: TrainingProgress) -> str:

@@ -2,21 +2,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from captioning.errors import DataError
 from captioning.training.data import (
-    CaptionDrawer,
     Photo,
-    augment,
     class_names,
+    evaluation_side,
     load_photos,
     plain_words,
     read_table,
     train_tokenizer,
-    training_texts,
     with_article,
 )
 
@@ -73,37 +69,6 @@ def test_tokenizer_can_spell_what_it_never_saw() -> None:
     assert tokenizer.decode(tokenizer.encode("Zebra ünïcode 42").ids).strip() == "zebra ünïcode 42"
 
 
-def test_drawn_openings_are_given_and_not_learnt(data_folder: Path) -> None:
-    photos = read_table(data_folder)
-    tokenizer = train_tokenizer(training_texts(photos), 400)
-    generator = np.random.default_rng(0)
-    always = CaptionDrawer(tokenizer, opening_rate=1.0, max_tokens=40)
-    opening, words = always.text(photos[0], generator)
-    assert opening
-    assert words
-    input_ids, labels = always.batch(photos[:8], generator)
-    for row_ids, row_labels in zip(input_ids, labels, strict=True):
-        learnt = row_labels != -100
-        assert not learnt[0]
-        assert row_labels[learnt][-1] == always.eos
-        # what is learnt at a place is what stands at the next one
-        places = learnt.nonzero()[:-1, 0]
-        assert torch.equal(row_labels[places], row_ids[places + 1])
-
-
-def test_without_openings_everything_is_learnt_from_the_first_word(data_folder: Path) -> None:
-    photos = read_table(data_folder)
-    tokenizer = train_tokenizer(training_texts(photos), 400)
-    never = CaptionDrawer(tokenizer, opening_rate=0.0, max_tokens=40)
-    _, labels = never.batch(photos, np.random.default_rng(0))
-    assert (labels[:, 0] != -100).all()
-
-
-def test_augmentation_varies_pictures_and_repeats_with_its_generator() -> None:
-    pixels = torch.randint(0, 256, (6, 3, 40, 40), dtype=torch.uint8)
-    first, again, other = (augment(pixels, 24, 12, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert first.shape == (6, 3, 24, 24)
-    assert first.min() >= 0
-    assert first.max() <= 1
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+def test_pictures_are_measured_at_no_less_than_the_network_sees() -> None:
+    assert evaluation_side((144, 144)) == 160
+    assert evaluation_side((224, 336)) == 336

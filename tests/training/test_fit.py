@@ -9,26 +9,28 @@ import pytest
 import torch
 
 from captioning.errors import DataError
-from captioning.models.families.patch_captioner.network import PatchNetwork
 from captioning.training.data import load_photos
-from captioning.training.fit import Trainer, TrainingOptions, TrainingProgress, learning_rate_at
+from captioning.training.fit import Trainer, TrainingProgress, learning_rate_at
+from captioning.training.options import Beginning, TrainingOptions
 from captioning.training.run import train
+from captioning.training.start import make_start
 
-SMALL = {
+SMALL = Beginning(shape={
     "image_size": 48, "patch_size": 12, "widths": (8, 16, 16), "depths": (1, 1, 1),
     "hidden_size": 32, "num_heads": 2, "num_layers": 2, "ffn_size": 64, "dropout": 0.0,
-}  # fmt: skip
+})  # fmt: skip
 OPTIONS = TrainingOptions(
     passes=2, batch_size=6, vocab_size=320, learning_rate=5e-3, warmup_steps=2, checkpoint_steps=3
 )
 
 
 def make_trainer(folder: Path, out: Path, options: TrainingOptions = OPTIONS) -> Trainer:
-    return Trainer(load_photos(folder, "train", side=48), out, options, torch.device("cpu"), SMALL)
+    data = load_photos(folder, "train", side=48)
+    return Trainer(make_start(data.photos, options, SMALL), data, out, options, torch.device("cpu"))
 
 
-def weights_of(network: PatchNetwork) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in network.parameters()])
+def weights_of(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.network.module.parameters()])
 
 
 def silent(_: TrainingProgress) -> None:
@@ -52,7 +54,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(data_folder: Path, tmp_pa
     resumed = make_trainer(data_folder, tmp_path / "b")
     assert resumed.step == resumed.steps_per_pass
     assert list(resumed.run(silent)) == [2]
-    torch.testing.assert_close(weights_of(unbroken.network), weights_of(resumed.network), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(weights_of(unbroken), weights_of(resumed), rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_is_not_resumed_with_other_options(data_folder: Path, tmp_path: Path) -> None:
@@ -66,21 +68,24 @@ def test_a_run_is_not_resumed_with_other_options(data_folder: Path, tmp_path: Pa
 def test_training_learns_what_the_pictures_show(data_folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     out = tmp_path / "model"
-    figures = train(data_folder, out, replace(OPTIONS, passes=14, opening_rate=0.0), lines.append, shape=SMALL)
+    figures = train(data_folder, out, SMALL, replace(OPTIONS, passes=14, opening_rate=0.0), lines.append)
     assert figures["class_naming"] > 0.6
     assert figures["bleu_1"] > 0.6
     assert sorted(p.name for p in out.iterdir()) == [
         "README.md", "config.json", "log.jsonl", "model.safetensors", "tokenizer.json", "training_state.pt",
     ]  # fmt: skip
     assert f"{figures['cider']:.4f}" in (out / "README.md").read_text(encoding="utf-8")
-    passes = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [record["pass"] for record in passes] == list(range(1, 15))
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [record["pass"] for record in records if "pass" in record] == list(range(1, 15))
+    losses = [record["train/caption_loss"] for record in records if "train/caption_loss" in record]
+    assert losses[-1] < losses[0]
+    assert records[-1]["final/cider"] == figures["cider"]
     assert any("min left" in line for line in lines)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(data_folder: Path, tmp_path: Path) -> None:
     trainer = make_trainer(data_folder, tmp_path / "a")
     with torch.no_grad():
-        trainer.network.text_decoder.tokens.weight.fill_(np.nan)
+        next(trainer.network.module.parameters()).fill_(np.nan)
     with pytest.raises(DataError, match="stopped being a number"):
         next(trainer.run(silent))

@@ -7,10 +7,12 @@ looks at all of them in every layer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.errors import ModelFilesError, UnknownModelError
+from captioning.models.attention_layers import AttentionLayers, find_layers
 from captioning.models.cross_attention import PictureCache, Projection, scaled_heads, split_heads
 from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe, check_shape
@@ -24,9 +26,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import BlipForConditionalGeneration
 
+    from captioning.models.text_decoder import TextLayers
+
 FAMILY_NAME = "blip"
 ARCHITECTURE = "BlipForConditionalGeneration"
-CAPABILITIES = Capabilities()
+CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance"))
 BASE = ModelSpec(
     model_id="Salesforce/blip-image-captioning-base",
     family=FAMILY_NAME,
@@ -120,6 +124,15 @@ class BlipNetwork:
         """The cache with its rows replaced by `rows` of the old one, in place."""
         return cache.select(rows)
 
+    def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
+        """Logits `[N, L, vocab]` of whole captions, for training: the library's own decoder, dropout included."""
+        import torch
+
+        logits: Tensor = self.text_decoder(
+            input_ids, attention_mask=torch.ones_like(input_ids), encoder_hidden_states=states, use_cache=False
+        ).logits
+        return logits
+
     def attend(
         self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
     ) -> Tensor:
@@ -129,7 +142,7 @@ class BlipNetwork:
         """
         import torch
 
-        with scaled_heads([layer.crossattention.output.dense for layer in self._layers()], head_mask):
+        with self.scaled_heads(head_mask):
             weights = self.text_decoder.get_submodule("bert")(
                 input_ids,
                 attention_mask=torch.ones_like(input_ids),
@@ -144,6 +157,38 @@ class BlipNetwork:
                 f"{len(weights)} attention maps for {self._num_layers} layers; load BLIP with eager attention"
             )
         return torch.stack(weights)
+
+    @property
+    def attention_layers(self) -> AttentionLayers:
+        """What weighs in the decoder and in the vision transformer."""
+        return AttentionLayers(
+            words=[layer.attention for layer in self._layers()],
+            cross=[layer.crossattention for layer in self._layers()],
+            encoder=find_layers(self.image_encoder, r"encoder\.layers\.\d+\.self_attn"),
+        )
+
+    def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:
+        """Scale what each head of the cross-attention hands on."""
+        return scaled_heads([layer.crossattention.output.dense for layer in self._layers()], head_mask)
+
+    def text_layers(self) -> TextLayers:
+        """The decoder's layers and what they do."""
+        from captioning.models.text_decoder import TextLayers, bert_layer
+
+        embeddings: Any = self.text_decoder.get_submodule("bert.embeddings")
+
+        def embed(input_ids: Tensor, positions: Tensor) -> Tensor:
+            words = embeddings.word_embeddings(input_ids) + embeddings.position_embeddings(positions)
+            embedded: Tensor = embeddings.LayerNorm(words)
+            return embedded
+
+        return TextLayers(
+            embed=embed,
+            layers=[bert_layer(layer) for layer in self._layers()],
+            head=self.text_decoder.get_submodule("cls"),
+            num_heads=self._num_heads,
+            norm_first=False,
+        )
 
     def text_to_ids(self, text: str) -> list[int]:
         """The tokens of a text, without [CLS] and [SEP]: a prompt that ends with [SEP] would already be finished."""
@@ -185,7 +230,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> BlipNetwork:
     """Load a folder in the hub's layout. Raises `ModelFilesError` where its files do not belong together."""
     from transformers import BlipForConditionalGeneration
 
-    from captioning.models.hub import load_pretrained, name_of
+    from captioning.models.files import name_of
+    from captioning.models.pretrained import load_pretrained
 
     pixels = PixelRecipe.read(folder)
     tokenizer = read_tokenizer(folder)
@@ -198,6 +244,13 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> BlipNetwork:
         )
     check_shape(pixels, (vision.image_size, vision.image_size), name_of(folder))
     return BlipNetwork(module.to(device).eval(), tokenizer, pixels)
+
+
+def save(network: BlipNetwork, folder: Path, card: str) -> None:
+    """Write a folder that `load` and transformers read."""
+    from captioning.models.pretrained import write_folder
+
+    write_folder(network.module, network.tokenizer, network.pixels, folder, card)
 
 
 def untrained(name: str, device: torch.device, dtype: torch.dtype) -> BlipNetwork:
@@ -241,4 +294,5 @@ FAMILY = ModelFamily(
     load=load,
     untrained=untrained,
     untrained_names=tuple(_UNTRAINED_VISION),
+    save=save,
 )

@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError
+from captioning.errors import ModelFilesError, UnknownModelError
+from captioning.models.attention_layers import AttentionLayers, find_layers
 from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe, check_shape, lay_patches
 from captioning.models.self_attention import Opening, SelfAttentionDecoder
-from captioning.models.tokens import describe_kind, read_tokenizer, token_text
+from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
+from captioning.models.untrained import ORIGIN, build_random, made_up_words
 from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import DynamicCache, GitForCausalLM
 
 FAMILY_NAME = "git"
-CAPABILITIES = Capabilities(attention_kind="self")
+CAPABILITIES = Capabilities(attention_kind="self", explanation_methods=("gradient_attention", "relevance"))
 # No revision is pinned: the hub says which one is meant when the model is downloaded, in safetensors only.
 COCO = ModelSpec(
     model_id="microsoft/git-base-coco",
@@ -53,12 +55,13 @@ class GitNetwork(SelfAttentionDecoder):
 
     num_prefix_tokens = 1
 
-    def __init__(self, module: GitForCausalLM, tokenizer: Tokenizer, pixels: PixelRecipe) -> None:
+    def __init__(self, module: GitForCausalLM, tokenizer: Tokenizer, pixels: PixelRecipe, origin: str = "") -> None:
         super().__init__([layer.attention.output.dense for layer in module.git.encoder.layer])
         config = module.config
         self.module: nn.Module = module
         self.tokenizer = tokenizer
         self.pixels = pixels
+        self.origin = origin
         self.max_tokens: int = config.max_position_embeddings
         self.start_ids: tuple[int, ...] = (config.bos_token_id,)
         self.end_id: int = config.eos_token_id
@@ -110,6 +113,14 @@ class GitNetwork(SelfAttentionDecoder):
         )
         return output.logits, output.attentions or ()
 
+    @property
+    def attention_layers(self) -> AttentionLayers:
+        """What weighs in the decoder and in CLIP's image encoder."""
+        return AttentionLayers(
+            words=find_layers(self._git, r"encoder\.layer\.\d+\.attention\.self"),
+            encoder=find_layers(self._git, r"image_encoder\..*layers\.\d+\.self_attn"),
+        )
+
     def text_to_ids(self, text: str) -> list[int]:
         """The tokens of a text, without [CLS] and [SEP]."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
@@ -123,20 +134,22 @@ class GitNetwork(SelfAttentionDecoder):
         return token_text(self.tokenizer, token_id)
 
     def describe_tokenizer(self) -> Mapping[str, str | int]:
-        """Name, size and special tokens of the vocabulary."""
-        return {
+        """Name, size and special tokens of the vocabulary, and where it comes from if not from the model."""
+        described: dict[str, str | int] = {
             "type": describe_kind(self.tokenizer),
             "vocabulary": self.tokenizer.get_vocab_size(),
             "start token": self.token_text(self.start_ids[0]),
             "end token": self.token_text(self.end_id),
         }
+        return described | ({"origin": self.origin} if self.origin else {})
 
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> GitNetwork:
     """Load a folder in the hub's layout. Raises `ModelFilesError` where its files do not belong together."""
     from transformers import GitForCausalLM
 
-    from captioning.models.hub import load_pretrained, name_of
+    from captioning.models.files import name_of
+    from captioning.models.pretrained import load_pretrained
 
     pixels = PixelRecipe.read(folder)
     tokenizer = read_tokenizer(folder)
@@ -155,6 +168,21 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> GitNetwork:
     side = config.vision_config.image_size
     check_shape(pixels, (side, side), name_of(folder))
     return GitNetwork(module.to(device).eval(), tokenizer, pixels)
+
+
+def untrained(name: str, device: torch.device, dtype: torch.dtype) -> GitNetwork:
+    """GIT base at full size with random weights, always the same ones, and a made-up vocabulary."""
+    from transformers import GitConfig, GitForCausalLM
+
+    if name != "git-base":
+        raise UnknownModelError(f"There is no untrained {name!r}; choose git-base.")
+    config = GitConfig(attn_implementation="eager")  # what shows its weights
+    module = build_random(GitForCausalLM, config, device, dtype)
+    pixels = PixelRecipe(
+        224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), crop=(224, 224)
+    )
+    tokenizer = make_wordpiece(made_up_words(), max_word_characters=1000)
+    return GitNetwork(module, tokenizer, pixels, ORIGIN)
 
 
 def _recognises(config: Mapping[str, Any]) -> bool:
@@ -180,4 +208,6 @@ FAMILY = ModelFamily(
         "model-*.safetensors",
     ),
     load=load,
+    untrained=untrained,
+    untrained_names=("git-base",),
 )

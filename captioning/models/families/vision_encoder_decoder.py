@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.errors import ModelFilesError, UnknownModelError
+from captioning.models.attention_layers import AttentionLayers, find_layers
 from captioning.models.cross_attention import PictureCache, Projection, scaled_heads, split_heads
 from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe, Size, check_shape, lay_patches
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import VisionEncoderDecoderModel
 
+    from captioning.models.text_decoder import TextLayer, TextLayers
+
 FAMILY_NAME = "vision_encoder_decoder"
-CAPABILITIES = Capabilities()
+CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance"))
 FILES = (
     "config.json",
     "generation_config.json",
@@ -120,6 +124,7 @@ class VisionEncoderDecoderNetwork:
         self.end_id: int = _special_id(module, "eos_token_id")
         self._project: nn.Module | None = getattr(module, "enc_to_dec_proj", None)
         self._words: nn.Module = module.decoder.base_model
+        self._head: nn.Module = module.decoder.lm_head if text.model_type == "gpt2" else module.decoder.cls
         self._num_heads: int = text.num_attention_heads
         self._writes_with_gpt2 = text.model_type == "gpt2"
 
@@ -164,6 +169,15 @@ class VisionEncoderDecoderNetwork:
         """The cache with its rows replaced by `rows` of the old one, in place."""
         return cache.select(rows)
 
+    def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
+        """Logits `[N, L, vocab]` of whole captions, for training: the library's own decoder, dropout included."""
+        import torch
+
+        logits: Tensor = self.text_decoder(
+            input_ids, attention_mask=torch.ones_like(input_ids), encoder_hidden_states=states, use_cache=False
+        ).logits
+        return logits
+
     def attend(
         self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
     ) -> Tensor:
@@ -173,9 +187,7 @@ class VisionEncoderDecoderNetwork:
         """
         import torch
 
-        attentions = self._cross_attentions()
-        mixers = [a.c_proj if self._writes_with_gpt2 else a.output.dense for a in attentions]
-        with scaled_heads(mixers, head_mask):
+        with self.scaled_heads(head_mask):
             weights = self._words(
                 input_ids,
                 attention_mask=torch.ones_like(input_ids),
@@ -184,11 +196,57 @@ class VisionEncoderDecoderNetwork:
                 use_cache=False,
                 output_attentions=True,
             ).cross_attentions
-        if len(weights) != len(attentions):
+        num_layers = len(self._cross_attentions())
+        if len(weights) != num_layers:
             raise RuntimeError(
-                f"{len(weights)} attention maps for {len(attentions)} layers; load the model with eager attention"
+                f"{len(weights)} attention maps for {num_layers} layers; load the model with eager attention"
             )
         return torch.stack(weights)
+
+    @property
+    def attention_layers(self) -> AttentionLayers:
+        """What weighs in the decoder and in the encoder; Swin joins patches and weighs in windows, so it has none."""
+        attention = r"h\.\d+\.attn" if self._writes_with_gpt2 else r"encoder\.layer\.\d+\.attention"
+        return AttentionLayers(
+            words=find_layers(self._words, attention),
+            cross=self._cross_attentions(),
+            encoder=find_layers(self.image_encoder, r"(.*\.)?layers\.\d+\.(attention|self_attn)"),
+        )
+
+    def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:
+        """Scale what each head of the cross-attention hands on."""
+        attentions = self._cross_attentions()
+        return scaled_heads([a.c_proj if self._writes_with_gpt2 else a.output.dense for a in attentions], head_mask)
+
+    def text_layers(self) -> TextLayers:
+        """The decoder's layers and what they do."""
+        from captioning.models.text_decoder import TextLayers, bert_layer
+
+        words: Any = self._words
+        if self._writes_with_gpt2:
+            return TextLayers(
+                embed=lambda input_ids, positions: words.wte(input_ids) + words.wpe(positions),
+                layers=[_gpt2_layer(block) for block in words.h],
+                head=lambda x: self._head(words.ln_f(x)),
+                num_heads=self._num_heads,
+                norm_first=True,
+            )
+        embeddings = words.embeddings
+
+        def embed(input_ids: Tensor, positions: Tensor) -> Tensor:
+            # Every word is of the first kind: this decoder reads one text, not two.
+            kinds = embeddings.token_type_embeddings.weight[0]
+            states = embeddings.word_embeddings(input_ids) + embeddings.position_embeddings(positions) + kinds
+            embedded: Tensor = embeddings.LayerNorm(states)
+            return embedded
+
+        return TextLayers(
+            embed=embed,
+            layers=[bert_layer(layer) for layer in words.encoder.layer],
+            head=self._head,
+            num_heads=self._num_heads,
+            norm_first=False,
+        )
 
     def text_to_ids(self, text: str) -> list[int]:
         """The tokens of a text without start and end, as the model's own tokenizer splits it; empty for blanks.
@@ -230,6 +288,27 @@ class VisionEncoderDecoderNetwork:
         return project
 
 
+def _gpt2_layer(block: Any) -> TextLayer:
+    from captioning.models.text_decoder import PictureAttention, TextLayer, WordAttention
+
+    words, picture = block.attn, block.crossattention
+
+    def project_words(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, keys, values = words.c_attn(x).chunk(3, dim=-1)
+        return query, keys, values
+
+    def project_picture(states: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = picture.c_attn(states).chunk(2, dim=-1)
+        return keys, values
+
+    return TextLayer(
+        words=WordAttention(project_words, words.c_proj, block.ln_1, words.scaling),
+        picture=PictureAttention(picture.q_attn, project_picture, picture.c_proj, block.ln_cross_attn, picture.scaling),
+        feed_forward=block.mlp,
+        feed_forward_norm=block.ln_2,
+    )
+
+
 def as_size(value: Any) -> Size:
     """Height and width of a configuration's number or pair of numbers."""
     height, width = value if isinstance(value, list | tuple) else (value, value)
@@ -255,7 +334,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> VisionEncode
     """Load a folder in the hub's layout. Raises `ModelFilesError` where its files do not belong together."""
     from transformers import VisionEncoderDecoderModel
 
-    from captioning.models.hub import check_loading, name_of, read_pretrained
+    from captioning.models.files import name_of
+    from captioning.models.pretrained import check_loading, read_pretrained
 
     name = name_of(folder)
     pixels = PixelRecipe.read(folder)
@@ -274,6 +354,13 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> VisionEncode
     )
     check_sizes(module.config.encoder, module.config.decoder, pixels, tokenizer, name)
     return VisionEncoderDecoderNetwork(module.to(device).eval(), tokenizer, pixels)
+
+
+def save(network: VisionEncoderDecoderNetwork, folder: Path, card: str) -> None:
+    """Write a folder that `load` and transformers read."""
+    from captioning.models.pretrained import write_folder
+
+    write_folder(network.module, network.tokenizer, network.pixels, folder, card)
 
 
 def check_sizes(encoder: Any, decoder: Any, pixels: PixelRecipe, tokenizer: Tokenizer, name: str) -> None:
@@ -329,4 +416,5 @@ FAMILY = ModelFamily(
     untrained=untrained,
     untrained_names=("vit-gpt2",),
     objection=_object,
+    save=save,
 )

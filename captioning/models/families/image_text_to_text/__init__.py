@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError
+from captioning.errors import ModelFilesError, UnknownModelError
 from captioning.models.family import ModelFamily
 from captioning.types import Capabilities, ModelSpec
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 FAMILY_NAME = "image_text_to_text"
 MODEL_TYPES = ("llava", "idefics3", "smolvlm", "paligemma", "qwen2_5_vl")
-CAPABILITIES = Capabilities(attention_kind="self")
+UNTRAINED_NAME = "smolvlm-256m"
+CAPABILITIES = Capabilities(attention_kind="self", explanation_methods=("gradient_attention", "relevance"))
 # No revisions are pinned: the hub says which one is meant when a model is downloaded, in safetensors only.
 SMOLVLM = ModelSpec(
     model_id="HuggingFaceTB/SmolVLM-256M-Instruct",
@@ -72,7 +73,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ImageTextNet
     from captioning.models.families.image_text_to_text.network import ImageTextNetwork
     from captioning.models.families.image_text_to_text.prompts import read_prompt
     from captioning.models.families.image_text_to_text.views import make_view
-    from captioning.models.hub import load_pretrained, name_of
+    from captioning.models.files import name_of
+    from captioning.models.pretrained import load_pretrained
     from captioning.models.tokens import read_tokenizer
 
     name = name_of(folder)
@@ -95,6 +97,15 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ImageTextNet
             "choose a model for longer texts, or copy its files again."
         )
     return network
+
+
+def untrained(name: str, device: torch.device, dtype: torch.dtype) -> ImageTextNetwork:
+    """SmolVLM 256M's shape with random weights, and a made-up vocabulary; see `untrained.py` beside this file."""
+    from captioning.models.families.image_text_to_text.untrained import make_smolvlm
+
+    if name != UNTRAINED_NAME:
+        raise UnknownModelError(f"There is no untrained {name!r}; choose {UNTRAINED_NAME}.")
+    return make_smolvlm(device, dtype)
 
 
 def _recognises(config: Mapping[str, Any]) -> bool:
@@ -121,4 +132,6 @@ FAMILY = ModelFamily(
         "model-*.safetensors",
     ),
     load=load,
+    untrained=untrained,
+    untrained_names=(UNTRAINED_NAME,),
 )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from captioning.models.attention_layers import AttentionLayers
 from captioning.models.families.image_text_to_text.prompts import Prompt
 from captioning.models.families.image_text_to_text.views import View
 from captioning.models.self_attention import Opening, SelfAttentionDecoder
@@ -29,16 +30,18 @@ class ImageTextNetwork(SelfAttentionDecoder):
 
     num_prefix_tokens = 0
 
-    def __init__(self, module: Any, tokenizer: Tokenizer, view: View, prompt: Prompt) -> None:
+    def __init__(self, module: Any, tokenizer: Tokenizer, view: View, prompt: Prompt, origin: str = "") -> None:
         parts = module.model
         language_model = parts.language_model if hasattr(parts, "language_model") else parts.text_model
         super().__init__([layer.self_attn.o_proj for layer in language_model.layers])
+        self.attention_layers = AttentionLayers(words=[layer.self_attn for layer in language_model.layers])
         self.module: nn.Module = module
         self._words: nn.Module = module.get_input_embeddings()
         self._image_id: int = module.config.image_token_id
         self.tokenizer = tokenizer
         self.view = view
         self.prompt = prompt
+        self.origin = origin
         self._parts: Any = parts
         longest = self.prompt_ids(view.largest)
         self.start_ids: tuple[int, ...] = (longest[-1],)
@@ -123,13 +126,14 @@ class ImageTextNetwork(SelfAttentionDecoder):
 
     def describe_tokenizer(self) -> Mapping[str, str | int]:
         """Name, size and special tokens of the vocabulary, and the instruction that captions answer."""
-        return {
+        described: dict[str, str | int] = {
             "type": describe_kind(self.tokenizer),
             "vocabulary": self.tokenizer.get_vocab_size(),
             "start token": self.token_text(self.start_ids[0]),
             "end token": ", ".join(self.token_text(end_id) for end_id in self._end_ids),
             "instruction": self.prompt.instruction,
         }
+        return described | ({"origin": self.origin} if self.origin else {})
 
     def _with_one_end(self, logits: Tensor) -> Tensor:
         """Logits `[rows, new, vocab]` where the first end token has what all of them had together."""

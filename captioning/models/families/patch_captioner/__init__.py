@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.errors import ModelFilesError
+from captioning.models.attention_layers import AttentionLayers, find_layers
+from captioning.models.cross_attention import scaled_heads
 from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe
 from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
@@ -21,10 +24,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from captioning.models.families.patch_captioner.network import KeysAndValues, PatchNetwork
+    from captioning.models.text_decoder import TextLayer, TextLayers
 
 MODEL_TYPE = "patch_captioner"
 PAD, START, END = "<pad>", "<bos>", "<eos>"
-CAPABILITIES = Capabilities()
+CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance"))
+CLIP_SHAPE = "patch-captioner-clip"
+CLIP_DECODER: Mapping[str, Any] = {"hidden_size": 512, "num_heads": 8, "num_layers": 6, "ffn_size": 2048}
+"""The decoder that reads CLIP's features unless another shape is asked for."""
 EMBEDDED = ModelSpec(
     model_id="embedded",
     family=MODEL_TYPE,
@@ -58,33 +65,32 @@ class PatchDecoderCache:
 class PatchCaptionerNetwork:
     """A `PatchNetwork` with its tokenizer, as `NetworkCaptioner` wants it."""
 
-    num_prefix_tokens = 0
-
     def __init__(self, module: PatchNetwork, tokenizer: Tokenizer) -> None:
         self.module = module
         self.tokenizer = tokenizer
         self.config = module.config
+        self.num_prefix_tokens: int = module.image_encoder.num_prefix_tokens
         self.max_tokens = self.config.max_positions
         self.start_ids: tuple[int, ...] = (special_id(tokenizer, START),)
         self.end_id = special_id(tokenizer, END)
         side = self.config.image_size
-        self._pixels = PixelRecipe((side, side), self.config.image_mean, self.config.image_std)
+        self.pixels = PixelRecipe((side, side), self.config.image_mean, self.config.image_std)
         self._layout = PatchLayout.from_grid(self.config.grid_size, self.config.grid_size)
 
     def preprocess(self, image: Picture) -> ModelInput:
         """The whole picture squeezed into a square, as in training."""
         import torch
 
-        values, _ = self._pixels.apply(image.image)
+        values, _ = self.pixels.apply(image.image)
         return ModelInput(torch.from_numpy(values), self._layout)
 
     def encode(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """`[N, 3, side, side]` → patch features `[N, patches, hidden]` and unit image embeddings `[N, hidden]`."""
+        """`[N, 3, side, side]` → features `[N, prefix + patches, hidden]` and unit image embeddings `[N, width]`."""
         patches, embeds = self.module.image_encoder(pixel_values)
         return patches, embeds
 
     def start(self, states: Tensor, layout: PatchLayout | None = None) -> PatchDecoderCache:
-        """A fresh cache for rows that see `states [rows, patches, hidden]`."""
+        """A fresh cache for rows that see `states [rows, prefix + patches, hidden]`."""
         return PatchDecoderCache(self.module.text_decoder.project_patches(states))
 
     def step(self, input_ids: Tensor, attention_mask: Tensor, cache: PatchDecoderCache) -> Tensor:
@@ -100,16 +106,53 @@ class PatchCaptionerNetwork:
             chosen.words = [(keys[rows], values[rows]) for keys, values in cache.words]
         return chosen
 
+    def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
+        """Logits `[N, L, vocab]` of whole captions, for training."""
+        decoder = self.module.text_decoder
+        logits: Tensor = decoder(input_ids, decoder.project_patches(states))[0]
+        return logits
+
     def attend(
         self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
     ) -> Tensor:
-        """Cross-attention `[layers, N, heads, L, patches]`."""
+        """Cross-attention `[layers, N, heads, L, prefix + patches]`."""
         import torch
 
         decoder = self.module.text_decoder
         patches = decoder.project_patches(states)
-        weights = decoder(input_ids, patches, head_mask=head_mask, need_weights=True)[2]
+        with self.scaled_heads(head_mask):
+            weights = decoder(input_ids, patches, need_weights=True)[2]
         return torch.stack(weights)
+
+    @property
+    def attention_layers(self) -> AttentionLayers:
+        """What weighs in the decoder, and in CLIP's image encoder where that one looks."""
+        return AttentionLayers(
+            words=find_layers(self.module, r"text_decoder\.layers\.\d+\.self_attention\.weigh"),
+            cross=find_layers(self.module, r"text_decoder\.layers\.\d+\.cross_attention\.weigh"),
+            encoder=find_layers(self.module, r"image_encoder\.vision\..*layers\.\d+\.self_attn"),
+        )
+
+    def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:
+        """Scale what each head of the cross-attention hands on."""
+        mixers = find_layers(self.module, r"text_decoder\.layers\.\d+\.cross_attention\.out_proj")
+        return scaled_heads(mixers, head_mask)
+
+    def text_layers(self) -> TextLayers:
+        """The decoder's layers and what they do."""
+        from torch.nn.functional import linear
+
+        from captioning.models.text_decoder import TextLayers
+
+        decoder = self.module.text_decoder
+        last = decoder.max_positions - 1
+        return TextLayers(
+            embed=lambda input_ids, places: decoder.tokens(input_ids) + decoder.positions(places.clamp(max=last)),
+            layers=[_text_layer(layer) for layer in decoder.layers],
+            head=lambda x: linear(decoder.norm(x), decoder.tokens.weight),
+            num_heads=self.config.num_heads,
+            norm_first=True,
+        )
 
     def text_to_ids(self, text: str) -> list[int]:
         """The tokens of a text; empty for an empty one."""
@@ -133,6 +176,33 @@ class PatchCaptionerNetwork:
         }
 
 
+def _text_layer(layer: Any) -> TextLayer:
+    from torch.nn.functional import linear
+
+    from captioning.models.text_decoder import PictureAttention, TextLayer, WordAttention
+
+    words, picture = layer.self_attention, layer.cross_attention
+    width, scale = words.embed_dim, words.head_dim**-0.5
+
+    def project_words(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, keys, values = linear(x, words.in_proj_weight, words.in_proj_bias).chunk(3, dim=-1)
+        return query, keys, values
+
+    def query_picture(x: Tensor) -> Tensor:
+        return linear(x, picture.in_proj_weight[:width], picture.in_proj_bias[:width])
+
+    def project_picture(states: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = linear(states, picture.in_proj_weight[width:], picture.in_proj_bias[width:]).chunk(2, dim=-1)
+        return keys, values
+
+    return TextLayer(
+        words=WordAttention(project_words, words.out_proj, layer.self_norm, scale),
+        picture=PictureAttention(query_picture, project_picture, picture.out_proj, layer.cross_norm, scale),
+        feed_forward=layer.ffn,
+        feed_forward_norm=layer.ffn_norm,
+    )
+
+
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaptionerNetwork:
     """Load a folder that `save` wrote. Raises `ModelFilesError` where its files do not belong together."""
     from safetensors import SafetensorError
@@ -140,7 +210,7 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaption
     from tokenizers import Tokenizer
 
     from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
-    from captioning.models.hub import name_of
+    from captioning.models.files import name_of
 
     name = name_of(folder)
     try:
@@ -196,17 +266,31 @@ def save(module: PatchNetwork, tokenizer: Tokenizer, folder: Path, card: str) ->
         partial.replace(folder / name)
 
 
+def _save_network(network: PatchCaptionerNetwork, folder: Path, card: str) -> None:
+    save(network.module, network.tokenizer, folder, card)
+
+
 def untrained(name: str, device: torch.device, dtype: torch.dtype) -> PatchCaptionerNetwork:
-    """The embedded captioner's shape and tokenizer with random weights; always the same ones."""
+    """The embedded captioner's shape, or that on CLIP ViT-B/32, with random weights, always the same ones.
+
+    Both have the embedded captioner's tokenizer.
+    """
+    from dataclasses import replace
+
     import torch
 
     from captioning.models.families.patch_captioner.network import PatchNetwork
     from captioning.models.hub import embedded_folder
 
     trained = load(embedded_folder(), torch.device("cpu"), torch.float32)
+    config = trained.config
+    if name == CLIP_SHAPE:
+        # The library's own default shape is ViT-B/32.
+        clip_vision = {"image_size": 224, "patch_size": 32}
+        config = replace(config, clip_vision=clip_vision, image_size=224, patch_size=32, **CLIP_DECODER)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = PatchNetwork(trained.config)
+        module = PatchNetwork(config)
     return PatchCaptionerNetwork(module.to(device, dtype).eval(), trained.tokenizer)
 
 
@@ -222,5 +306,6 @@ FAMILY = ModelFamily(
     files=("config.json", "model.safetensors", "tokenizer.json", "README.md"),
     load=load,
     untrained=untrained,
-    untrained_names=("embedded",),
+    untrained_names=("embedded", CLIP_SHAPE),
+    save=_save_network,
 )

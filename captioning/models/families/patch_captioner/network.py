@@ -1,7 +1,8 @@
 """The network of `patch_captioner`: a grid of patch features, then a Transformer decoder that reads it.
 
-The encoder is convolutional on purpose: without self-attention over the grid, what a patch's feature
+Its own encoder is convolutional on purpose: without self-attention over the grid, what a patch's feature
 says stays about that patch and its surroundings, so a map of the words' attention is a map of the picture.
+CLIP's image encoder can take its place: it knows far more, and blurs such maps.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captioning.models.families.patch_captioner.clip_encoder import ClipEncoder
+
 
 @dataclass(frozen=True, slots=True)
 class PatchNetworkConfig:
-    """The shape of a `PatchNetwork`; lengths are in pixels, tokens or elements."""
+    """The shape of a `PatchNetwork`; lengths are in pixels, tokens or elements.
+
+    `clip_vision`, where given, holds the fields of the CLIP vision configuration whose network looks in place of the
+    convolutions (`stem_stride` to `depths`).
+    """
 
     vocab_size: int
     image_size: int = 144
@@ -33,10 +40,17 @@ class PatchNetworkConfig:
     dropout: float = 0.1
     image_mean: tuple[float, ...] = (0.481, 0.458, 0.408)
     image_std: tuple[float, ...] = (0.269, 0.261, 0.276)
+    clip_vision: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         stride = self.stem_stride * 2 ** (len(self.widths) - 1)
-        if stride != self.patch_size:
+        if self.clip_vision is not None:
+            sizes = (self.clip_vision["image_size"], self.clip_vision["patch_size"])
+            if sizes != (self.image_size, self.patch_size):
+                raise ValueError(f"CLIP cuts {sizes[0]} pixels into patches of {sizes[1]}; so must the rest")
+        elif len(self.widths) != len(self.depths):
+            raise ValueError(f"{len(self.widths)} widths and {len(self.depths)} depths; every stage needs one of each")
+        elif stride != self.patch_size:
             raise ValueError(
                 f"stem_stride and {len(self.widths)} stages make patches of {stride}, not {self.patch_size}"
             )
@@ -58,7 +72,7 @@ class PatchNetworkConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class ResidualBlock(nn.Module):
@@ -84,6 +98,8 @@ class ResidualBlock(nn.Module):
 
 class ConvolutionalEncoder(nn.Module):
     """A residual network that keeps a grid of patches."""
+
+    num_prefix_tokens = 0
 
     def __init__(self, config: PatchNetworkConfig) -> None:
         super().__init__()
@@ -123,6 +139,7 @@ class CachedAttention(nn.MultiheadAttention):
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__(hidden_size, num_heads, batch_first=True)
+        self.weigh = nn.Softmax(dim=-1)  # a layer, so that what it gives can be kept
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
@@ -155,11 +172,11 @@ class CachedAttention(nn.MultiheadAttention):
         heads = self._split(F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width]))
         weights: Tensor | None = None
         # On a CPU the fused kernel's backward pass is several times slower than plain products.
-        if need_weights or self.training:
+        if need_weights or torch.is_grad_enabled():
             scores = heads @ keys.transpose(-1, -2) / self.head_dim**0.5
             if mask is not None:
                 scores = scores.masked_fill(~mask, float("-inf"))
-            weights = scores.softmax(dim=-1)
+            weights = self.weigh(scores)
             mixed = weights @ values
         else:
             mixed = F.scaled_dot_product_attention(heads, keys, values, attn_mask=mask)
@@ -278,5 +295,7 @@ class PatchNetwork(nn.Module):
     def __init__(self, config: PatchNetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.image_encoder = ConvolutionalEncoder(config)
+        self.image_encoder: ConvolutionalEncoder | ClipEncoder = (
+            ConvolutionalEncoder(config) if config.clip_vision is None else ClipEncoder(config)
+        )
         self.text_decoder = TextDecoder(config)

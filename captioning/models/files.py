@@ -1,0 +1,148 @@
+"""What a model folder must be before it is used: whole, safe, and of a family that is known.
+
+Nothing is loaded unless all of its weights come from its files, and no file may run code.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from captioning.errors import ModelFilesError
+from captioning.models import list_families
+from captioning.models.download import SAFETENSORS
+from captioning.models.family import ModelFamily
+
+# Of each group that a family's files touch, a folder needs one.
+_NEEDED = (
+    ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
+    ("preprocessor_config.json", "processor_config.json"),
+)
+
+
+def name_of(folder: Path) -> str:
+    """What people call a model folder; in the hub's cache the folder itself is named after a commit."""
+    if folder.parent.name == "snapshots":
+        return folder.parents[1].name.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
+def check_folder(folder: Path, allow_pickle: bool = False) -> ModelFamily:
+    """The family of a model folder whose files are all there, whole and safe. Raises `ModelFilesError`.
+
+    `allow_pickle` accepts weights in `pytorch_model.bin`, which are then read as plain tensors only.
+    """
+    name = name_of(folder)
+    family = family_of(read_config(folder), name)
+    for group in _NEEDED:
+        wanted = [file for file in group if file in family.files]
+        if wanted and not any((folder / file).is_file() for file in wanted):
+            raise ModelFilesError(f"{name} has no {' or '.join(wanted)}; copy or download the whole model again.")
+    check_weights(folder, allow_pickle)
+    return family
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder that asks to run no code. Raises `ModelFilesError`."""
+    name = name_of(folder)
+    config = read_json(folder / "config.json")
+    if config is None:
+        raise ModelFilesError(
+            f"{name} is no model: it has no readable config.json; give a folder that `train --out` wrote or that holds "
+            "a copy of a model from the hub."
+        )
+    for file in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
+        if "auto_map" in (read_json(folder / file) or {}):
+            raise ModelFilesError(
+                f"{name} asks to run code of its own ({file}), which is refused; choose another model."
+            )
+    return config
+
+
+def family_of(config: Mapping[str, Any], name: str) -> ModelFamily:
+    """The family that a `config.json` belongs to. Raises `ModelFilesError` where there is none."""
+    for family in list_families():
+        if family.recognises(config):
+            objection = family.objection(config) if family.objection is not None else None
+            if objection is not None:
+                raise ModelFilesError(f"{name} {objection}.")
+            return family
+    families = ", ".join(family.name for family in list_families())
+    raise ModelFilesError(f"{name} {_describe_stranger(config)}; choose a model of one of these families: {families}.")
+
+
+def _describe_stranger(config: Mapping[str, Any]) -> str:
+    """Why a model of no known family is none, as the end of a sentence that its name begins."""
+    described = ", ".join(config.get("architectures") or [str(config.get("model_type", "nothing"))])
+    if {"vision_config", "text_config", "projection_dim"} <= config.keys():
+        return f"compares pictures with texts and has no decoder that writes ({described})"
+    sees = any(key in config for key in ("vision_config", "encoder", "image_size", "patch_size", "num_channels"))
+    if sees and "vocab_size" not in config and "text_config" not in config and "decoder" not in config:
+        return f"looks at pictures but has no decoder that writes ({described})"
+    if not sees and "vocab_size" in config:
+        return f"knows only text and sees no pictures ({described})"
+    return f"is a model of another kind ({described})"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or `None` where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def check_weights(folder: Path, allow_pickle: bool) -> None:
+    """Raise `ModelFilesError` unless the folder holds whole weights of a permitted kind."""
+    if (folder / SAFETENSORS).is_file():
+        _check_safetensors(folder / SAFETENSORS)
+        return
+    index = read_json(folder / f"{SAFETENSORS}.index.json")
+    if index is not None:
+        for shard in sorted(set(_weight_map(index, name_of(folder)).values())):
+            _check_safetensors(folder / shard)
+        return
+    pickled = folder / "pytorch_model.bin"
+    if not pickled.is_file():
+        raise ModelFilesError(
+            f"{name_of(folder)} has no weights ({SAFETENSORS}); copy or download the whole model again."
+        )
+    if not allow_pickle:
+        raise ModelFilesError(
+            f"{name_of(folder)} has its weights only in pytorch_model.bin, a format that can run code; choose a model "
+            f"with {SAFETENSORS}, or convert it."
+        )
+    if not zipfile.is_zipfile(pickled):
+        raise ModelFilesError(f"{name_of(folder)}/pytorch_model.bin is cut off; delete it and download it again.")
+
+
+def _weight_map(index: Mapping[str, Any], name: str) -> Mapping[str, str]:
+    """Which file holds which weight; only files of the folder itself count."""
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or any(Path(str(shard)).name != shard for shard in weight_map.values()):
+        raise ModelFilesError(f"{name}/{SAFETENSORS}.index.json is damaged; copy the whole model again.")
+    return weight_map
+
+
+def _check_safetensors(path: Path) -> None:
+    """Compare a file's length with what its header promises; reads nothing else."""
+    name = f"{name_of(path.parent)}/{path.name}"
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            if start == b"version ":
+                raise ModelFilesError(f"{name} is only a pointer to the weights; run `git lfs pull` in its folder.")
+            header_bytes = int.from_bytes(start, "little")
+            num_bytes = path.stat().st_size
+            if len(start) < 8 or header_bytes > min(num_bytes, 100_000_000):
+                raise ValueError("no header")
+            header = json.loads(file.read(header_bytes))
+        ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
+        if not ends or 8 + header_bytes + max(ends) != num_bytes:
+            raise ValueError("wrong length")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ModelFilesError(f"{name} is missing, cut off or damaged; copy or download it again.") from error

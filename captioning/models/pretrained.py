@@ -1,0 +1,113 @@
+"""Models of transformers, read from and written to folders: every weight from its files, or an error that says which.
+
+The library itself only warns about weights that it does not find, and makes them up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captioning.errors import ModelFilesError
+from captioning.models.download import SAFETENSORS
+from captioning.models.files import name_of
+from captioning.models.pixels import PixelRecipe
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+
+def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
+    """A transformers model from a local folder, every weight from its files. Raises `ModelFilesError`.
+
+    The library itself only warns about weights that it does not find, and makes them up.
+    """
+    model, info = read_pretrained(model_class, folder, dtype, **options)
+    check_loading(info, name_of(folder))
+    return model
+
+
+def read_pretrained(
+    model_class: Any, folder: Path, dtype: torch.dtype, **options: Any
+) -> tuple[Any, dict[str, Collection[Any]]]:
+    """A transformers model from a local folder, and which weights were missing, left over or misshapen.
+
+    Ask `check_loading` about what is not explained. Raises `ModelFilesError`.
+    """
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, info = model_class.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="eager",
+            use_safetensors=(folder / SAFETENSORS).is_file() or (folder / f"{SAFETENSORS}.index.json").is_file(),
+            weights_only=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except (RuntimeError, ValueError, OSError, TypeError) as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise ModelFilesError(_mismatch(name_of(folder), first_line(error))) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+    return model, info
+
+
+def check_loading(info: Mapping[str, Collection[Any]], name: str) -> None:
+    """Raise `ModelFilesError` unless the files held exactly the model's weights."""
+    # Old checkpoints carry this counter as if it were a weight.
+    unexpected = sorted(key for key in info["unexpected_keys"] if not key.endswith("position_ids"))
+    problems = {
+        "missing": sorted(info["missing_keys"]),
+        "of another shape": sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]),
+        "not part of the model": unexpected,
+    }
+    found = [f"{len(keys)} {what}, such as {keys[0]}" for what, keys in problems.items() if keys]
+    if found or info.get("error_msgs"):
+        raise ModelFilesError(_mismatch(name, "; ".join(found) or str(next(iter(info["error_msgs"])))))
+
+
+def _mismatch(name: str, detail: str) -> str:
+    return f"{name}: the weights do not fit config.json ({detail}); copy both from one model."
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line without its full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".:")[:200]
+
+
+def write_folder(module: Any, tokenizer: Tokenizer, pixels: PixelRecipe, folder: Path, card: str) -> None:
+    """Write a transformers model in the hub's layout: weights, tokenizer, how it wants its pictures, and its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    documents = {
+        "preprocessor_config.json": pixels.to_config(),
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", **_special_tokens(module, tokenizer)},
+    }
+    for name, document in documents.items():
+        (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _special_tokens(module: Any, tokenizer: Tokenizer) -> dict[str, str]:
+    """The special tokens that the model's generation starts, ends and pads with, by the library's names for them."""
+    ids = {
+        role: getattr(module.generation_config, f"{role}_id", None) for role in ("bos_token", "eos_token", "pad_token")
+    }
+    named = {role: tokenizer.id_to_token(number) for role, number in ids.items() if isinstance(number, int)}
+    return {role: token for role, token in named.items() if token is not None}

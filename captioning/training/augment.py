@@ -1,0 +1,51 @@
+"""Random changes to pictures, a batch at a time, on whatever device the pictures are."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def augment(
+    pixels: Tensor, size: tuple[int, int], cells: tuple[int, int], generator: torch.Generator, strength: float = 1.0
+) -> Tensor:
+    """Randomly crop, flip, recolour and partly hide pictures.
+
+    `pixels [N, 3, H, W]` are 8-bit; returns `[N, 3, *size]` in 0…1. Hidden cells of a grid of `cells` (rows, columns)
+    take the picture's mean colour, so that a picture with patches deleted is nothing new to the captioner. `strength`
+    scales every range; 0 only resizes.
+    """
+    count = len(pixels)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        # Drawn on the processor: a seed then means the same on every device.
+        return (torch.rand(count, *shape, generator=generator) * (high - low) + low).to(pixels.device)
+
+    images = pixels.float() / 255
+    if strength == 0:
+        return F.interpolate(images, size=size, mode="bilinear", antialias=True)
+    scale = uniform(max(0.05, 1 - 0.6 * strength), 1.0).sqrt()
+    stretch = uniform(-0.15 * strength, 0.15 * strength).exp()
+    width, height = (scale * stretch).clamp(max=1.0), (scale / stretch).clamp(max=1.0)
+    flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(count, 2, 3, device=pixels.device)
+    theta[:, 0, 0], theta[:, 1, 1] = width * flip, height
+    theta[:, 0, 2] = uniform(-1, 1) * (1 - width)
+    theta[:, 1, 2] = uniform(-1, 1) * (1 - height)
+    grid = F.affine_grid(theta, [count, 3, *size], align_corners=False)
+    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def around_one(spread: float) -> Tensor:
+        return uniform(max(0.0, 1 - spread * strength), 1 + spread * strength, 1, 1, 1)
+
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    grey = images.mean(dim=1, keepdim=True)
+    images = (images - mean) * around_one(0.3) + mean * around_one(0.3)
+    saturation = torch.where(uniform(0, 1, 1, 1, 1) < 0.1 * strength, 0.0, around_one(0.4))
+    images = (images - grey) * saturation + grey
+
+    share = torch.where(uniform(0, 1, 1, 1, 1) < 0.25 * strength, uniform(0, 0.5, 1, 1, 1), 0.0)
+    hidden = F.interpolate((uniform(0, 1, 1, *cells) < share).float(), size=size).bool()
+    colour = images.mean(dim=(2, 3), keepdim=True)
+    return torch.where(hidden, colour, images).clamp(0, 1)

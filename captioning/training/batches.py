@@ -1,0 +1,160 @@
+"""What a step is fed: which photographs, and the captions drawn for them, tokenised as the batch is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from captioning.training.data import OPENINGS, Photo, plain_words, with_article
+from captioning.training.options import TrainingOptions
+
+
+class Words(Protocol):
+    """What of a `Network` says how captions are spelled."""
+
+    @property
+    def start_ids(self) -> tuple[int, ...]:
+        """The tokens that every sequence starts with."""
+        ...
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends a caption."""
+        ...
+
+    def text_to_ids(self, text: str) -> list[int]:
+        """The tokens of a text, without start and end tokens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Photographs and captions of one step.
+
+    `places [N]` are those of the photographs, in the order of their captions: `input_ids [N · captions, T]`, and
+    `labels` of the same shape that are -100 where nothing is learnt. `seed` is for whatever else the step draws.
+    """
+
+    step: int
+    places: Tensor
+    input_ids: Tensor
+    labels: Tensor
+    seed: int
+
+
+class CaptionDrawer:
+    """Draws captions to teach: a human one or a sentence round a class name, at times after an opening."""
+
+    def __init__(self, words: Words, opening_rate: float, max_tokens: int) -> None:
+        self.words = words
+        self.opening_rate = opening_rate
+        self.max_tokens = max_tokens
+
+    def text(self, photo: Photo, generator: np.random.Generator) -> tuple[str, str]:
+        """An opening (often empty) that is given, and the words to be learnt after it."""
+        if photo.captions:
+            words = plain_words(photo.captions[generator.integers(len(photo.captions))])
+        else:
+            words = with_article(photo.class_name)
+            if generator.random() < 0.7:
+                words = f"a photo of {words}"
+        if generator.random() >= self.opening_rate:
+            return "", words
+        if generator.random() < 0.4 and words.startswith(("a ", "an ", "two ")) and " " in words:
+            # "a woman walks" also teaches how to go on after "the woman".
+            _first, second, *rest = words.split(" ")
+            return f"the {second}", " ".join(rest)
+        return OPENINGS[generator.integers(len(OPENINGS))], words.removeprefix("a photo of ")
+
+    def batch(self, photos: Sequence[Photo], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """One drawn caption a photo: `input_ids [N, T]`, and `labels [N, T]` that are -100 where nothing is learnt."""
+        rows = [self._row(*self.text(photo, generator)) for photo in photos]
+        length = max(len(ids) for ids, _ in rows) - 1
+        input_ids = torch.full((len(rows), length), self.words.end_id)
+        labels = torch.full((len(rows), length), -100)
+        for row, (ids, given) in enumerate(rows):
+            input_ids[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+            labels[row, given : len(ids) - 1] = torch.tensor(ids[given + 1 :])
+        return input_ids, labels
+
+    def _row(self, opening: str, words: str) -> tuple[list[int], int]:
+        """A whole sequence, and the place of the last token that is given."""
+        start = self.words.start_ids
+        ids = self.words.text_to_ids(f"{opening} {words}".strip())
+        given = self.words.text_to_ids(opening) if opening else []
+        # Where the text splits differently after the opening, the opening ends with what both have in common.
+        common = next((n for n, (a, b) in enumerate(zip(given, ids, strict=False)) if a != b), len(given))
+        return [*start, *ids, self.words.end_id][: self.max_tokens + 1], len(start) - 1 + common
+
+
+class StepSampler(Sampler[list[tuple[int, int]]]):
+    """The photographs of every step of a run from `first` on, as (step, place).
+
+    Everything random follows from (seed, step), so that a resumed run draws what the first would have.
+    """
+
+    def __init__(self, photos: Sequence[Photo], options: TrainingOptions, first: int = 0) -> None:
+        repeats = options.captioned_repeats
+        self._places = np.repeat(np.arange(len(photos)), [repeats if photo.captions else 1 for photo in photos])
+        self._options = options
+        self._first = first
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Whole batches in one pass over the photographs."""
+        return max(1, len(self._places) // self._options.batch_size)
+
+    def __len__(self) -> int:
+        return self.steps_per_pass * self._options.passes - self._first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        size = self._options.batch_size
+        order = self._places
+        for step in range(self._first, self._first + len(self)):
+            number, place = divmod(step, self.steps_per_pass)
+            if place == 0 or step == self._first:
+                order = np.random.default_rng((self._options.seed, number)).permutation(self._places)
+            yield [(step, int(chosen)) for chosen in order[place * size : (place + 1) * size]]
+
+
+class _StepPhotos(Dataset[tuple[int, int, Photo]]):
+    """Photographs by (step, place)."""
+
+    def __init__(self, photos: Sequence[Photo]) -> None:
+        self._photos = photos
+
+    def __getitem__(self, index: tuple[int, int]) -> tuple[int, int, Photo]:
+        step, place = index
+        return step, place, self._photos[place]
+
+
+class _Collator:
+    """Draws and tokenises the captions of a step."""
+
+    def __init__(self, drawer: CaptionDrawer, options: TrainingOptions) -> None:
+        self._drawer = drawer
+        self._options = options
+
+    def __call__(self, items: list[tuple[int, int, Photo]]) -> Batch:
+        step = items[0][0]
+        draw = np.random.default_rng((self._options.seed, 1, step))
+        photos = [photo for _, _, photo in items for _ in range(self._options.captions_per_photo)]
+        input_ids, labels = self._drawer.batch(photos, draw)
+        places = torch.tensor([place for _, place, _ in items])
+        return Batch(step, places, input_ids, labels, int(draw.integers(2**62)))
+
+
+def load_batches(photos: Sequence[Photo], words: Words, options: TrainingOptions, first: int = 0) -> DataLoader[Any]:
+    """The batches of a run from step `first` on; pictures stay where they are and are not part of them.
+
+    No worker processes: a batch of captions is tokenised in two thousandths of a second.
+    """
+    drawer = CaptionDrawer(words, options.opening_rate, options.max_tokens)
+    sampler = StepSampler(photos, options, first)
+    return DataLoader(_StepPhotos(photos), batch_sampler=sampler, collate_fn=_Collator(drawer, options))

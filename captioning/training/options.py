@@ -1,0 +1,123 @@
+"""How a run is fitted, and what suits each kind of start; loads no framework, so that the command line can list it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from captioning.errors import OptionsError
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "passes": (1, 10_000),
+    "batch_size": (1, 65_536),
+    "captions_per_photo": (1, 64),
+    "captioned_repeats": (1, 64),
+    "learning_rate": (1e-8, 1.0),
+    "weight_decay": (0.0, 1.0),
+    "label_smoothing": (0.0, 0.9),
+    "contrastive_weight": (0.0, 100.0),
+    "opening_rate": (0.0, 1.0),
+    "augmentation": (0.0, 1.5),
+    "average_decay": (0.0, 0.999999),
+    "warmup_steps": (1, 1_000_000),
+    "cooldown": (0.001, 1.0),
+    "vocab_size": (300, 100_000),
+    "max_tokens": (2, 500),
+    "checkpoint_steps": (1, 1_000_000),
+    "seed": (0, 2**63 - 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How a network is fitted. `passes` may change when a run is resumed; the rest may not.
+
+    Of a photograph's captions, `captions_per_photo` are drawn anew each time it is seen, and those with human
+    captions are seen `captioned_repeats` times a pass. `augmentation` scales every random change to a picture; 0
+    leaves pictures as they are. `vocab_size` counts where a new tokenizer is made. Raises `OptionsError` where a
+    value leaves its range.
+    """
+
+    passes: int = 14
+    batch_size: int = 64
+    captions_per_photo: int = 2
+    captioned_repeats: int = 2
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    contrastive_weight: float = 0.3
+    opening_rate: float = 0.3
+    augmentation: float = 1.0
+    average_decay: float = 0.999
+    warmup_steps: int = 500
+    cooldown: float = 0.4
+    vocab_size: int = 4000
+    max_tokens: int = 40
+    checkpoint_steps: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise OptionsError(f"{name} must be between {low} and {high}, not {value}.")
+
+
+CONVOLUTIONAL, CLIP = "convolutional", "clip"
+SCRATCH = TrainingOptions()
+# Frozen features are computed once, which changes to pictures would forbid; and they have no embedding to pull at.
+ON_CLIP = TrainingOptions(
+    passes=10, captions_per_photo=1, learning_rate=3e-4, contrastive_weight=0.0, augmentation=0.0, warmup_steps=200
+)
+FURTHER = TrainingOptions(
+    passes=3,
+    batch_size=16,
+    captions_per_photo=1,
+    learning_rate=5e-5,
+    weight_decay=0.01,
+    contrastive_weight=0.0,
+    augmentation=0.5,
+    warmup_steps=100,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a run begins with.
+
+    A new captioner whose `encoder` is `convolutional`, `clip` or `clip:NAME`, a folder or a hub name, and whose `shape`
+    overrides fields of `PatchNetworkConfig`; or the model named `start_from`, which is trained further. Raises
+    `OptionsError` where these contradict each other.
+    """
+
+    encoder: str = CONVOLUTIONAL
+    start_from: str | None = None
+    shape: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.encoder.partition(":")[0] not in (CONVOLUTIONAL, CLIP) or self.encoder.startswith(f"{CONVOLUTIONAL}:"):
+            raise OptionsError(
+                f"There is no encoder {self.encoder!r}; choose {CONVOLUTIONAL}, {CLIP} or {CLIP}:NAME_OR_FOLDER."
+            )
+        if self.start_from is not None and (self.encoder != CONVOLUTIONAL or self.shape):
+            raise OptionsError("A model that is trained further keeps its shape; leave out --encoder and all sizes.")
+
+    @property
+    def recipe(self) -> TrainingOptions:
+        """The options that suit it unless others are asked for."""
+        if self.start_from is not None:
+            return FURTHER
+        return SCRATCH if self.encoder == CONVOLUTIONAL else ON_CLIP
+
+    def command(self, options: TrainingOptions, name: str) -> str:
+        """The command line that trains so, into a folder of that name."""
+        given: dict[str, Any] = {"from": self.start_from} if self.start_from is not None else {}
+        if self.encoder != CONVOLUTIONAL:
+            given["encoder"] = self.encoder
+        given |= {key: ",".join(map(str, v)) if isinstance(v, tuple) else v for key, v in self.shape.items()}
+        usual = self.recipe
+        values = {f.name: getattr(options, f.name) for f in fields(options)}
+        given |= {key: value for key, value in values.items() if value != getattr(usual, key)}
+        flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in given.items())
+        return f"python -m captioning train DATA --out {name}{flags}"

@@ -1,0 +1,153 @@
+"""What a run begins with: an untrained captioner, one on CLIP's image encoder, or a model that is trained further."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from captioning.errors import CapabilityError, ModelFilesError, OptionsError
+from captioning.models import get_family, hub, list_families
+from captioning.models.base import TrainableNetwork
+from captioning.models.families.patch_captioner import CLIP_DECODER, MODEL_TYPE, PatchCaptionerNetwork
+from captioning.models.families.patch_captioner.clip_encoder import SHAPE_FIELDS, ClipEncoder
+from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+from captioning.models.family import ModelFamily
+from captioning.models.parts import fetch_part, find_part, load_image_encoder
+from captioning.models.pixels import PixelRecipe
+from captioning.training.data import Photo, train_tokenizer, training_texts
+from captioning.training.options import CONVOLUTIONAL, Beginning, TrainingOptions
+from captioning.types import PatchLayout, Picture
+
+DEFAULT_CLIP = "openai/clip-vit-base-patch32"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A network to be fitted, and its family.
+
+    `origin` tells this start from others, so that a run is resumed with what it began with. `summary` describes the
+    network on its card, and `base_model` names the one whose weights it has.
+    """
+
+    network: TrainableNetwork
+    family: ModelFamily
+    origin: Mapping[str, Any]
+    summary: str
+    base_model: str | None = None
+
+    @property
+    def pixels(self) -> PixelRecipe:
+        """How the network wants its pictures."""
+        return self.network.pixels
+
+    @property
+    def layout(self) -> PatchLayout:
+        """Where the patches of a picture lie that has the network's own shape."""
+        height, width = self.pixels.shape
+        return self.network.preprocess(Picture(Image.new("RGB", (width, height)), "blank")).layout
+
+    @property
+    def frozen_encoder(self) -> ClipEncoder | None:
+        """The image encoder, where it stays as it was trained."""
+        encoder = getattr(self.network.module, "image_encoder", None)
+        return encoder if isinstance(encoder, ClipEncoder) else None
+
+    def side(self, options: TrainingOptions) -> int:
+        """Pixels along a side at which photographs are held; a little more than it sees where it sees crops of them."""
+        height, width = self.pixels.shape
+        return max(height, width) * (10 if options.augmentation else 9) // 9
+
+
+def make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Beginning) -> Start:
+    """What a run on `photos` begins with.
+
+    Raises `OptionsError` for a shape that cannot be, `CapabilityError` for a family that is not trained further, and
+    whatever opening a model may raise.
+    """
+    if beginning.start_from is not None:
+        return _start_from(beginning.start_from)
+    if beginning.encoder == CONVOLUTIONAL:
+        return _start_fresh(photos, options, beginning.shape)
+    name = beginning.encoder.partition(":")[2]
+    return _start_on_clip(name or DEFAULT_CLIP, photos, options, beginning.shape)
+
+
+def _start_fresh(photos: Sequence[Photo], options: TrainingOptions, shape: Mapping[str, Any]) -> Start:
+    tokenizer = train_tokenizer(training_texts(photos), options.vocab_size)
+    config = _make_config({"vocab_size": tokenizer.get_vocab_size(), **shape})
+    torch.manual_seed(options.seed)
+    network = PatchCaptionerNetwork(PatchNetwork(config), tokenizer)
+    summary = (
+        f"A convolutional encoder that keeps a {config.grid_size}×{config.grid_size} grid of patches, and a "
+        f"{_describe_decoder(config)}: {_millions(network.module)}, trained from scratch."
+    )
+    origin = {"config": config.to_dict(), "tokenizer": tokenizer.to_str()}
+    return Start(network, get_family(MODEL_TYPE), origin, summary)
+
+
+def _start_on_clip(name: str, photos: Sequence[Photo], options: TrainingOptions, shape: Mapping[str, Any]) -> Start:
+    """A fresh decoder on CLIP's image encoder, whose weights become part of the model: its folder needs no other."""
+    part = find_part(name)
+    if part.config.get("model_type") not in ("clip", "clip_vision_model"):
+        raise ModelFilesError(f"{part.name} is no CLIP ({part.described}); choose one, such as {DEFAULT_CLIP}.")
+    folder = fetch_part(part)
+    recipe = PixelRecipe.read(folder)
+    vision = load_image_encoder(part, folder, torch.float32)
+    tokenizer = train_tokenizer(training_texts(photos), options.vocab_size)
+    look = {field: getattr(vision.config, field) for field in SHAPE_FIELDS}
+    sizes = {"image_size": look["image_size"], "patch_size": look["patch_size"]}
+    if set(shape) & set(sizes):
+        raise OptionsError("CLIP's picture size is its own; leave out --image-size, or choose another CLIP.")
+    colours = {"image_mean": recipe.mean, "image_std": recipe.std}
+    values = {"vocab_size": tokenizer.get_vocab_size(), "clip_vision": look, **sizes, **colours}
+    config = _make_config({**values, **CLIP_DECODER, **shape})
+    torch.manual_seed(options.seed)
+    network = PatchCaptionerNetwork(PatchNetwork(config), tokenizer)
+    encoder = network.module.image_encoder
+    assert isinstance(encoder, ClipEncoder)
+    encoder.vision.load_state_dict(vision.state_dict())
+    learnt = sum(p.numel() for p in network.module.parameters() if p.requires_grad)
+    summary = (
+        f"The image encoder of {part.name}{_at(part.revision)}, frozen and part of this folder, which keeps a "
+        f"{config.grid_size}×{config.grid_size} grid of patches, and a {_describe_decoder(config)}: "
+        f"{_millions(network.module)}, {learnt / 1e6:.1f} million of them trained."
+    )
+    origin = {"clip": part.name, "revision": part.revision, "config": config.to_dict(), "tokenizer": tokenizer.to_str()}
+    return Start(network, get_family(MODEL_TYPE), origin, summary, part.name)
+
+
+def _start_from(model_id: str) -> Start:
+    spec = hub.resolve_spec(model_id)
+    family = get_family(spec.family)
+    if family.save is None:
+        able = ", ".join(f.name for f in list_families() if f.save is not None)
+        raise CapabilityError(
+            f"{spec.title} is a {family.name}, a family that is not trained further here; choose a model of {able}."
+        )
+    network: Any = hub.open_network(spec, torch.device("cpu"), torch.float32)
+    summary = f"{spec.title}{_at(spec.revision or '')}, trained further: {_millions(network.module)}."
+    origin = {"from": model_id, "revision": spec.revision or ""}
+    return Start(network, family, origin, summary, model_id)
+
+
+def _make_config(values: Mapping[str, Any]) -> PatchNetworkConfig:
+    try:
+        return PatchNetworkConfig(**values)
+    except ValueError as error:
+        raise OptionsError(f"The network cannot have this shape: {error}.") from error
+
+
+def _describe_decoder(config: PatchNetworkConfig) -> str:
+    return f"Transformer decoder of {config.num_layers} layers and {config.num_heads} heads that looks at it"
+
+
+def _millions(module: torch.nn.Module) -> str:
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.1f} million parameters"
+
+
+def _at(revision: str) -> str:
+    return f" at revision {revision}" if revision else ""

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from captioning.models.families.patch_captioner import END, START, special_id
+from captioning.training.batches import Batch, CaptionDrawer, StepSampler, load_batches
+from captioning.training.data import Photo, read_table, train_tokenizer, training_texts
+from captioning.training.options import TrainingOptions
+
+OPTIONS = TrainingOptions(passes=2, batch_size=5, captions_per_photo=2)
+
+
+class Spelling:
+    """The words of a tokenizer, as a network has them."""
+
+    def __init__(self, photos: tuple[Photo, ...]) -> None:
+        self.tokenizer = train_tokenizer(training_texts(photos), 400)
+        self.start_ids = (special_id(self.tokenizer, START),)
+        self.end_id = special_id(self.tokenizer, END)
+
+    def text_to_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text).ids)
+
+
+@pytest.fixture
+def photos(data_folder: Path) -> tuple[Photo, ...]:
+    return read_table(data_folder)
+
+
+def test_drawn_openings_are_given_and_not_learnt(photos: tuple[Photo, ...]) -> None:
+    words = Spelling(photos)
+    generator = np.random.default_rng(0)
+    always = CaptionDrawer(words, opening_rate=1.0, max_tokens=40)
+    opening, rest = always.text(photos[0], generator)
+    assert opening
+    assert rest
+    input_ids, labels = always.batch(photos[:8], generator)
+    for row_ids, row_labels in zip(input_ids, labels, strict=True):
+        learnt = row_labels != -100
+        assert not learnt[0]
+        assert row_labels[learnt][-1] == words.end_id
+        # what is learnt at a place is what stands at the next one
+        places = learnt.nonzero()[:-1, 0]
+        assert torch.equal(row_labels[places], row_ids[places + 1])
+
+
+def test_without_openings_everything_is_learnt_from_the_first_word(photos: tuple[Photo, ...]) -> None:
+    never = CaptionDrawer(Spelling(photos), opening_rate=0.0, max_tokens=40)
+    _, labels = never.batch(photos, np.random.default_rng(0))
+    assert (labels[:, 0] != -100).all()
+
+
+def test_captions_are_cut_at_their_longest(photos: tuple[Photo, ...]) -> None:
+    short = CaptionDrawer(Spelling(photos), opening_rate=0.0, max_tokens=2)
+    input_ids, labels = short.batch(photos, np.random.default_rng(0))
+    assert input_ids.shape[1] == labels.shape[1] == 2
+
+
+def test_one_of_a_photographs_captions_is_drawn_each_time_it_is_seen(photos: tuple[Photo, ...]) -> None:
+    words = Spelling(photos)
+    options = TrainingOptions(passes=40, batch_size=1, captions_per_photo=1, captioned_repeats=1, opening_rate=0.0)
+    drawn = {words.tokenizer.decode(batch.input_ids[0].tolist()) for batch in load_batches(photos[:1], words, options)}
+    assert {text.strip() for text in drawn} == {"a red field", "the red wall"}
+
+
+def test_a_pass_sees_captioned_photographs_twice_and_the_others_once(photos: tuple[Photo, ...]) -> None:
+    sampler = StepSampler(photos, TrainingOptions(passes=1, batch_size=1))
+    seen = [place for step in sampler for _, place in step]
+    assert {place: seen.count(place) for place in set(seen)} == {
+        place: 2 if photo.captions else 1 for place, photo in enumerate(photos)
+    }
+
+
+def test_a_resumed_run_is_fed_what_the_first_would_have_been(photos: tuple[Photo, ...]) -> None:
+    words = Spelling(photos)
+    whole: list[Batch] = list(load_batches(photos, words, OPTIONS))
+    assert [batch.step for batch in whole] == list(range(2 * (54 // 5)))
+    assert whole[0].input_ids.shape[0] == 2 * len(whole[0].places)
+    for first, later in zip(load_batches(photos, words, OPTIONS, 13), whole[13:], strict=True):
+        assert torch.equal(first.places, later.places)
+        assert torch.equal(first.input_ids, later.input_ids)
+        assert torch.equal(first.labels, later.labels)
+        assert first.seed == later.seed

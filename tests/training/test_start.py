@@ -1,0 +1,194 @@
+"""What a run can begin with: CLIP's image encoder, a model of any family that is trained further, and refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from captioning.cache import load_uncached
+from captioning.contract import Captioner
+from captioning.errors import CapabilityError, ModelFilesError, OptionsError
+from captioning.models.families.patch_captioner.network import PatchNetwork
+from captioning.training.data import load_photos
+from captioning.training.fit import Trainer
+from captioning.training.options import FURTHER, ON_CLIP, SCRATCH, Beginning, TrainingOptions
+from captioning.training.run import train
+from captioning.training.sight import FreshSight, KeptSight
+from captioning.training.start import Start, make_start
+from captioning.types import DecodingOptions
+from tests.tiny_language_models import write_tiny_git
+from tests.tiny_models import drawing, write_tiny_blip, write_tiny_clip, write_tiny_encoder_decoder
+from tests.tiny_models import write_tiny_patch_captioner as write_tiny_patches
+
+CPU = torch.device("cpu")
+DECODER = {"hidden_size": 32, "num_heads": 2, "num_layers": 2, "ffn_size": 64, "dropout": 0.0}
+QUICK: dict[str, Any] = {"batch_size": 6, "warmup_steps": 2, "vocab_size": 320, "opening_rate": 0.0}
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_tiny_clip(tmp_path / "clip")
+
+
+def on_clip(clip: Path) -> Beginning:
+    return Beginning(f"clip:{clip}", shape=DECODER)
+
+
+def open_model(folder: Path) -> Captioner:
+    return load_uncached(str(folder), "cpu", "float32")
+
+
+def make_trainer(data_folder: Path, out: Path, beginning: Beginning, options: TrainingOptions) -> Trainer:
+    data = load_photos(data_folder, "train", 32)
+    return Trainer(make_start(data.photos, options, beginning), data, out, options, CPU)
+
+
+def clip_weights(start: Start) -> torch.Tensor:
+    encoder = start.frozen_encoder
+    assert encoder is not None
+    return torch.cat([p.flatten() for p in encoder.vision.parameters()])
+
+
+def test_a_captioner_on_clip_learns_and_opens_without_the_clip_it_was_made_of(
+    data_folder: Path, clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    options = replace(ON_CLIP, passes=12, learning_rate=3e-3, **QUICK)
+    lines: list[str] = []
+    figures = train(data_folder, out, on_clip(clip), options, lines.append)
+    assert figures["bleu_1"] > 0.6
+    assert any("encoded 24 of 24" in line for line in lines)
+    for path in clip.iterdir():
+        path.unlink()
+    captioner = open_model(out)
+    (features,) = captioner.encode([drawing(0)])
+    assert features.num_prefix_tokens == 1
+    assert features.layout.grid == (4, 4)
+    assert captioner.decode(features, [""], DecodingOptions())[0].text
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "frozen and part of this folder" in card
+    assert f"{figures['cider']:.4f}" in card
+    assert f"--encoder clip:{clip} --hidden-size 32" in card
+
+
+def test_clip_itself_stays_as_it_was_trained(data_folder: Path, clip: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(data_folder, tmp_path / "out", on_clip(clip), replace(ON_CLIP, passes=1, **QUICK))
+    before = clip_weights(trainer.start).clone()
+    list(trainer.run(lambda _: None))
+    assert torch.equal(clip_weights(trainer.start), before)
+    assert not any("vision" in name for name in trainer.average)
+    with trainer.averaged() as network:
+        assert not network.module.training
+    assert trainer.start.frozen_encoder is not None
+    assert not trainer.start.frozen_encoder.vision.training
+    assert all(p.requires_grad for p in trainer.network.module.text_decoder.parameters())  # type: ignore[union-attr]
+
+
+def test_kept_features_are_what_the_encoder_would_see_anew(
+    data_folder: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(ON_CLIP, passes=1, **QUICK)
+    kept = make_trainer(data_folder, tmp_path / "a", on_clip(clip), options).sight
+    assert isinstance(kept, KeptSight)
+    places = torch.tensor([3, 0, 17])
+    monkeypatch.setattr("captioning.runtime.free_bytes", lambda _: 0)
+    fresh = make_trainer(data_folder, tmp_path / "b", on_clip(clip), options).sight
+    assert isinstance(fresh, FreshSight)
+    torch.testing.assert_close(kept.encode(places, 5)[0], fresh.encode(places, 7)[0], atol=0.01, rtol=0.01)
+
+
+def test_pictures_that_change_are_never_kept(data_folder: Path, clip: Path, tmp_path: Path) -> None:
+    options = replace(ON_CLIP, passes=1, augmentation=0.5, **QUICK)
+    sight = make_trainer(data_folder, tmp_path / "a", on_clip(clip), options).sight
+    assert isinstance(sight, FreshSight)
+
+
+def test_the_usual_decoder_on_clip_is_six_layers_of_512(data_folder: Path, clip: Path) -> None:
+    photos = load_photos(data_folder, "train", 8).photos
+    network = make_start(photos, ON_CLIP, Beginning(f"clip:{clip}")).network.module
+    assert isinstance(network, PatchNetwork)
+    assert (network.config.hidden_size, network.config.num_heads, network.config.num_layers) == (512, 8, 6)
+
+
+@pytest.mark.parametrize("kind", ["vision_encoder_decoder", "patch_captioner", "patch_captioner-clip", "blip"])
+def test_a_model_is_trained_further_and_opens_in_the_hubs_layout(kind: str, data_folder: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "before", tmp_path / "after"
+    if kind == "vision_encoder_decoder":
+        write_tiny_encoder_decoder(folder, "deit", "gpt2")  # one whose pictures are cropped
+    elif kind == "blip":
+        write_tiny_blip(folder)
+    else:
+        write_tiny_patches(folder, clip=kind.endswith("clip"))
+    options = replace(FURTHER, passes=10, learning_rate=3e-3, batch_size=6, warmup_steps=2, opening_rate=0.0)
+    lines: list[str] = []
+    figures = train(data_folder, out, Beginning(start_from=str(folder)), options, lines.append)
+    losses = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    caption_losses = [record["train/caption_loss"] for record in losses if "train/caption_loss" in record]
+    assert caption_losses[-1] < 0.8 * caption_losses[0]
+    captioner, before = open_model(out), open_model(folder)
+    assert captioner.spec.family == kind.split("-")[0]
+    picture = drawing(3, (60, 40))
+    torch.testing.assert_close(captioner.preprocess(picture).pixel_values, before.preprocess(picture).pixel_values)
+    assert captioner.tokenize("a photo of dogs") == before.tokenize("a photo of dogs")
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "trained further" in card
+    assert f"{figures['cider']:.4f}" in card
+
+
+def test_the_library_itself_opens_what_was_trained_further(data_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
+
+    folder, out = write_tiny_encoder_decoder(tmp_path / "before"), tmp_path / "after"
+    options = replace(FURTHER, passes=1, batch_size=12)
+    train(data_folder, out, Beginning(start_from=str(folder)), options, lambda _: None)
+    model = VisionEncoderDecoderModel.from_pretrained(out)
+    pixels = AutoImageProcessor.from_pretrained(out)(images=drawing(0).image, return_tensors="pt").pixel_values
+    ids = model.generate(pixels, max_new_tokens=10)[0]
+    written = AutoTokenizer.from_pretrained(out).decode(ids, skip_special_tokens=True).strip()
+    captioner = open_model(out)
+    (features,) = captioner.encode([drawing(0)])
+    assert captioner.decode(features, [""], DecodingOptions(max_new_tokens=10))[0].text == written
+
+
+def test_a_run_from_another_model_is_not_resumed(data_folder: Path, tmp_path: Path) -> None:
+    from captioning.errors import DataError
+
+    one, other = (write_tiny_patches(tmp_path / name, seed) for seed, name in enumerate(("one", "other")))
+    options = replace(FURTHER, passes=1, batch_size=12)
+    next(make_trainer(data_folder, tmp_path / "out", Beginning(start_from=str(one)), options).run(lambda _: None))
+    with pytest.raises(DataError, match="other options"):
+        make_trainer(data_folder, tmp_path / "out", Beginning(start_from=str(other)), options)
+
+
+def test_what_cannot_be_begun_with_is_refused_with_the_choices(data_folder: Path, clip: Path, tmp_path: Path) -> None:
+    photos = load_photos(data_folder, "train", 8).photos
+    git = write_tiny_git(tmp_path / "git")
+    with pytest.raises(CapabilityError, match=r"is a git.* blip, patch_captioner, vision_encoder_decoder"):
+        make_start(photos, FURTHER, Beginning(start_from=str(git)))
+    with pytest.raises(ModelFilesError, match=r"is no CLIP .*openai/clip-vit-base-patch32"):
+        make_start(photos, ON_CLIP, Beginning(f"clip:{write_tiny_blip(tmp_path / 'blip')}"))
+    with pytest.raises(OptionsError, match="choose convolutional, clip or clip:NAME_OR_FOLDER"):
+        Beginning("vit")
+    with pytest.raises(OptionsError, match="keeps its shape"):
+        Beginning(start_from="embedded", shape={"hidden_size": 64})
+    with pytest.raises(OptionsError, match="cannot have this shape: hidden_size 30"):
+        make_start(photos, SCRATCH, Beginning(shape={"hidden_size": 30}))
+    with pytest.raises(OptionsError, match="picture size is its own"):
+        make_start(photos, ON_CLIP, Beginning(f"clip:{clip}", shape={"image_size": 64}))
+    with pytest.raises(OptionsError, match="leave out --contrastive-weight"):
+        make_trainer(data_folder, tmp_path / "out", on_clip(clip), replace(ON_CLIP, contrastive_weight=0.1, **QUICK))
+    with pytest.raises(OptionsError, match=r"learning_rate must be between .* not 7"):
+        TrainingOptions(learning_rate=7)
+
+
+def test_each_beginning_has_options_of_its_own_and_a_command_that_repeats_it() -> None:
+    assert Beginning().recipe is SCRATCH
+    assert Beginning("clip").recipe is ON_CLIP
+    assert Beginning(start_from="a/b").recipe is FURTHER
+    command = Beginning("clip", shape={"widths": (8, 16)}).command(replace(ON_CLIP, passes=2), "mine")
+    assert command == "python -m captioning train DATA --out mine --encoder clip --widths 8,16 --passes 2"
