@@ -1,0 +1,114 @@
+"""Which files go to the Space: what git knows and does not ignore, as far as the Spacefile's patterns let it."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from captioning.deploy.spacefile import Spacefile
+from captioning.errors import DeployError
+
+NEVER = (
+    ".git/*",
+    ".venv/*",
+    "tests/*",
+    ".ci/*",
+    "__pycache__/*",
+    "*/__pycache__/*",
+    "*.pyc",
+    ".*_cache/*",
+    ".env",
+    ".env.*",
+    "*/.env",
+    "*/.env.*",
+)
+"""What no Spacefile can send."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedFile:
+    """One file, told by the names that git and git LFS give its content: it may lie on the hub as either."""
+
+    path: Path
+    num_bytes: int
+    blob_id: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> DeployedFile:
+        """Read a file."""
+        content = path.read_bytes()
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        return cls(path, len(content), blob.hexdigest(), hashlib.sha256(content).hexdigest())
+
+
+def collect_files(spacefile: Spacefile) -> dict[str, DeployedFile]:
+    """The files that go to the Space by their paths there, in order.
+
+    Raises `DeployError` where the folder is no git checkout, a pattern of `include` finds nothing, a file is a link, or
+    the files would make no Space.
+    """
+    known = _unignored(spacefile.folder)
+    allowed = [name for name in known if not _matches(name, (*NEVER, *spacefile.exclude))]
+    for pattern in spacefile.include:
+        if not any(_matches(name, [pattern]) for name in allowed):
+            raise DeployError(
+                f"{spacefile.at(pattern)}: {pattern} finds no file that may be sent; correct it, or remove it."
+            )
+    chosen = [name for name in allowed if _matches(name, spacefile.include)]
+    for name in chosen:
+        if not (spacefile.folder / name).resolve().is_relative_to(spacefile.folder):
+            raise DeployError(f"{name} is a link that leaves the folder; replace it by a file, or exclude it.")
+    _check_head(spacefile, chosen)
+    return {name: DeployedFile.of(spacefile.folder / name) for name in chosen}
+
+
+def read_head(readme: Path) -> Mapping[str, Any]:
+    """The settings at the top of a Space's README, between its two lines of dashes; empty where there are none."""
+    text = readme.read_text(encoding="utf-8")
+    if not text.startswith("---\n") or "\n---\n" not in text[4:]:
+        return {}
+    try:
+        head = yaml.safe_load(text[4:].split("\n---\n", 1)[0])
+    except yaml.YAMLError as error:
+        raise DeployError(f"The head of {readme.name} is no YAML; correct what stands between its dashes.") from error
+    return head if isinstance(head, dict) else {}
+
+
+def _unignored(folder: Path) -> list[str]:
+    """Files that git knows or would add, below a folder."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=True)  # noqa: S603 - a fixed command
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise DeployError(
+            f"{folder} is no git checkout, so nothing says which files are yours alone; deploy from a clone."
+        ) from error
+    names = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+    return sorted(name for name in names if name and (folder / name).is_file())
+
+
+def _matches(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
+    """Whether a path is one of the patterns; one that ends with a slash is all that lies in that folder."""
+    return any(fnmatchcase(name, f"{pattern}*" if pattern.endswith("/") else pattern) for pattern in patterns)
+
+
+def _check_head(spacefile: Spacefile, names: list[str]) -> None:
+    for needed in ("README.md", "requirements.txt"):
+        if needed not in names:
+            raise DeployError(f"A Space needs {needed}, which is not among the files; add it to include.")
+    head = read_head(spacefile.folder / "README.md")
+    if head.get("sdk") != "gradio":
+        raise DeployError("The head of README.md must say `sdk: gradio`, else the hub does not know how to run it.")
+    if head.get("app_file") not in names:
+        raise DeployError(
+            f"The head of README.md names {head.get('app_file') or 'no file'} as app_file, which is not among the "
+            "files; correct it, or add the file to include."
+        )
