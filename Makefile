@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 DATA ?= data
 OUT ?= trained
 ARGS ?=
+# The extra `fast` of pyproject.toml.
+FAST := openvino>=2026.1,<2027
 
 .PHONY: help run test test-all check lint types bench train clean
 
@@ -41,6 +43,8 @@ clean:  ## remove what the other commands set up
 $(VENV)/run-ready: requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: "$(FAST)" 2>/dev/null \
+		|| echo "OpenVINO has no wheel for this machine: torch computes everything."
 	@touch $@
 
 $(VENV)/dev-ready: requirements-dev.txt $(VENV)/run-ready

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hmac
 import os
 import sys
 import threading
@@ -10,20 +11,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from captioning import runtime  # noqa: F401  # sets its switches before gradio looks for them
+from captioning import runtime  # sets its switches before gradio looks for them
 
 import gradio as gr  # isort: skip
 from starlette.middleware import Middleware
 
+from captioning.assets import read_style
 from captioning.cache import load_captioner
 from captioning.errors import CaptioningError
+from captioning.image_map import warm_up as warm_up_maps
 from captioning.settings import get_settings
 from captioning.tabs import TABS
 from captioning.ui.endpoints import add_endpoints
 from captioning.ui.guard import RequestGuard
 from captioning.ui.model_menu import Header
 from captioning.ui.page import LoadCaptioner
-from captioning.ui.parts import read_style
 from captioning.ui.theme import make_theme
 
 _FILE_CHECK_SECONDS, _FILE_AGE_SECONDS = 600, 6 * 3600
@@ -39,7 +41,8 @@ def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -
     )
     with demo:
         header = Header(load, model or get_settings().model)
-        with gr.Tabs(elem_id="cs-tabs"):
+        header.page.tabs.render()  # type: ignore[no-untyped-call]
+        with header.page.tabs:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.tab_id):
                     tab.build(header.page)
@@ -54,9 +57,12 @@ def launch_options() -> dict[str, Any]:
     settings = get_settings()
     upload_bytes = max(settings.max_upload_bytes, settings.video_bytes)
     guard = Middleware(RequestGuard, upload_bytes, settings.max_request_bytes)
+    password = settings.password.encode()
     return {
         "theme": make_theme(),
         "css": read_style(),
+        "auth": (lambda _, given: hmac.compare_digest(given.encode(), password)) if password else None,
+        "auth_message": "Any name will do; the password is the one you were given.",
         "show_error": False,
         "run_history": False,
         "enable_monitoring": False,
@@ -81,11 +87,15 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", help="registry name, folder or hub name that answers first (default: auto)")
     parser.add_argument("--device", help="cpu, cuda, … (default: auto)")
     parser.add_argument("--precision", help="float32, bfloat16 or float16 (default: what suits the device)")
+    parser.add_argument("--show-settings", action="store_true", help="print every limit and default, and end")
     return parser.parse_args(arguments)
 
 
 def launch(flags: argparse.Namespace) -> None:
     """Serve the page until Ctrl+C; the first model is made ready meanwhile."""
+    model = flags.model or get_settings().model
+    if runtime.ON_ZERO_GPU:
+        _warm_up(model)  # before the launch and in this thread: only then are its weights sent ahead to the GPU
     try:
         _, address, _ = demo.launch(
             server_name=flags.host,
@@ -98,8 +108,14 @@ def launch(flags: argparse.Namespace) -> None:
     except OSError:
         sys.exit(f"captionscope: port {flags.port} is taken; choose another with --port.")
     print(f"Captionscope is open at {address} (Ctrl+C ends it).", flush=True)
-    threading.Thread(target=_warm_up, args=(flags.model or get_settings().model,), daemon=True).start()
+    threading.Thread(target=_get_ready, args=(model,), daemon=True).start()
     demo.block_thread()
+
+
+def _get_ready(model: str) -> None:
+    """What the first visitors would otherwise wait for: the model, and then what maps compile once a process."""
+    _warm_up(model)
+    warm_up_maps()
 
 
 def _warm_up(model: str) -> None:
@@ -111,6 +127,9 @@ def _warm_up(model: str) -> None:
 
 
 _flags = read_flags(sys.argv[1:] if __name__ == "__main__" else [])
+if _flags.show_settings:
+    print(get_settings().describe())
+    sys.exit()
 _load = partial(load_captioner, device=_flags.device, precision=_flags.precision)
 demo = build_demo(_load, _flags.model)
 

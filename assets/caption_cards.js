@@ -173,11 +173,12 @@ function makeRow(id) {
   const bare = make('span', { class: 'cs-token is-prompt cs-bare', role: 'presentation' });
   const facts = make('span', { class: 'cs-facts', title: 'Mean natural log-probability of the written tokens (closer to 0 is surer), and the time until the caption was there' });
   const copy = make('button', { type: 'button', class: 'cs-button cs-copy', onclick: () => copyText(row) }, 'Copy');
+  const look = make('button', { type: 'button', class: 'cs-button cs-look', title: 'See where the model looked for each word', 'aria-label': 'Open in Attention', onclick: () => trigger('attention_wanted', { caption: row.place, branch: row.branch }) }, 'Attention ↗');
   const story = make('p', { class: 'cs-story', hidden: true });
   const failure = make('p', { class: 'cs-error', role: 'alert', hidden: true });
   const drop = make('button', { type: 'button', class: 'cs-icon-button', 'aria-label': 'Remove this branch', title: 'Remove', hidden: true, onclick: () => trigger('branch_dropped', { caption: row.place, branch: row.branch }) }, '×');
-  const row = { id, tag, text, caret, bare, facts, copy, story, failure, drop, place: 0, branch: -1, from: -1, words: [], branches: [], caption: { tokens: [], num_prompt_tokens: 0 } };
-  row.node = make('div', { class: 'cs-caption' }, story, make('div', { class: 'cs-line' }, tag, bare, text, caret), failure, make('div', { class: 'cs-foot' }, facts, copy, drop));
+  const row = { id, tag, text, caret, bare, facts, copy, look, story, failure, drop, place: 0, branch: -1, from: -1, words: [], branches: [], caption: { tokens: [], num_prompt_tokens: 0 } };
+  row.node = make('div', { class: 'cs-caption' }, story, make('div', { class: 'cs-line' }, tag, bare, text, caret), failure, make('div', { class: 'cs-foot' }, facts, look, copy, drop));
   const wordAt = (event) => {
     const word = event.target.closest('.cs-token');
     return word ? row.words.findIndex((known) => known.word === word) : -1;
@@ -231,6 +232,7 @@ function drawRow(row, prompt, caption, phase, number, count) {
   row.bare.hidden = tokens.length > 0 || !prompt;
   row.caret.hidden = phase !== 'busy';
   row.copy.hidden = phase === 'busy' || !row.caption.text;
+  row.look.hidden = phase !== 'done' || !value.can_look || !tokens.length;
   const facts = [];
   if (tokens.length && phase !== 'busy') {
     if (row.caption.mean_log_prob === null) facts.push('the model ends at once');

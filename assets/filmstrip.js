@@ -1,4 +1,4 @@
-// The sampled frames of a clip in a row, with their times; choosing one moves the player there.
+// The sampled frames of a clip in a row, with their times; choosing one moves the player there, or opens it in Attention.
 
 const facts = make('p', { class: 'cs-film-facts', role: 'status' });
 const strip = make('ol', { class: 'cs-film' });
@@ -10,7 +10,9 @@ function makeFrame() {
   const time = make('span', { class: 'cs-film-time' });
   const mark = make('span', { class: 'cs-film-mark' }, 'repeat');
   const button = make('button', { type: 'button', class: 'cs-film-frame' }, picture, make('span', { class: 'cs-film-foot' }, time, mark));
-  const frame = { node: make('li', {}, button), picture, time, mark, button, seconds: 0 };
+  const look = make('button', { type: 'button', class: 'cs-icon-button cs-film-look', title: 'Open in Attention' }, '↗');
+  const frame = { node: make('li', {}, button, look), picture, time, mark, button, look, seconds: 0 };
+  look.addEventListener('click', () => trigger('frame_wanted', { frame: shown.indexOf(frame) }));
   button.addEventListener('click', () => seekClip(frame.seconds));
   return frame;
 }
@@ -31,6 +33,7 @@ followValue((value) => {
     frame.mark.hidden = !data.repeat;
     frame.button.classList.toggle('is-repeat', data.repeat);
     frame.button.setAttribute('aria-label', `Frame at ${data.time}${data.repeat ? ', differs little from the one before' : ''}; show it in the player`);
+    frame.look.setAttribute('aria-label', `Open the frame at ${data.time} in Attention`);
     frame.button.title = data.repeat ? 'Differs little from the one before' : '';
   });
   setText(facts, value.facts);

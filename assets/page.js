@@ -46,12 +46,15 @@ const signed = (number) => (number < 0 ? `−${Math.abs(number).toFixed(2)}` : n
 const duration = (seconds) => (seconds < 0.1 ? '<0.1 s' : `${seconds.toFixed(1)} s`);
 const readable = (token) => token.trim() || (token ? 'space' : 'nothing');
 
-/** A titled panel with a sentence, one action, and Stop while it works; `show` takes what the panel's value says. */
+/**
+ * A titled panel with a sentence, one action, and Stop while it works; `show` takes what the panel's value says.
+ * What the function `detail` returns, where a script sets one, goes along when the action is taken.
+ */
 function makePanel(title, ...content) {
   const heading = make('h2', { tabindex: '-1' }, title);
   const about = make('p', { class: 'cs-hint' });
   const state = make('span', { class: 'cs-hint', role: 'status' });
-  const action = make('button', { type: 'button', class: 'cs-button', onclick: () => trigger('panel_wanted') });
+  const action = make('button', { type: 'button', class: 'cs-button', onclick: () => trigger('panel_wanted', panel.detail?.()) });
   const halt = make('button', { type: 'button', class: 'cs-button', onclick: () => trigger('panel_stopped') }, '■ Stop');
   const bar = make('progress', { class: 'cs-progress', max: '1', 'aria-label': title });
   const failure = make('p', { class: 'cs-error', role: 'alert' });
@@ -59,7 +62,8 @@ function makePanel(title, ...content) {
   root.append(
     make('div', { class: 'cs-panel-head' }, heading, state, action, halt),
     about, bar, failure, ...content);
-  return {
+  const panel = {
+    detail: null,
     show(value) {
       root.dataset.phase = value.phase;
       root.hidden = value.phase === 'idle' && !value.ready;
@@ -81,6 +85,7 @@ function makePanel(title, ...content) {
       failure.hidden = !value.message;
     },
   };
+  return panel;
 }
 
 /** Show the moment of the clip, in seconds, in the player. */

@@ -1,7 +1,7 @@
 """The one cached model wrapper: every tab, endpoint and command shares its captioners.
 
 `SharedCaptioner` has the contract's own verbs. It remembers features, captions and traces,
-lets one computation serve all who wait for it, and runs one piece of model work at a time.
+lets one computation serve all who wait for it, and runs one piece of model work at a time, in turn.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.contract import Captioner, OnToken, Prefix
+from captioning import runtime
+from captioning.batching import DecodingQueue, Turns
+from captioning.contract import BatchCaptioner, DecodingRequest, OnToken, Prefix
 from captioning.settings import get_settings
 from captioning.types import (
     Caption,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 OFFERED_MODEL = "Salesforce/blip-image-captioning-base"
 """What `auto` prefers where it is at hand, and what the page offers where it is not."""
+_MAX_ROWS = 32
 _CAPTION_BYTES = 20_000  # what a caption of 25 tokens with its alternatives takes, measured generously
 
 
@@ -113,7 +117,7 @@ class SharedCaptioner:
 
     def __init__(
         self,
-        captioner: Captioner,
+        captioner: BatchCaptioner,
         max_bytes: int | None = None,
         reason: str = "",
         shelf: ModelShelf | None = None,
@@ -125,7 +129,9 @@ class SharedCaptioner:
         # Features are what costs; captions and traces are small or quickly made again.
         self._features = ByteBoundedCache[ImageFeatures](limit * 3 // 4)
         self._results = ByteBoundedCache[Any](limit // 4)
-        self._work = threading.Lock()
+        self._work = Turns()
+        # A lent GPU hears one caller at a time.
+        self._queue = DecodingQueue(self._decode_batch, self._work, 1 if runtime.ON_ZERO_GPU else _MAX_ROWS)
         self._flights = SingleFlight()
         self._encoded_images = 0
         self._encode_seconds: float | None = None
@@ -146,6 +152,11 @@ class SharedCaptioner:
     def precision(self) -> str:
         """The type of its weights."""
         return self._captioner.precision
+
+    @property
+    def engine(self) -> str:
+        """What computes when nobody asks how."""
+        return self._captioner.engine
 
     @property
     def num_bytes(self) -> int:
@@ -175,11 +186,18 @@ class SharedCaptioner:
             tokens_per_second=self._tokens_per_second,
             reason=self._reason,
             model_bytes=self.num_bytes,
+            engine=self.engine,
         )
 
     def preprocess(self, image: Picture) -> ModelInput:
         """What the model receives of a picture, and how it maps back."""
         return self._captioner.preprocess(image)
+
+    def without_memory(self) -> SharedCaptioner:
+        """The same captioner, taking turns as before, for changed pictures that nobody asks for again: none is kept."""
+        other = copy(self)
+        other._features = ByteBoundedCache[ImageFeatures](0)
+        return other
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         """One `ImageFeatures` a picture; only pictures that nobody asked for before cost anything."""
@@ -218,7 +236,7 @@ class SharedCaptioner:
             relay = on_token and _with_known(on_token, known, len(prefixes), options.num_captions)
             flight = ("decode", tuple(keys[place] for place in missing))
             wanted = [prefixes[place] for place in missing]
-            written = self._flights.run(flight, lambda: self._decode_new(features, wanted, options, relay))
+            written = self._flights.run(flight, lambda: self._queue.write(features, wanted, options, relay))
             for number, place in enumerate(missing):
                 known[place] = written[number * options.num_captions : (number + 1) * options.num_captions]
                 self._results.put(keys[place], known[place], _CAPTION_BYTES * options.num_captions)
@@ -258,10 +276,27 @@ class SharedCaptioner:
         self._results.put(key, trace, trace.num_bytes)
         return trace
 
-    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
+    def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
+        """Where the picture made the tokens at `positions` likely, `[positions, patches]`; only new ones cost."""
+        keys = {p: ("explain", method, image.image_id, caption.token_ids, caption.model_id, p) for p in positions}
+        maps: dict[int, Any] = {p: self._results.get(key) for p, key in keys.items()}
+        missing = [p for p, known in maps.items() if known is None]
+        if missing or not positions:
+            flight = ("explain", tuple(keys[p] for p in missing))
+            made = self._flights.run(flight, lambda: self._explain_new(image, caption, missing, method))
+            if not positions:
+                return made
+            for position, one in zip(missing, made, strict=True):
+                maps[position] = one
+                self._results.put(keys[position], one, one.nbytes)
+        return np.stack([maps[p] for p in positions])
+
+    def score(
+        self, features: Sequence[ImageFeatures], caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Log-probabilities of a caption's tokens given each of `features`, `[features, tokens]`."""
         with self._work:
-            return self._captioner.score(features, caption)
+            return self._captioner.score(features, caption, head_mask)
 
     def info(self) -> ModelInfo:
         """What is inside the model, looked up once."""
@@ -280,17 +315,26 @@ class SharedCaptioner:
             self._features.put(features.image_id, features, features.num_bytes)
         return made
 
-    def _decode_new(
-        self, features: ImageFeatures, prefixes: list[Prefix], options: DecodingOptions, on_token: OnToken | None
-    ) -> list[Caption]:
+    def _explain_new(self, image: Picture, caption: Caption, positions: list[int], method: str) -> NDArray[np.float32]:
         with self._work:
-            started = time.perf_counter()
-            captions = self._captioner.decode(features, prefixes, options, on_token)
-            seconds = time.perf_counter() - started
-            written = sum(len(caption.token_ids) - caption.num_prompt_tokens for caption in captions)
-            if written:  # captions that end at once measure nothing
-                self._tokens_per_second = written / seconds
-        return captions
+            return self._captioner.explain(image, caption, positions, method)
+
+    def _decode_batch(
+        self, requests: Sequence[DecodingRequest], options: DecodingOptions
+    ) -> list[list[Caption] | Exception]:
+        started = time.perf_counter()
+        written: list[list[Caption] | Exception]
+        if len(requests) == 1:
+            (only,) = requests
+            written = [self._captioner.decode(only.features, only.prefixes, options, only.on_token)]
+        else:
+            written = self._captioner.decode_together(requests, options)
+        seconds = time.perf_counter() - started
+        captions = [caption for part in written if not isinstance(part, Exception) for caption in part]
+        count = sum(len(caption.token_ids) - caption.num_prompt_tokens for caption in captions)
+        if count:  # captions that end at once measure nothing
+            self._tokens_per_second = count / seconds
+        return written
 
 
 def _with_known(on_token: OnToken, known: dict[int, list[Caption]], count: int, each: int) -> OnToken:
@@ -414,22 +458,29 @@ def load_uncached(
     precision: str | None = None,
     report: Callable[[DownloadProgress], None] | None = None,
     make_room: Callable[[int], None] | None = None,
-) -> Captioner:
+    engine: str | None = None,
+) -> BatchCaptioner:
     """A captioner of one's own that remembers nothing: for measuring on many pictures that are seen once.
 
     `make_room` hears how many bytes its files say it takes, before its weights are read.
     """
-    from captioning import runtime
     from captioning.models import hub
+    from captioning.models.accelerator import lend_to
     from captioning.models.base import NetworkCaptioner
+    from captioning.models.engine import choose_engine
 
     settings = get_settings()
     spec = hub.resolve_spec(model_id)
-    chosen_device = runtime.choose_device(device or settings.device)
+    chosen_device = runtime.choose_device(device or settings.device, may_be_lent=True)
     dtype = runtime.choose_precision(chosen_device, precision or settings.precision)
     if make_room is not None:
         make_room(_expected_bytes(spec) * dtype.itemsize // 4)
-    return NetworkCaptioner(spec, hub.open_network(spec, chosen_device, dtype, report))
+    network = hub.open_network(spec, runtime.waiting_device(chosen_device), dtype, report)
+    if not runtime.ON_ZERO_GPU:
+        return NetworkCaptioner(spec, network, engine=choose_engine(network, engine or settings.engine))
+    captioner = NetworkCaptioner(spec, network, chosen_device)
+    lend_to(captioner)
+    return captioner
 
 
 def _expected_bytes(spec: ModelSpec) -> int:

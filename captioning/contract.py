@@ -7,6 +7,7 @@ and traced as often as one likes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +34,16 @@ OnToken = Callable[[Sequence[Caption]], None]
 end and pass an empty sequence. Raise `Stopped` from it to stop."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodingRequest:
+    """What one caller wants written; `on_done` hears the captions as soon as all of them are finished."""
+
+    features: ImageFeatures
+    prefixes: Sequence[Prefix]
+    on_token: OnToken | None = None
+    on_done: Callable[[list[Caption]], None] | None = None
+
+
 class Captioner(Protocol):
     """A model that captions pictures. Features and captions of another model raise `FeaturesError`."""
 
@@ -49,6 +60,11 @@ class Captioner(Protocol):
     @property
     def precision(self) -> str:
         """`float32`, `bfloat16` or `float16`."""
+        ...
+
+    @property
+    def engine(self) -> str:
+        """What computes when nobody asks how: `torch`, or `openvino`; why not another follows in brackets."""
         ...
 
     @property
@@ -107,10 +123,37 @@ class Captioner(Protocol):
         """
         ...
 
-    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
-        """Log-probabilities of a caption's tokens given each of `features`, `[features, tokens]`."""
+    def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
+        """Where the picture made the tokens at `positions` likely, `[positions, patches]`, not negative.
+
+        One forward pass, and one backward pass a position. Raises `CapabilityError` for a method that is not among
+        `capabilities.explanation_methods`, `PromptError` for an empty caption, and `OptionsError` for a position
+        that the caption does not have.
+        """
+        ...
+
+    def score(
+        self, features: Sequence[ImageFeatures], caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Log-probabilities of a caption's tokens given each of `features`, `[features, tokens]`.
+
+        `head_mask [layers, heads]` scales what each head hands on, as in `trace`.
+        """
         ...
 
     def info(self) -> ModelInfo:
         """What is inside the model."""
+        ...
+
+
+class BatchCaptioner(Captioner, Protocol):
+    """A captioner that writes for several callers at once; the shared captioner decides which."""
+
+    def decode_together(
+        self, requests: Sequence[DecodingRequest], options: DecodingOptions
+    ) -> list[list[Caption] | Exception]:
+        """What `decode` gives for each request, or what it raises, all in one batch.
+
+        The features must be of one layout and one shape.
+        """
         ...

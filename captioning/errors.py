@@ -6,13 +6,15 @@ CaptioningError
 │   ├── VideoError        no clip, a broken one, or one beyond the limits
 │   ├── PromptError       no prompts, too many, or too long
 │   ├── OptionsError      decoding options that contradict each other
-│   └── DataError         a folder of training photographs that is not as documented
+│   └── DataError         pictures that cannot be gathered: a folder, archive or table that is not as it should be
 ├── ModelError            a model cannot be had or used
 │   ├── UnknownModelError no model of that name
 │   ├── ModelFilesError   files that are missing, unsafe, or do not belong together
 │   ├── HubError          the hub cannot be reached or refuses
+│   ├── AcceleratorError  a GPU that is lent by the call is not to be had, or was taken back
 │   ├── CapabilityError   the model's architecture does not allow what was asked
 │   └── FeaturesError     features or a caption of another model
+├── DeployError           a Space that cannot be described or deployed as asked
 ├── LimitError            the server's limit on time or on work at once is reached
 └── Stopped               the caller asked to stop
 """
@@ -43,7 +45,7 @@ class OptionsError(InputError):
 
 
 class DataError(InputError):
-    """A folder of training photographs that is not as documented."""
+    """A folder, an archive or a table of pictures that is not as it should be, or beyond the limits."""
 
 
 class ModelError(CaptioningError):
@@ -62,6 +64,10 @@ class HubError(ModelError):
     """The hub cannot be reached or refuses."""
 
 
+class AcceleratorError(ModelError):
+    """A GPU that is lent by the call is not to be had, or was taken back."""
+
+
 class CapabilityError(ModelError):
     """The model's architecture does not allow what was asked."""
 
@@ -72,6 +78,10 @@ class FeaturesError(ModelError):
 
 class LimitError(CaptioningError):
     """The server's limit on time or on work at once is reached."""
+
+
+class DeployError(CaptioningError):
+    """A Space that cannot be described or deployed as asked."""
 
 
 class Stopped(CaptioningError):  # noqa: N818 - it is no error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +21,32 @@ _SWITCHES = {
     "TOKENIZERS_PARALLELISM": "false",
     # A waiting OpenMP thread that spins starves whoever else uses the machine.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # ZeroGPU deletes downloaded weights once it holds a copy; here they are looked for again.
+    "ZEROGPU_MMAP_AUTOPRUNE_PATTERN": "/nothing",
 }
 for _name, _value in _SWITCHES.items():
     os.environ.setdefault(_name, _value)
+# OpenVINO tells its makers that it was imported, unless what tells them cannot be imported itself.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # how Python forbids an import
+
+ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+"""Whether this is a Space whose GPU is lent for a call at a time (`captioning.models.accelerator`)."""
+if ON_ZERO_GPU:
+    import spaces  # noqa: F401  # before torch and in the main thread, where it stands in for the GPU
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The named device, or for `auto` the accelerator where there is one. Raises `OptionsError` for one not here."""
+def choose_device(name: str = "auto", may_be_lent: bool = False) -> torch.device:
+    """The named device, or for `auto` the accelerator where there is one. Raises `OptionsError` for one not here.
+
+    One that is lent by the call is only for those that say they can do with that.
+    """
     import torch
 
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if ON_ZERO_GPU:
+        accelerator = torch.device("cuda") if may_be_lent else None
     if name == "auto":
         return accelerator or torch.device("cpu")
     here = ["cpu"] + ([accelerator.type] if accelerator else [])
@@ -40,6 +56,15 @@ def choose_device(name: str = "auto") -> torch.device:
         raise OptionsError(f"There is no device {name!r}; choose from auto, {', '.join(here)}.") from error
     if device.type not in here:
         raise OptionsError(f"This machine has no {name}; choose from auto, {', '.join(here)}.")
+    return device
+
+
+def waiting_device(device: torch.device) -> torch.device:
+    """Where weights for a device wait until they are used: on ZeroGPU only the main thread can send them ahead."""
+    import torch
+
+    if ON_ZERO_GPU and threading.current_thread() is not threading.main_thread():
+        return torch.device("cpu")
     return device
 
 
@@ -56,6 +81,21 @@ def choose_precision(device: torch.device, name: str = "auto") -> torch.dtype:
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device, in bytes; 0 where it cannot be asked."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return 0
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux: half of what there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
 def cpu_has_bfloat16() -> bool:

@@ -20,6 +20,7 @@ class Settings:
     model: Annotated[str, "the model that answers first: a registry name, a folder, a hub name, or auto"] = "auto"
     device: Annotated[str, "where models run: cpu, cuda, … or auto"] = "auto"
     precision: Annotated[str, "float32, bfloat16, float16, or auto for what suits the device"] = "auto"
+    engine: Annotated[str, "torch, openvino, or auto for openvino with large models on a processor"] = "auto"
     cache_bytes: Annotated[int, "memory for features, captions and traces of each model, in bytes"] = 512 * 2**20
     model_bytes: Annotated[
         int, "memory for the weights of all models, in bytes; the one not used for longest leaves"

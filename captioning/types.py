@@ -335,11 +335,14 @@ class ModelInfo:
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     device: str
     precision: str
+    engine: str = "torch"
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionerStatus:
     """What a shared captioner has done so far. Times are seconds; `None` before the first measurement.
+
+    `engine` is what computes, and in brackets why not another.
 
     `models_in_memory` counts this one too, `model_bytes` is what their weights take, and `models_left` are the
     titles of those that made room when the last one was loaded.
@@ -358,6 +361,7 @@ class CaptionerStatus:
     models_in_memory: int = 1
     model_bytes: int = 0
     models_left: tuple[str, ...] = ()
+    engine: str = "torch"
 
 
 def plain_dict(value: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.cache import SharedCaptioner
-from captioning.contract import OnToken, Prefix
+from captioning.contract import DecodingRequest, OnToken, Prefix
 from captioning.errors import CapabilityError, FeaturesError, HubError, PromptError, UnknownModelError
 from captioning.types import (
     Capabilities,
@@ -81,6 +81,7 @@ class FakeCaptioner:
 
     device = "cpu"
     precision = "float32"
+    engine = "torch"
     num_bytes = 1_000_000
     num_layers = 3
     end_token = TextToken(1000, "<end>")
@@ -94,6 +95,7 @@ class FakeCaptioner:
         self.num_words = num_words
         self.encoded = 0
         self.steps = 0
+        self.explained = 0
         self._words = {_id_of(word): word for word in WORDS}
 
     def preprocess(self, image: Picture) -> ModelInput:
@@ -131,6 +133,17 @@ class FakeCaptioner:
                 on_token(() if options.num_beams > 1 else partial)
         return [self._write(features, prefix, number, options, length, started) for prefix, number in rows]
 
+    def decode_together(
+        self, requests: Sequence[DecodingRequest], options: DecodingOptions
+    ) -> list[list[Caption] | Exception]:
+        def write(request: DecodingRequest) -> list[Caption] | Exception:
+            try:
+                return self.decode(request.features, request.prefixes, options, request.on_token)
+            except Exception as error:
+                return error
+
+        return [write(request) for request in requests]
+
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
         self._check(features.model_id)
         return self._caption(features, prompt, prompt.split(), text.split(), DecodingOptions(), 0.0)
@@ -143,7 +156,19 @@ class FakeCaptioner:
         weights = np.random.default_rng(0).dirichlet(np.ones(17), size=shape).astype(np.float32)
         return CaptionTrace(caption, weights[..., 1:], weights[..., 0], "cross", features.layout)
 
-    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
+    def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
+        if method not in self.spec.capabilities.explanation_methods:
+            choices = ", ".join(self.spec.capabilities.explanation_methods)
+            raise CapabilityError(f"{self.spec.title} has no maps by {method!r}; choose from {choices}.")
+        self._check(caption.model_id)
+        self.explained += len(positions)
+        seeds = [_hash(image.image_id, caption.token_ids[position], method) for position in positions]
+        maps = [np.random.default_rng(seed).dirichlet(np.ones(16)) for seed in seeds]
+        return np.array(maps, np.float32).reshape(-1, 16)
+
+    def score(
+        self, features: Sequence[ImageFeatures], caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         self._check(caption.model_id)
         return np.tile(np.array(caption.log_probs, np.float32), (len(features), 1))
 

@@ -20,6 +20,7 @@ ANALYSIS = {
     "animation",
     "collection",
     "attention",
+    "attention_files",
     "faithfulness",
     "image_map",
     "render",
@@ -33,10 +34,11 @@ MAY_IMPORT = {
     "tabs": {"tabs", "ui", "cache", "models", *ANALYSIS},
     "__main__": {"cache", "models", "training", "bench", "deploy", *ANALYSIS},
     "__init__": {"cache", "models", "images", "video"},
-    "cache": {"models"},
+    "cache": {"models", "batching"},
+    "batching": set(),
     "models": {"models"},
-    "training": {"training", "models", "cache", "images", "faithfulness"},
-    "bench": {"models", "cache", "images", "video", "clip"},
+    "training": {"training", "models", "cache", "images", "attention", "faithfulness", "image_map"},
+    "bench": {"models", "cache", "images", "video", "clip", "collection", "image_map"},
     "deploy": set(),
 } | dict.fromkeys(ANALYSIS, ANALYSIS)
 HEAVY = {"torch": {"models", "cache", "runtime", "training", "bench"}, "gradio": {"app", "ui", "tabs"}}

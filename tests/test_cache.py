@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.cache import ByteBoundedCache, ModelShelf, SharedCaptioner, SingleFlight
-from captioning.errors import Stopped
-from captioning.types import Caption, DecodingOptions, ImageFeatures, Picture
+from captioning.errors import CapabilityError, Stopped
+from captioning.types import Capabilities, Caption, DecodingOptions, ImageFeatures, Picture
 from tests.conftest import FAKE_SPEC, FakeCaptioner
 
 GREEDY = DecodingOptions()
@@ -249,3 +250,44 @@ def test_captions_that_end_at_once_leave_the_measured_speed_alone() -> None:
     (features,) = shared.encode([picture("a")])
     shared.decode(features, ["one"], GREEDY)
     assert shared.status().tokens_per_second is None
+
+
+def test_an_explanation_is_computed_once_a_position_and_kept_within_the_bytes() -> None:
+    fake = FakeCaptioner(replace(FAKE_SPEC, capabilities=Capabilities(explanation_methods=("relevance",))))
+    shared = SharedCaptioner(fake)
+    image = picture("a")
+    (features,) = shared.encode([image])
+    (caption,) = shared.decode(features, [""], GREEDY)
+    first = shared.explain(image, caption, [0, 3], "relevance")
+    again = shared.explain(image, caption, [3, 1, 0, 3], "relevance")
+    assert fake.explained == 3
+    np.testing.assert_array_equal(again[[2, 0]], first)
+    np.testing.assert_array_equal(again[0], again[3])
+    assert shared.explain(image, caption, [], "relevance").shape == (0, 16)
+    with pytest.raises(CapabilityError, match="choose from relevance"):
+        shared.explain(image, caption, [0], "gradient_attention")
+    assert shared.explain(picture("b"), caption, [0], "relevance").tolist() != first[:1].tolist()
+    small = SharedCaptioner(fake, max_bytes=4 * first[0].nbytes)  # a quarter is for results: one map
+    for position in range(5):
+        small.explain(image, caption, [position], "relevance")
+    assert small.status().cached_bytes <= first[0].nbytes
+
+
+def test_explanations_asked_for_at_once_are_computed_once() -> None:
+    class Slow(FakeCaptioner):
+        def explain(
+            self, image: Picture, caption: Caption, positions: Sequence[int], method: str
+        ) -> NDArray[np.float32]:
+            time.sleep(0.1)
+            return super().explain(image, caption, positions, method)
+
+    fake = Slow(replace(FAKE_SPEC, capabilities=Capabilities(explanation_methods=("relevance",))))
+    shared = SharedCaptioner(fake)
+    (features,) = shared.encode([picture("a")])
+    (caption,) = shared.decode(features, [""], GREEDY)
+    threads = [threading.Thread(target=shared.explain, args=(picture("a"), caption, [1], "relevance")) for _ in "1234"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert fake.explained == 1

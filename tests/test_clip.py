@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.clip import (
@@ -92,8 +93,8 @@ class _Summing(FakeCaptioner):
     """Scores a token by the mean of the features it is given."""
 
     def score(
-        self, features: Sequence[ImageFeatures], caption: Caption
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        self, features: Sequence[ImageFeatures], caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         values = [float(f.encoder_hidden_states.mean()) for f in features]
         return np.tile(np.array(values, np.float32)[:, None], (1, len(caption.token_ids)))
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from captioning import cache
 from captioning.__main__ import main
@@ -122,3 +123,83 @@ def test_models_are_listed_with_their_capabilities(capsys: pytest.CaptureFixture
 def test_an_unknown_bench_case_names_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--case", "nonsense"]) == 1
     assert "five_prompts" in capsys.readouterr().err
+
+
+def test_a_folder_becomes_a_map_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (9, 9), (number * 80, 0, 0)).save(folder / f"{number}.png")
+    arguments = ["map", str(folder), "--seed", "3", "--min-dist", "0.2", "--out", str(out), "--json"]
+    assert main(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [point["image"] for point in document["points"]] == ["0.png", "1.png", "2.png"]
+    assert all({"x", "y", "cluster", "caption"} <= set(point) for point in document["points"])
+    assert all(point["caption"] for point in document["points"])
+    assert (document["model"], document["options"]["seed"], document["errors"]) == ("embedded", 3, [])
+    assert {path.name for path in out.iterdir()} == {"map.csv", "map.json", "map.png", "features.npz"}
+    assert json.loads((out / "map.json").read_text(encoding="utf-8")) == document
+    assert (out / "map.csv").read_text(encoding="utf-8").startswith("image,")
+
+
+def test_a_map_of_broken_files_goes_on_and_one_of_nothing_says_so(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert main(["map", str(tmp_path), "--no-captions", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [point["caption"] for point in document["points"]] == [""]
+    assert [error["image"] for error in document["errors"]] == ["broken.png"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, says in (([str(empty)], "holds no pictures"), ([str(photo), "--n-neighbors", "1"], "n_neighbors")):
+        assert main(["map", *arguments]) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_attention_writes_its_files_and_one_json_document(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "seen"
+    command = ["attention", str(photo), "--prompt", "the dog", "--layer", "1", "--head", "max", "--out", str(out)]
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [document[name] for name in ("model", "method", "layer", "head")] == ["embedded", "attention", 1, "max"]
+    assert len(document["maps"]) == len(document["caption"]["tokens"]) == len(document["entropy"])
+    assert sorted(document["files"]) == sorted(str(file) for file in out.iterdir())
+    assert (out / "01-dog.png").is_file()
+    assert main([*command, "--word", "dog"]) == 0
+    output = capsys.readouterr().out
+    assert "dog" in output
+    assert "on the picture" in output
+
+
+def test_attention_of_a_typed_caption_is_of_that_caption(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attention", str(photo), "--text", "two cats sleeping", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["caption"]["text"] == "two cats sleeping"
+    assert document["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--layer", "9"], "choose from 0 to 1"),
+        (["--method", "magic"], "choose from attention"),
+        (["--word", "zebra"], "no word 'zebra'"),
+        (["--position", "99"], "choose from 0 to"),
+        (["--opacity", "3"], "between 0 and 1"),
+        (["--colour-map", "plaid", "--out", "seen"], "choose from magma"),
+    ],
+)
+def test_attention_refuses_what_is_not_there(
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["attention", str(photo), *arguments]) == 1
+    assert says in capsys.readouterr().err

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradio_client import Client, handle_file  # type: ignore[import-untyped]
-from gradio_client.exceptions import AppError  # type: ignore[import-untyped]
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from PIL import Image
 
 from tests.clips import make_clip
@@ -191,3 +191,35 @@ def post(url: str, payload: object) -> tuple[int, str]:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, str(json.loads(error.read())["detail"])[:26].removesuffix(";").rstrip()
+
+
+def test_a_caption_is_traced(client: Client, photo: Path) -> None:
+    image = handle_file(photo)
+    result = client.predict(image=image, text="two small trees", layer=1, head="2", api_name="/trace")
+    assert result["caption"]["tokens"] == ["a", " photography", " of", " two", " small", " trees"]
+    assert (result["method"], result["layer"], result["head"]) == ("attention", 1, 2)
+    assert len(result["maps"]) == len(result["entropy"]) == 6
+    assert len(result["maps"][0]) == len(result["boxes"]) == 16
+    assert result["grid"] == [4, 4]
+    for row, share, prefix in zip(result["maps"], result["image_share"], result["prefix_share"], strict=True):
+        assert sum(row) == pytest.approx(share, abs=1e-4)
+        assert share + prefix == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "magic"}, "magic"),
+        ({"layer": 7}, "no layer 7"),
+        ({"head": "9"}, "no head 9"),
+        ({"head": "loudest"}, "mean or max"),
+        ({"layer": True}, "layer must be"),
+        ({"prompt": 5}, "list of texts"),
+        ({"model": "nobody"}, "no model"),
+    ],
+)
+def test_a_trace_that_cannot_be_is_one_sentence(
+    client: Client, photo: Path, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(AppError, match=sentence):
+        client.predict(image=handle_file(photo), api_name="/trace", **options)

@@ -1,4 +1,4 @@
-"""Captions as JSON and CSV."""
+"""Captions and attention as files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ import io
 import json
 from collections.abc import Callable
 
-from captioning.export import CSV_COLUMNS, caption_record, captions_to_csv, captions_to_json
-from captioning.types import Caption, DecodingOptions, ImageFeatures
+import numpy as np
+import pytest
+
+from captioning.attention import View, select
+from captioning.errors import OptionsError
+from captioning.export import (
+    CSV_COLUMNS,
+    caption_record,
+    captions_to_csv,
+    captions_to_json,
+    trace_from_json,
+    trace_to_json,
+    trace_to_npz,
+)
+from captioning.types import Caption, CaptionTrace, DecodingOptions, ImageFeatures
 from tests.conftest import FakeCaptioner
 
 FeaturesOf = Callable[[FakeCaptioner, str], ImageFeatures]
@@ -56,3 +69,67 @@ def test_csv_holds_nothing_that_a_spreadsheet_runs(features_of: FeaturesOf) -> N
 
 def test_no_captions_are_an_empty_document() -> None:
     assert json.loads(captions_to_json([])) == {"captions": [], "errors": []}
+
+
+def make_trace(features_of: FeaturesOf) -> CaptionTrace:
+    captioner = FakeCaptioner()
+    features = features_of(captioner, "one")
+    (caption,) = captioner.decode(features, ["a photo of"], DecodingOptions(seed=3))
+    return captioner.trace(features, caption)
+
+
+def test_npz_holds_the_numbers_and_how_they_came_about(features_of: FeaturesOf) -> None:
+    trace = make_trace(features_of)
+    maps = select(trace)
+    with np.load(io.BytesIO(trace_to_npz(trace, "dog.jpg", {"attention": maps})), allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["image_attentions"], trace.image_attentions)
+        np.testing.assert_array_equal(file["prefix_attentions"], trace.prefix_attentions)
+        np.testing.assert_array_equal(file["map_attention"], maps)
+        assert file["tokens"].tolist() == list(trace.caption.tokens)
+        assert file["token_ids"].tolist() == list(trace.caption.token_ids)
+        about = json.loads(str(file["about"]))
+    assert (about["model"], about["revision"], about["image"], about["grid"]) == ("embedded", "7", "dog.jpg", [4, 4])
+    assert about["prompt"] == "a photo of"
+    assert about["options"]["seed"] == 3
+
+
+def test_json_reopens_the_exact_view(features_of: FeaturesOf) -> None:
+    trace = make_trace(features_of)
+    view, shown = View("attention", 1, "max"), {"position": 4, "colours": "jet", "opacity": 0.3}
+    saved = trace_from_json(trace_to_json(trace, "dog.jpg", view, shown))
+    assert saved.trace.caption == trace.caption
+    assert saved.view == view
+    assert saved.shown == shown
+    assert saved.image == "dog.jpg"
+    assert saved.trace.layout.grid == trace.layout.grid
+    np.testing.assert_allclose(saved.trace.layout.boxes, trace.layout.boxes, atol=1e-8)
+    largest = trace.image_attentions.max(axis=-1, keepdims=True)
+    assert (np.abs(saved.trace.image_attentions - trace.image_attentions) <= largest / 255 * 0.501).all()
+    np.testing.assert_array_equal(saved.trace.prefix_attentions, trace.prefix_attentions)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "something else"},
+        {"caption": {}},
+        {"shape": [1, 1, 1, 1]},
+        {"weights": "*"},
+        {"largest": ""},
+        {"grid": [3, 4]},
+        {"boxes": [[0, 0, 1]]},
+        {"attention": "none"},
+        {"view": 5},
+        {"shown": 7},
+    ],
+)
+def test_a_file_that_is_no_saved_view_is_refused(features_of: FeaturesOf, change: dict[str, object]) -> None:
+    document = json.loads(trace_to_json(make_trace(features_of), "dog.jpg", View()))
+    with pytest.raises(OptionsError, match="no saved view"):
+        trace_from_json(json.dumps(document | change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", "[" * 100_000, '{"kind": NaN}'])
+def test_nonsense_is_no_saved_view(text: str) -> None:
+    with pytest.raises(OptionsError, match="no saved view"):
+        trace_from_json(text)

@@ -1,12 +1,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.faithfulness import hide_patches, measure_orders
+from captioning.errors import OptionsError, Stopped
+from captioning.faithfulness import (
+    ablate_blocks,
+    centre_heat,
+    deletion_masks,
+    expected_encodings,
+    head_importance,
+    hide_patches,
+    insertion_masks,
+    measure_map,
+    measure_orders,
+    rank_correlation,
+    score_hidden,
+)
 from captioning.images import open_image
 from captioning.types import Caption, DecodingOptions, ImageFeatures, ModelInput, PatchLayout, Picture
 from tests.conftest import FakeCaptioner
@@ -24,7 +39,9 @@ class SeesOnePatch(FakeCaptioner):
         self.bright = [np.asarray(image.image)[12, 24].mean() / 255 for image in images]
         return super().encode(images)
 
-    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
+    def score(
+        self, features: Sequence[ImageFeatures], caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         rows = [np.full(len(caption.token_ids), np.log(bright + 0.01)) for bright in self.bright]
         return np.array(rows, np.float32)
 
@@ -58,3 +75,191 @@ def test_the_order_that_starts_with_what_matters_has_low_deletion_and_high_inser
         assert curves.deletion[0] == curves.insertion[-1]  # the whole picture
         assert curves.deletion[-1] == curves.insertion[0]  # nothing of it
         assert len(curves.deletion) == len(curves.insertion) == 17
+
+
+def written(captioner: FakeCaptioner, picture: Picture) -> Caption:
+    return captioner.decode(captioner.encode([picture])[0], [""], DecodingOptions())[0]
+
+
+def one_hot(patch: int, count: int = 16) -> NDArray[np.float32]:
+    heat = np.zeros(count, np.float32)
+    heat[patch] = 1
+    return heat
+
+
+class SeesFourPatches(SeesOnePatch):
+    """Every one of the four patches in the middle makes its words as much likelier as the others."""
+
+    def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
+        features = super().encode(images)
+        self.bright = [4 * np.asarray(image.image)[8:24, 10:30].mean() / 255 for image in images]
+        return features
+
+    def score(
+        self, features: Sequence[ImageFeatures], caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        return np.array([np.full(len(caption.token_ids), bright - 4.1) for bright in self.bright], np.float32)
+
+
+def four_patches() -> Picture:
+    pixels = np.zeros((32, 40, 3), np.uint8)
+    pixels[8:24, 10:30] = 255
+    return open_image(Image.fromarray(pixels))
+
+
+def test_the_map_that_finds_what_matters_beats_random_and_says_so() -> None:
+    captioner, picture = SeesFourPatches(), four_patches()
+    caption = written(captioner, picture)
+    heat = one_hot(5) + one_hot(6) + one_hot(9) + one_hot(10)
+    belief = measure_map(captioner, picture, caption, 2, heat, seeds=8)
+    assert belief.token == caption.tokens[2]
+    assert belief.beats_random
+    assert belief.interval[0] < belief.gain < belief.interval[1]
+    assert belief.gain == pytest.approx((belief.deletion_gain + belief.insertion_gain) / 2)
+    chance = np.mean([curves.deletion_area for curves in belief.random])
+    assert belief.deletion_gain == pytest.approx(chance - belief.curves.deletion_area)
+    assert belief.insertion_gain == pytest.approx(belief.curves.insertion_area - chance)
+    assert "beats random order" in belief.sentence
+    assert caption.tokens[2].strip() in belief.sentence
+
+
+def test_the_map_that_hides_what_matters_last_is_worse_than_random_and_says_so() -> None:
+    captioner, picture = SeesFourPatches(), four_patches()
+    heat = -(one_hot(5) + one_hot(6) + one_hot(9) + one_hot(10))
+    belief = measure_map(captioner, picture, written(captioner, picture), 2, heat, seeds=8)
+    assert belief.gain < 0
+    assert not belief.beats_random
+    assert "worse than random" in belief.sentence
+
+
+def test_a_random_map_rarely_beats_random() -> None:
+    captioner, picture = SeesFourPatches(), four_patches()
+    caption = written(captioner, picture)
+    maps = np.random.default_rng(1).random((40, 16)).astype(np.float32)
+    beliefs = [measure_map(captioner, picture, caption, 0, heat, seeds=5) for heat in maps]
+    assert sum(belief.beats_random for belief in beliefs) <= 4
+    assert all("cannot be told" in b.sentence for b in beliefs if b.interval[0] <= 0 <= b.interval[1])
+
+
+def test_measuring_looks_at_as_many_pictures_as_it_said_and_stops_when_asked() -> None:
+    captioner, picture = SeesOnePatch(), bright_patch()
+    caption = written(captioner, picture)
+    captioner.encoded = 0
+    heard: list[tuple[int, int]] = []
+    measure_map(captioner, picture, caption, 0, one_hot(6), 4, 3, on_step=lambda *step: heard.append(step))
+    assert captioner.encoded == heard[-1][0] == heard[-1][1] <= expected_encodings(4, 3)
+    assert captioner.encoded > expected_encodings(4, 3) - 6  # masks may meet by chance
+    assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+
+    def stop(done: int, total: int) -> None:
+        raise Stopped("enough")
+
+    captioner.encoded = 0
+    with pytest.raises(Stopped):
+        measure_map(captioner, picture, caption, 0, one_hot(6), on_step=stop)
+    assert captioner.encoded <= 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"steps": 17}, "2 to 16 steps"),
+        ({"steps": 1}, "2 to 16 steps"),
+        ({"seeds": 1}, "2 to 16 seeds"),
+        ({"position": 7}, "choose from 0 to 6"),
+        ({"fill": "stars"}, "mean, blur"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments: dict[str, Any], says: str) -> None:
+    captioner, picture = SeesOnePatch(), bright_patch()
+    asked: dict[str, Any] = {"position": 0, "heat": one_hot(6)} | arguments
+    with pytest.raises(OptionsError, match=says):
+        measure_map(captioner, picture, written(captioner, picture), **asked)
+
+
+def test_the_same_mask_is_looked_at_once() -> None:
+    captioner, picture = SeesOnePatch(), bright_patch()
+    caption = written(captioner, picture)
+    captioner.encoded = 0
+    masks = np.zeros((6, 16), np.bool_)
+    masks[1::2, 6] = True
+    scores = score_hidden(captioner, picture, caption, masks)
+    assert captioner.encoded == 2
+    assert (scores[::2] == scores[0]).all()
+    assert (scores[1::2] < scores[0]).all()
+
+
+def test_blurred_patches_keep_their_colours_and_lose_their_shapes() -> None:
+    picture = bright_patch()
+    covered = np.asarray(hide_patches(picture, LAYOUT, np.ones(16, np.bool_), "blur").image)
+    assert 0 < covered[12, 24, 0] < 255
+    assert covered.std() < np.asarray(picture.image).std()
+
+
+def test_a_large_picture_is_measured_at_a_smaller_size() -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Watches(FakeCaptioner):
+        def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
+            seen.extend(image.image.size for image in images)
+            return super().encode(images)
+
+    captioner = Watches()
+    picture = open_image(Image.new("RGB", (3000, 1500)))
+    score_hidden(captioner, picture, written(captioner, picture), np.zeros((1, 16), np.bool_))
+    assert seen[-1] == (768, 384)
+
+
+def test_masks_go_from_nothing_to_everything_and_back() -> None:
+    order = np.array([2, 0, 1, 3])
+    assert deletion_masks(order, 4).sum(axis=1).tolist() == [0, 1, 2, 3, 4]
+    assert deletion_masks(order, 4)[1].tolist() == [False, False, True, False]
+    assert (insertion_masks(order, 4) == ~deletion_masks(order, 4)).all()
+    reverse = deletion_masks(order[::-1], 4)
+    assert (insertion_masks(order, 4) == reverse[::-1]).all()  # what the random orders rely on
+
+
+def test_the_centre_comes_first_from_the_centre() -> None:
+    heat = centre_heat(PatchLayout.from_grid(3, 5))
+    assert heat.argmax() == 7
+    assert heat.min() == 0
+    assert heat[0] == pytest.approx(heat[14])
+
+
+def test_hiding_block_by_block_finds_the_one_that_matters() -> None:
+    captioner, picture = SeesOnePatch(), bright_patch()
+    caption = written(captioner, picture)
+    drops = ablate_blocks(captioner, picture, caption, 0, blocks=2)
+    assert drops.shape == (2, 2)
+    assert drops[0, 1] > 1
+    assert np.abs(np.delete(drops.ravel(), 1)).max() < 1e-6
+    assert ablate_blocks(captioner, picture, caption, 0).shape == (4, 4)  # no more blocks than patches
+    with pytest.raises(OptionsError, match="1 to 6 blocks"):
+        ablate_blocks(captioner, picture, caption, 0, blocks=7)
+
+
+def test_rank_correlation_is_that_of_ranks() -> None:
+    layout = PatchLayout.from_grid(2, 2)
+    drops = np.array([[0.1, 0.2], [0.3, 9.0]], np.float32)
+    assert rank_correlation(np.array([1, 2, 3, 4], np.float32), drops, layout) == pytest.approx(1)
+    assert rank_correlation(np.array([4, 3, 2, 1], np.float32), drops, layout) == pytest.approx(-1)
+    assert rank_correlation(np.ones(4, np.float32), drops, layout) == 0
+    # Ties share their rank: ranks 0.5, 0.5, 2, 3 against 0, 1, 2, 3.
+    assert rank_correlation(np.array([1, 1, 3, 4], np.float32), drops, layout) == pytest.approx(0.9486833)
+
+
+def test_a_head_matters_as_much_as_its_silence_costs() -> None:
+    class OneHead(FakeCaptioner):
+        def score(
+            self, features: Sequence[ImageFeatures], caption: Caption, head_mask: NDArray[np.float32] | None = None
+        ) -> NDArray[np.float32]:
+            loss = 0.0 if head_mask is None else 3 * (1 - head_mask[1, 2]) + (1 - head_mask[0, 0])
+            return np.full((len(features), len(caption.token_ids)), -1 - loss, np.float32)
+
+    captioner = OneHead()
+    (features,) = captioner.encode([bright_patch()])
+    (caption,) = captioner.decode(features, [""], DecodingOptions())
+    heard: list[tuple[int, int]] = []
+    drops = head_importance(captioner, features, caption, 0, lambda *step: heard.append(step))
+    assert drops.tolist() == [[1, 0, 0], [0, 0, 3]]
+    assert heard == [(n, 6) for n in range(1, 7)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,11 @@ def test_switches_are_set_before_anything_heavy_and_respect_the_user() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=root
     )
     assert done.stdout.split() == ["False", "ACTIVE", "False"]
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="the `fast` extra is not installed")
+def test_openvino_reports_to_nobody() -> None:
+    code = "import captioning, openvino, sys; print([n for n in sys.modules if n.startswith('openvino_telemetry.')])"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "[]"

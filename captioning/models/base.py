@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captioning.contract import OnToken, Prefix
-from captioning.errors import CapabilityError, FeaturesError, PromptError
+from captioning.contract import DecodingRequest, OnToken, Prefix
+from captioning.errors import CapabilityError, CaptioningError, FeaturesError, OptionsError, PromptError
+from captioning.models import explain
+from captioning.models.accelerator import on_accelerator, one_by_one
+from captioning.models.attention_layers import AttentionLayers
 from captioning.models.decoding import Decoder, WrittenRow, score_rows, write_captions
+from captioning.models.engine import Engine, torch_engine
+from captioning.models.pixels import PixelRecipe
 from captioning.types import (
     Caption,
     CaptionTrace,
@@ -71,6 +78,15 @@ class Network(Decoder, Protocol):
         """
         ...
 
+    @property
+    def attention_layers(self) -> AttentionLayers:
+        """The layers that weigh; what `explain` needs of a family, beside gradients through `encode` and `step`."""
+        ...
+
+    def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:
+        """Scale what each head hands on, `head_mask [layers, heads]`, inside this block."""
+        ...
+
     def text_to_ids(self, text: str) -> list[int]:
         """The tokens of a text, without start and end tokens."""
         ...
@@ -88,14 +104,34 @@ class Network(Decoder, Protocol):
         ...
 
 
+class TrainableNetwork(Network, Protocol):
+    """A network that training can change."""
+
+    @property
+    def pixels(self) -> PixelRecipe:
+        """How it wants its pictures."""
+        ...
+
+    def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
+        """Logits `[N, L, vocab]` of whole captions that see `states [N, prefix + patches, hidden]`, as training does.
+
+        All at once, with gradients, and with dropout where the module is in training.
+        """
+        ...
+
+
 class NetworkCaptioner:
     """A captioner made of a family's network. Not thread-safe and without a cache: `load_captioner` adds both."""
 
-    def __init__(self, spec: ModelSpec, network: Network) -> None:
+    def __init__(
+        self, spec: ModelSpec, network: Network, device: torch.device | None = None, engine: Engine | None = None
+    ) -> None:
+        """`device` is where the verbs run, if the weights wait elsewhere until `gather`; `engine` runs two of them."""
         self._spec = spec
         self._network = network
+        self._engine = engine or torch_engine(network)
         parameter = next(network.module.parameters())
-        self._device, self._dtype = parameter.device, parameter.dtype
+        self._device, self._dtype = device or parameter.device, parameter.dtype
         network.module.eval().requires_grad_(False)
 
     @property
@@ -116,17 +152,28 @@ class NetworkCaptioner:
     @property
     def num_bytes(self) -> int:
         """Memory its weights take, in bytes."""
-        return sum(p.numel() * p.element_size() for p in self._network.module.parameters())
+        own = sum(p.numel() * p.element_size() for p in self._network.module.parameters())
+        return own + self._engine.num_bytes
+
+    @property
+    def engine(self) -> str:
+        """What computes when nobody asks how, and why it is not another."""
+        return f"{self._engine.name} ({self._engine.note})" if self._engine.note else self._engine.name
 
     @property
     def end_token(self) -> TextToken:
         """The token that ends a caption; it is never part of one."""
         return self._as_tokens([self._network.end_id])[0]
 
+    def gather(self) -> None:
+        """Take all weights to where they run; where they are there already this costs nothing."""
+        self._network.module.to(self._device)
+
     def preprocess(self, image: Picture) -> ModelInput:
         """What the model receives of a picture, and how it maps back."""
         return self._network.preprocess(image)
 
+    @on_accelerator
     @torch.inference_mode()
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         """One `ImageFeatures` a picture, in order; those that the model receives in one shape make a batch."""
@@ -134,7 +181,7 @@ class NetworkCaptioner:
         made: dict[int, ImageFeatures] = {}
         for places in _places_by_key([i.pixel_values.shape for i in inputs]):
             pixels = torch.stack([inputs[place].pixel_values for place in places]).to(self._device, self._dtype)
-            states, embeds = self._network.encode(pixels)
+            states, embeds = self._engine.encode(pixels)
             for place, state, embed in zip(places, states.cpu(), embeds.float().cpu(), strict=True):
                 made[place] = ImageFeatures(
                     self._spec.model_id,
@@ -146,6 +193,7 @@ class NetworkCaptioner:
                 )
         return [made[place] for place in range(len(images))]
 
+    @on_accelerator
     @torch.inference_mode()
     def decode(
         self,
@@ -155,51 +203,54 @@ class NetworkCaptioner:
         on_token: OnToken | None = None,
     ) -> list[Caption]:
         """`num_captions` captions for every prefix, prefix by prefix, all in one batch."""
-        if not prefixes:
-            return []
-        started = time.perf_counter()
-        prefix_ids = [self._prefix_ids(prefix, options.max_new_tokens) for prefix in prefixes]
-        prompts = [
-            (prefix if isinstance(prefix, str) else self._network.ids_to_text(ids), len(ids))
-            for prefix, ids in zip(prefixes, prefix_ids, strict=True)
-            for _ in range(options.num_captions)
-        ]
-        finished_after: dict[int, float] = {}
+        (written,) = self._write([DecodingRequest(features, prefixes, on_token)], options)
+        if isinstance(written, Exception):
+            raise written
+        return written
 
-        def make_captions(rows: Sequence[WrittenRow]) -> list[Caption]:
-            elapsed = time.perf_counter() - started
-            for number, row in enumerate(rows):
-                if row.done:
-                    finished_after.setdefault(number, elapsed)
-            return [
-                self._caption(features, row, prompt, options, finished_after.get(number, elapsed))
-                for number, (row, prompt) in enumerate(zip(rows, prompts, strict=False))
-            ]
+    @one_by_one
+    @torch.inference_mode()
+    def decode_together(
+        self, requests: Sequence[DecodingRequest], options: DecodingOptions
+    ) -> list[list[Caption] | Exception]:
+        """What `decode` gives for each request, or what it raises, all in one batch."""
+        return self._write(requests, options)
 
-        def on_step(rows: Sequence[WrittenRow]) -> None:
-            assert on_token is not None
-            on_token(make_captions(rows))
+    def _write(self, requests: Sequence[DecodingRequest], options: DecodingOptions) -> list[list[Caption] | Exception]:
+        batch = [_Writing(self, request, options) for request in requests]
+        going = [writing for writing in batch if writing.error is None and writing.prefix_ids]
+        rows: Sequence[WrittenRow] = ()
+        if going:
+            parts = [self._states([w.request.features]).expand(len(w.prefix_ids), -1, -1) for w in going]
+            states = parts[0] if len(parts) == 1 else torch.cat(parts)
+            prefixes = [ids for writing in going for ids in writing.prefix_ids]
+            heard = any(w.request.on_token or w.request.on_done for w in going)
+            layout = going[0].request.features.layout
+            with suppress(_NobodyListens):
+                listener = _tell(going) if heard else None
+                rows = write_captions(self._engine, states, layout, prefixes, options, listener)
+        for writing, own in zip(going, _shares(going, rows), strict=True):
+            if writing.error is None:
+                writing.captions = writing.make_captions(own)
+        return [writing.captions if writing.error is None else writing.error for writing in batch]
 
-        states = self._states([features]).expand(len(prefixes), -1, -1)
-        listener = on_step if on_token else None
-        rows = write_captions(self._network, states, features.layout, prefix_ids, options, listener)
-        return make_captions(rows)
-
+    @on_accelerator
     @torch.inference_mode()
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
         """The caption `prompt` + `text` that a person typed, scored token by token."""
         started = time.perf_counter()
         ids, num_prompt_tokens = self._typed_ids(prompt, text)
-        (row,) = score_rows(self._network, self._states([features]), features.layout, [ids])
+        (row,) = score_rows(self._engine, self._states([features]), features.layout, [ids])
         seconds = time.perf_counter() - started
         return self._caption(features, row, (prompt, num_prompt_tokens), DecodingOptions(), seconds)
 
+    @on_accelerator
     @torch.inference_mode()
     def teacher_force(self, features: ImageFeatures, prompt: str, text: str) -> TeacherForcing:
         """The caption `prompt` + `text` beside what the model would have written at every position."""
         ids, num_prompt_tokens = self._typed_ids(prompt, text, room=1)
         labels = [*ids, self._network.end_id]
-        (row,) = score_rows(self._network, self._states([features]), features.layout, [labels])
+        (row,) = score_rows(self._engine, self._states([features]), features.layout, [labels])
         return TeacherForcing(
             inputs=self._as_tokens([self._network.start_ids[-1], *ids]),
             labels=self._as_tokens(labels),
@@ -212,6 +263,7 @@ class NetworkCaptioner:
         """The tokens of a text, without start and end tokens."""
         return self._as_tokens(self._network.text_to_ids(text))
 
+    @on_accelerator
     @torch.inference_mode()
     def trace(
         self, features: ImageFeatures, caption: Caption, head_mask: NDArray[np.float32] | None = None
@@ -224,7 +276,7 @@ class NetworkCaptioner:
         if not caption.token_ids:
             raise PromptError("The caption is empty, so there is no token to trace; write or type one first.")
         ids = torch.tensor([[*self._network.start_ids, *caption.token_ids]], device=self._device)
-        mask = None if head_mask is None else torch.from_numpy(head_mask).to(self._device, self._dtype)
+        mask = self._head_mask(head_mask)
         weights = self._network.attend(ids, self._states([features]), mask, features.layout)[:, 0].float().cpu()
         # Row t-1 predicts token t: the first token comes from the last start token, the last row predicts the end.
         weights = weights[:, :, len(self._network.start_ids) - 1 : -1]
@@ -237,8 +289,35 @@ class NetworkCaptioner:
             features.layout,
         )
 
+    @on_accelerator
+    def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
+        """Where the picture made the tokens at `positions` likely: one forward pass, and one backward pass each."""
+        self._check_explainable(caption, positions, method)
+        model_input = self._network.preprocess(image)
+        if not positions:
+            return np.zeros((0, len(model_input.layout.boxes)), np.float32)
+        pixels = model_input.pixel_values[None].to(self._device, self._dtype)
+        maps = explain.explain_tokens(self._network, pixels, caption.token_ids, positions, model_input.layout, method)
+        return maps[:, self._network.num_prefix_tokens :].contiguous().numpy()
+
+    def _check_explainable(self, caption: Caption, positions: Sequence[int], method: str) -> None:
+        methods = self._spec.capabilities.explanation_methods
+        if method not in methods:
+            choices = f"choose from {', '.join(methods)}" if methods else "it has none but its attention"
+            raise CapabilityError(f"{self._spec.title} has no maps by {method!r}; {choices}.")
+        self._check_caption(caption)
+        if not caption.token_ids:
+            raise PromptError("The caption is empty, so there is no token to explain; write or type one first.")
+        last = len(caption.token_ids) - 1
+        for position in positions:
+            if not 0 <= position <= last:
+                raise OptionsError(f"The caption has no token at position {position}; choose from 0 to {last}.")
+
+    @on_accelerator
     @torch.inference_mode()
-    def score(self, features: Sequence[ImageFeatures], caption: Caption) -> NDArray[np.float32]:
+    def score(
+        self, features: Sequence[ImageFeatures], caption: Caption, head_mask: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Log-probabilities of a caption's tokens given each of `features`, `[features, tokens]`."""
         self._check_caption(caption)
         if not features or not caption.token_ids:
@@ -247,10 +326,14 @@ class NetworkCaptioner:
         for places in _places_by_key([(f.layout.grid, f.layout.boxes.tobytes()) for f in features]):
             group = [features[place] for place in places]
             ids = [caption.token_ids] * len(group)
-            rows = score_rows(self._network, self._states(group), group[0].layout, ids)
+            # Only the network itself has heads to scale.
+            decoder = self._engine if head_mask is None else self._network
+            with self._network.scaled_heads(self._head_mask(head_mask)):
+                rows = score_rows(decoder, self._states(group), group[0].layout, ids)
             scores[places] = [row.log_probs for row in rows]
         return scores
 
+    @on_accelerator
     @torch.inference_mode()
     def info(self) -> ModelInfo:
         """What is inside the model; the shapes are those of a picture and a caption of four tokens."""
@@ -269,6 +352,7 @@ class NetworkCaptioner:
             shapes=self._shapes(),
             device=self.device,
             precision=self.precision,
+            engine=self.engine,
         )
 
     def _shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -312,6 +396,9 @@ class NetworkCaptioner:
                     f"These features come from {item.model_id}; encode the picture again with {self._spec.model_id}."
                 )
         return torch.stack([item.encoder_hidden_states for item in features]).to(self._device, self._dtype)
+
+    def _head_mask(self, head_mask: NDArray[np.float32] | None) -> Tensor | None:
+        return None if head_mask is None else torch.from_numpy(head_mask).to(self._device, self._dtype)
 
     def _check_caption(self, caption: Caption) -> None:
         if caption.model_id != self._spec.model_id:
@@ -374,6 +461,82 @@ class NetworkCaptioner:
             alternatives=self._alternatives(row),
             seconds=seconds,
         )
+
+
+class _Writing:
+    """A request while it is written, and what ended it early."""
+
+    def __init__(self, captioner: NetworkCaptioner, request: DecodingRequest, options: DecodingOptions) -> None:
+        self.request = request
+        self.options = options
+        self.captions: list[Caption] = []
+        self.error: Exception | None = None
+        self.prefix_ids: list[list[int]] = []
+        self._captioner = captioner
+        self._started = time.perf_counter()
+        self._finished_after: dict[int, float] = {}
+        self._told = False
+        try:
+            captioner._states([request.features])
+            self.prefix_ids = [captioner._prefix_ids(prefix, options.max_new_tokens) for prefix in request.prefixes]
+        except CaptioningError as error:
+            self.error = error
+
+    def make_captions(self, rows: Sequence[WrittenRow]) -> list[Caption]:
+        """The request's captions, as far as its rows are written."""
+        elapsed = time.perf_counter() - self._started
+        for number, row in enumerate(rows):
+            if row.done:
+                self._finished_after.setdefault(number, elapsed)
+        text_of = self._captioner._network.ids_to_text
+        prompts = [
+            (prefix if isinstance(prefix, str) else text_of(ids), len(ids))
+            for prefix, ids in zip(self.request.prefixes, self.prefix_ids, strict=True)
+            for _ in range(self.options.num_captions)
+        ]
+        return [
+            self._captioner._caption(
+                self.request.features, row, prompt, self.options, self._finished_after.get(number, elapsed)
+            )
+            for number, (row, prompt) in enumerate(zip(rows, prompts, strict=False))
+        ]
+
+    def tell(self, rows: Sequence[WrittenRow]) -> None:
+        """Let the caller hear how far it is; if that raises, its rows end here and its neighbours go on."""
+        if self.error is not None or self._told:
+            return
+        try:
+            if self.request.on_token:
+                self.request.on_token(self.make_captions(rows))
+        except Exception as error:  # whatever a caller raises to stop, it shall have back
+            self.error = error
+            for row in rows:
+                row.done = True
+            return
+        if self.request.on_done and rows and all(row.done for row in rows):
+            self._told = True
+            self.request.on_done(self.make_captions(rows))
+
+
+class _NobodyListens(Exception):  # noqa: N818  # no error: what is left need not be written
+    """Every caller of a batch has stopped."""
+
+
+def _tell(batch: Sequence[_Writing]) -> Callable[[Sequence[WrittenRow]], None]:
+    def on_step(rows: Sequence[WrittenRow]) -> None:
+        for writing, own in zip(batch, _shares(batch, rows), strict=True):
+            writing.tell(own)
+        if all(writing.error is not None for writing in batch):
+            raise _NobodyListens
+
+    return on_step
+
+
+def _shares(batch: Sequence[_Writing], rows: Sequence[WrittenRow]) -> list[Sequence[WrittenRow]]:
+    """The rows of each; none for anybody while beams are searched."""
+    counts = [len(writing.prefix_ids) * writing.options.num_captions for writing in batch]
+    ends = list(accumulate(counts))
+    return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
 
 def _places_by_key(keys: Sequence[Hashable]) -> list[list[int]]:

@@ -7,7 +7,7 @@ before the backward pass, because small gradients would vanish.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from captioning.models.base import Network
     from captioning.types import PatchLayout
 
-METHODS = ("gradient_attention", "relevance")
-"""What can be asked for, by name."""
 _FLOAT16_SCALE = 1024.0
 
 
@@ -37,7 +35,7 @@ def explain_tokens(
 
     `pixel_values [1, …]` as `preprocess` has them. The module's weights need no gradients.
     """
-    explain = _gradient_attention if method == "gradient_attention" else _relevance
+    explain = METHODS[method]
     ids = torch.tensor([[*network.start_ids, *token_ids]], device=pixel_values.device)
     # Row t-1 predicts token t.
     rows = [len(network.start_ids) - 1 + position for position in positions]
@@ -91,6 +89,13 @@ def _relevance(network: Network, pixel_values: Tensor, ids: Tensor, rows: Sequen
             joint = [_joined(*opening_and_words) for opening_and_words in reads]
             maps.append(relevance_within(looked, joint, row - ids.shape[1], cache.opening.columns))
     return _stack(maps)
+
+
+METHODS: Mapping[str, Callable[[Network, Tensor, Tensor, Sequence[int], PatchLayout], Tensor]] = {
+    "gradient_attention": _gradient_attention,
+    "relevance": _relevance,
+}
+"""What can be asked for, by name: maps `[rows, prefix + patches]` of a picture and token ids."""
 
 
 def relevance_across(encoder: Sequence[Tensor], words: Sequence[Tensor], cross: Sequence[Tensor]) -> Tensor:

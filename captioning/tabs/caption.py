@@ -21,11 +21,12 @@ from captioning.ui.comparison import Comparison, compare_models, comparison_valu
 from captioning.ui.decoding import make_decoding_controls, read_options
 from captioning.ui.messages import explain
 from captioning.ui.model_menu import menu_choices
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.page import CarriedCaption, LoadCaptioner, Page
+from captioning.ui.parts import next_serial
 from captioning.ui.picture import chosen_sample, make_picture_input, make_sample_strip
 from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
 from captioning.ui.status import status_value
-from captioning.ui.tab import Tab
+from captioning.ui.tab import Tab, current_tab
 from captioning.ui.worker import Done, Job, Run, Runs, follow
 
 NO_PICTURE = "There is no picture yet; drop one, paste one, use the webcam, or click a sample."
@@ -73,6 +74,7 @@ class CaptionTab:
             changed(self._caption_if_any, inputs, outputs, **page.model_event())
         self.cards.stop_wanted(self._stop, None, None, **page.event(queue=False))
         self.cards.branch_wanted(self._branch, self.written, outputs, **page.model_event())
+        self.cards.attention_wanted(self._open_in_attention, self.written, [page.carried, page.tabs], **page.event())
         self.cards.branch_dropped(self._drop_branch, self.written, outputs, **page.event(queue=False))
         self.compare.click(
             self._compare,
@@ -82,6 +84,7 @@ class CaptionTab:
         )
         self.comparison.stop_wanted(self._stop_comparison, None, None, **page.event(queue=False))
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
+        current_tab().select(self._take_picture, [page.picture, self.picture], self.picture, **page.event(queue=False))
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
 
     async def _caption(
@@ -167,6 +170,14 @@ class CaptionTab:
         place, number = read_branch(event)
         return {} if written is None else self._show(written.without(place, number))
 
+    def _open_in_attention(self, event: gr.EventData, written: Written | None) -> Any:
+        """Carry a caption to the Attention tab, and go there."""
+        caption = None if written is None else written.caption_at(*read_branch(event))
+        if written is None or caption is None:
+            return gr.skip()
+        carried = CarriedCaption(written.path, written.model_id, caption, next_serial())
+        return {self._page.carried: carried, self._page.tabs: gr.update(selected="attention")}
+
     async def _compare(
         self,
         request: gr.Request,
@@ -212,6 +223,10 @@ class CaptionTab:
 
     def _take_sample(self, event: gr.EventData) -> str:
         return chosen_sample(event, self.picture.GRADIO_CACHE)
+
+    def _take_picture(self, in_hand: str | None, here: str | None) -> Any:
+        """Open on the picture in hand."""
+        return gr.skip() if in_hand is None or in_hand == here else in_hand
 
     def _describe_prompts(self, model_id: str, prompts: Any) -> dict[str, Any]:
         """Lock the prompts where the model takes none."""

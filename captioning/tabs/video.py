@@ -239,6 +239,7 @@ class VideoTab:
         for changed in (self.clip.change, self.count.release):
             changed(self._caption_if_any, inputs, outputs, **page.model_event())
         self.cards.stop_wanted(self._stop(self._runs), None, None, **page.event(queue=False))
+        self.film.frame_wanted(self._open_frame, self.asked, [self.cards, page.picture, page.tabs], **page.event())
         self.samples.sample_chosen(self._take_sample, None, self.clip, **page.event(queue=False))
         self.animation.upload(self._take_animation, self.animation, [self.clip, self.cards], **page.event())
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
@@ -289,7 +290,7 @@ class VideoTab:
                         self.cards: cards_value("done", result.step, heading=result.heading, seconds=event.seconds),
                         self.film: describe_film(result.clip),
                         self.asked: asked,
-                        self._page.picture: self._save_frame(result.clip),
+                        self._page.picture: self._save_frame(result.clip, len(result.clip.frames) // 2),
                         self._page.status: status_value(result.status),
                     } | self._open_panels(asked, result)
                 else:
@@ -345,9 +346,23 @@ class VideoTab:
             ),
         }
 
-    def _save_frame(self, clip: Clip) -> str:
-        """The frame in the middle as a file: the picture in hand."""
-        frame = clip.frames[len(clip.frames) // 2]
+    def _open_frame(self, event: gr.EventData, asked: Asked | None) -> Any:
+        """A frame becomes the picture in hand, and the Attention tab opens on it."""
+        place = getattr(event, "frame", None)
+        if asked is None or isinstance(place, bool) or not isinstance(place, int):
+            return gr.skip()
+        try:
+            clip = self._store.sample(asked, self._page.load(asked.model_id), lambda *_: None)
+            if not 0 <= place < len(clip.frames):
+                return gr.skip()
+            path = self._save_frame(clip, place)
+        except Exception as error:
+            return {self.cards: cards_value("failed", message=explain(error))}
+        return {self._page.picture: path, self._page.tabs: gr.update(selected="attention")}
+
+    def _save_frame(self, clip: Clip, place: int) -> str:
+        """A frame as a file: the picture in hand."""
+        frame = clip.frames[place]
         file = io.BytesIO()
         frame.image.image.save(file, "PNG")
         name = f"{Path(clip.index.name).stem}-{frame.seconds:.2f}s.png"

@@ -41,7 +41,17 @@ class Written:
             seconds=self.seconds,
             branches=self.branches,
             end_token=self.end_token,
+            can_look=True,
         )
+
+    def caption_at(self, place: int, number: int) -> Caption | None:
+        """The caption at `place`, or where `number` is not -1 its branch of that number; `None` where none is."""
+        if not 0 <= place < len(self.step.captions):
+            return None
+        if number < 0:
+            return self.step.captions[place]
+        several = self.branches.get(place, ())
+        return several[number].caption if number < len(several) else None
 
     def captions(self) -> list[Caption]:
         """All captions, each followed by its branches."""
@@ -78,12 +88,7 @@ class Choice:
 def read_choice(written: Written | None, event: gr.EventData) -> Choice:
     """The alternative that was clicked. Raises `PromptError` for one that is not, or no longer, there."""
     place, number, position, choice = (_whole(event, name) for name in ("caption", "branch", "position", "choice"))
-    if written is None or not 0 <= place < len(written.step.captions):
-        raise PromptError(_GONE)
-    caption: Caption | None = written.step.captions[place]
-    if number >= 0:
-        several = written.branches.get(place, ())
-        caption = several[number].caption if number < len(several) else None
+    caption = None if written is None else written.caption_at(place, number)
     if caption is None or not 0 <= position < len(caption.alternatives):
         raise PromptError(_GONE)
     choices = caption.alternatives[position]

@@ -50,8 +50,8 @@ Branches = Mapping[int, Sequence[Branch]]
 def make_caption_cards(elem_id: str) -> gr.HTML:
     """The cards, empty; raises `stop_wanted` where Stop is clicked.
 
-    `branch_wanted` and `branch_dropped` come with the place of the `caption`, that of the `branch` (-1 for the
-    caption itself), and the first with the `position` of the word and the `choice` among its alternatives.
+    `branch_wanted`, `branch_dropped` and `attention_wanted` come with the place of the `caption`, that of the `branch`
+    (-1 for the caption itself), and the first with the `position` of the word and the `choice` among its alternatives.
     """
     return make_part("caption_cards", cards_value("idle", message=HINT), elem_id)
 
@@ -65,10 +65,12 @@ def cards_value(
     seconds: float = 0.0,
     branches: Branches | None = None,
     end_token: str | None = None,
+    can_look: bool = False,
 ) -> dict[str, Any]:
     """What the cards show. Alternatives come with the finished captions only: they are most of the bytes.
 
-    With `end_token`, the text of the token that ends a caption, alternatives can be chosen.
+    With `end_token`, the text of the token that ends a caption, alternatives can be chosen. `can_look` offers to
+    open captions in the Attention tab.
     """
     step = step or Step("")
     captions = [caption_json(caption, complete=phase == "done") for caption in step.captions]
@@ -83,6 +85,7 @@ def cards_value(
         "message": message,
         "heading": heading,
         "end_token": end_token,
+        "can_look": can_look,
         "cards": [
             {"prompt": prompt, "captions": captions[number * each : (number + 1) * each]}
             for number, prompt in enumerate(step.prompts)

@@ -9,12 +9,15 @@ import gradio as gr
 from gradio.events import api
 from gradio.utils import get_upload_folder, is_in_or_equal
 
+from captioning.attention import Head
 from captioning.clip import encode_frames, frame_side
-from captioning.errors import ImageError, PromptError, VideoError
+from captioning.errors import ImageError, OptionsError, PromptError, VideoError
+from captioning.explorer import trace_document
 from captioning.export import captions_document, frame_records
 from captioning.images import open_image
 from captioning.model_report import info_document
 from captioning.prompts import DEFAULT_PROMPT, check_prompts
+from captioning.tabs.image_map.endpoint import add_map_endpoint
 from captioning.types import DecodingOptions, ImageFeatures
 from captioning.ui.messages import explain
 from captioning.ui.page import MODEL_QUEUE, LoadCaptioner
@@ -25,7 +28,7 @@ _DEFAULTS = DecodingOptions()
 
 
 def add_endpoints(load: LoadCaptioner) -> None:
-    """Add `/caption`, `/caption_video` and `/model_info` to the page that is being built."""
+    """Add `/caption`, `/caption_video`, `/trace`, `/image_map` and `/model_info` to the page that is being built."""
 
     async def caption(
         image: dict,  # type: ignore[type-arg]  # a bare type, because clients are told it as JSON
@@ -100,6 +103,28 @@ def add_endpoints(load: LoadCaptioner) -> None:
         except Exception as error:
             raise gr.Error(explain(error), print_exception=False) from error
 
+    async def trace(
+        image: dict,  # type: ignore[type-arg]  # as above
+        prompt: str = DEFAULT_PROMPT,
+        text: str = "",
+        model: str = "auto",
+        method: str = "attention",
+        layer: int | None = None,
+        head: str = "mean",
+    ) -> dict[str, Any]:
+        """Where the model looks for each token of a caption: one it writes, or `text` that goes on from the prompt.
+
+        `layer` counts from 0 and is the mean of all where it is not given; `head` is a number, "mean" or "max".
+        """
+
+        def work(job: Job[None]) -> dict[str, Any]:
+            return _trace(load, image, (prompt, text), model, (method, layer, head), job)
+
+        try:
+            return await finish(work)
+        except Exception as error:
+            raise gr.Error(explain(error), print_exception=False) from error
+
     async def model_info(model: str = "auto") -> dict[str, Any]:
         """What is inside a model: parameters, arrays, layer types, parts with their memory, shapes, tokenizer."""
 
@@ -115,7 +140,9 @@ def add_endpoints(load: LoadCaptioner) -> None:
 
     api(caption, api_name="caption", **MODEL_QUEUE)
     api(caption_video, api_name="caption_video", **MODEL_QUEUE)
+    api(trace, api_name="trace", **MODEL_QUEUE)
     api(model_info, api_name="model_info", **MODEL_QUEUE)
+    add_map_endpoint(load)
 
 
 def _caption(
@@ -160,6 +187,41 @@ def _caption_video(
         "seconds": clip.index.duration,
         "skipped": clip.skipped,
     }
+
+
+def _trace(
+    load: LoadCaptioner,
+    image: object,
+    words: tuple[object, object],
+    model: object,
+    view: tuple[object, object, object],
+    job: Job[None],
+) -> dict[str, Any]:
+    path, name = _uploaded_file(image)
+    picture = open_image(path, name)
+    captioner = load(str(model), report=lambda _: job.check())
+    (features,) = captioner.encode([picture])
+    (prompt,) = _listed_prompts([words[0]])
+    (text,) = _listed_prompts([words[1]])
+    if text:
+        caption = captioner.caption_from_text(features, prompt, text)
+    else:
+        (caption,) = captioner.decode(features, [prompt], _DEFAULTS, on_token=lambda _: job.check())
+    if not caption.token_ids:
+        raise PromptError("The caption is empty, so there is no word to look for; hand in a text or a prompt.")
+    return trace_document(captioner, picture, caption, *_read_view(*view), check=job.check)
+
+
+def _read_view(method: object, layer: object, head: object) -> tuple[str, int | None, Head]:
+    """A method, layer and head as `map_tokens` takes them. Raises `OptionsError`."""
+    if layer is not None and (isinstance(layer, bool) or not isinstance(layer, int)):
+        raise OptionsError(f"layer must be a whole number from 0 on, or nothing for the mean, not {layer!r}.")
+    text = str(head)
+    if text.isdecimal() and len(text) < 6:
+        return str(method), layer, int(text)
+    if text not in ("mean", "max"):
+        raise OptionsError(f"head must be a number from 0 on, mean or max, not {text[:40]!r}.")
+    return str(method), layer, "mean" if text == "mean" else "max"
 
 
 def _listed_prompts(prompts: object) -> list[str]:

@@ -32,6 +32,7 @@ class Header:
     """Name, model menu, status line and notice at the top of the page, and what they do."""
 
     def __init__(self, load: LoadCaptioner, first_model: str) -> None:
+        """Draw the header where the page is being built; `page.tabs` is to be drawn below it."""
         self._load = load
         self._first_model = first_model
         self._runs = Runs()
@@ -50,7 +51,8 @@ class Header:
             )
             status = make_status_line()
         self.notice = make_part("model_notice", _notice_value(), "cs-notice")
-        self.page = Page(load, model_id, picture, status)
+        tabs = gr.Tabs(elem_id="cs-tabs", render=False)
+        self.page = Page(load, model_id, picture, status, carried=gr.State(None), tabs=tabs)
 
     def connect(self, demo: gr.Blocks) -> None:
         """Hang the handlers on the menu, the notice and the opening of the page."""

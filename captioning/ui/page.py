@@ -13,6 +13,7 @@ from captioning.settings import get_settings
 if TYPE_CHECKING:
     from captioning.cache import SharedCaptioner
     from captioning.models.hub import DownloadProgress
+    from captioning.types import Caption
 
 
 class LoadCaptioner(Protocol):
@@ -26,17 +27,34 @@ class LoadCaptioner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class CarriedCaption:
+    """A caption that one tab hands to another: the file of its picture, its model as `load` takes it, and itself.
+
+    `serial` differs each time, so that carrying the same caption again is news.
+    """
+
+    path: str
+    model_id: str
+    caption: Caption
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One dashboard. Handlers take `model_id` and `picture` as inputs and name `status` among their outputs.
 
     `model_id` holds the name of the session's model, or `auto` until the first is ready. `picture` holds the file
     of the picture in hand, or `None`: whatever was last captioned, sampled or clicked, which the next tab opens on.
+    `carried` holds the `CarriedCaption` that was last opened in another tab, or `None`; `gr.update(selected=id)`
+    of `tabs` goes to a tab.
     """
 
     load: LoadCaptioner
     model_id: gr.State
     picture: gr.State
     status: gr.HTML
+    carried: gr.State
+    tabs: gr.Tabs
 
     @staticmethod
     def event(**options: Any) -> dict[str, Any]:

@@ -30,7 +30,10 @@ def status_value(status: CaptionerStatus) -> dict[str, Any]:
     pictures = "picture" if status.cached_images == 1 else "pictures"
     items = [
         {"text": status.title, "title": status.model_id},
-        {"text": f"{status.device} · {status.precision}", "title": "where it runs, and in which precision"},
+        {
+            "text": " · ".join((status.device, status.precision, *_engine_words(status.engine))),
+            "title": f"where it runs, in which precision, and what computes: {status.engine}",
+        },
         {
             "text": f"{status.cached_images} {pictures} cached",
             "title": f"{status.encoded_images} encoded so far; {status.cached_bytes / 2**20:.1f} MB kept in memory",
@@ -56,3 +59,9 @@ def status_value(status: CaptionerStatus) -> dict[str, Any]:
             }
         )
     return {"serial": next_serial(), "state": "ready", "items": items, "reason": status.reason}
+
+
+def _engine_words(engine: str) -> tuple[str, ...]:
+    """What computes, where it is not what everybody expects."""
+    name = engine.split(" ")[0]
+    return () if name == "torch" else (name,)

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -186,7 +187,8 @@ async def _follow(
 
     latest: Update | None = None
     started = spoken = time.monotonic()
-    threading.Thread(target=target, name="captionscope-worker", daemon=True).start()
+    # With the context of the event: a GPU that is lent by the call is lent to the visitor who asks.
+    threading.Thread(target=copy_context().run, args=(target,), name="captionscope-worker", daemon=True).start()
     try:
         while True:
             await asyncio.wait((outcome,), timeout=POLL_SECONDS)

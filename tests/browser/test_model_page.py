@@ -16,6 +16,7 @@ import pytest
 from captioning.cache import load_captioner
 from tests.conftest import FakeCaptioner, FakeLoader
 from tests.models.conftest import WRITERS
+from tests.tiny_models import write_tiny_classifier
 
 pytestmark = pytest.mark.browser
 OpenPage = Callable[..., Any]
@@ -134,6 +135,21 @@ def test_a_model_that_takes_no_prompt_offers_no_branches(open_page: OpenPage) ->
     page.locator(".cs-card .cs-text .cs-token").nth(2).click()
     assert page.locator(".cs-popover li").count() == 5
     assert page.locator(".cs-popover .cs-branch").count() == 0
+
+
+@pytest.mark.slow
+def test_a_picture_classifier_stands_beside_the_caption(open_page: OpenPage, tmp_path: Path) -> None:
+    folder = write_tiny_classifier(tmp_path / "labels", ("cat", "dog", "<b>bird</b>"))
+    page = open_page(FakeLoader())
+    caption_a_sample(page)
+    open_tab(page, "Model", "Picture")
+    page.locator("#cs-classifier input, #cs-classifier textarea").first.fill(str(folder))
+    page.get_by_role("button", name=re.compile("Classify")).click()
+    page.wait_for_selector('.cs-labels[data-phase="done"]')
+    bars = page.locator(".cs-labels .cs-bars")
+    assert set(bars.locator(".cs-bar-name").all_inner_texts()) == {"cat", "dog", "<b>bird</b>"}
+    assert all(text.endswith("%") for text in bars.locator(".cs-number").all_inner_texts())
+    assert page.locator(".cs-card .cs-text").count() > 0, "the captions stay"
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captioning.errors import CapabilityError, FeaturesError, PromptError, Stopped
+from captioning.errors import CapabilityError, FeaturesError, OptionsError, PromptError, Stopped
 from captioning.models.base import NetworkCaptioner
 from captioning.models.families.blip import BlipNetwork
 from captioning.models.families.git import GitNetwork
@@ -27,6 +27,7 @@ from tests.tiny_models import drawing
 FAMILIES = (
     "blip",
     "patch_captioner",
+    "patch_captioner-clip",
     "vision_encoder_decoder-vit-gpt2",
     "vision_encoder_decoder-deit-bert",
     "vision_encoder_decoder-swin-gpt2",
@@ -38,6 +39,7 @@ FAMILIES = (
     "image_text_to_text-idefics3",
     "image_text_to_text-qwen2_5_vl",
 )
+EXPLANATIONS = ("gradient_attention", "relevance")
 PROMPTS = ("", "a photo of", "the woman", "dog", "a small red car in the street and")
 GREEDY = DecodingOptions(max_new_tokens=16)
 BEAMS = DecodingOptions(max_new_tokens=16, num_beams=3)
@@ -457,6 +459,91 @@ def test_what_the_architecture_does_not_allow_is_refused(tiny_captioners: dict[s
         captioner.trace(features, caption)
     with pytest.raises(CapabilityError, match="takes no prompt"):
         captioner.decode(features, ["dog"], GREEDY)
+
+
+@pytest.mark.parametrize("method", EXPLANATIONS)
+def test_an_explanation_has_a_map_for_each_position_asked_for(
+    captioner: NetworkCaptioner, features: ImageFeatures, method: str
+) -> None:
+    picture = drawing(0)
+    (caption,) = captioner.decode(features, ["a photo of"], GREEDY)
+    assert method in captioner.spec.capabilities.explanation_methods
+    last = len(caption.token_ids) - 1
+    maps = captioner.explain(picture, caption, [0, last, 2], method)
+    assert maps.shape == (3, len(features.layout.boxes))
+    assert maps.dtype == np.float32
+    assert np.isfinite(maps).all()
+    assert maps.min() >= 0
+    assert maps.std(axis=-1).max() > 0, "flat maps would hide mistakes"
+    for place, position in enumerate([0, last, 2]):
+        alone = captioner.explain(picture, caption, [position], method)
+        np.testing.assert_allclose(maps[place], alone[0], rtol=1e-4, atol=1e-6 * float(maps.max()))
+    assert captioner.explain(picture, caption, [], method).shape == (0, maps.shape[1])
+
+
+@pytest.mark.parametrize("method", EXPLANATIONS)
+def test_an_explanation_is_of_this_picture_and_of_what_stands_before_the_token(
+    captioner: NetworkCaptioner, features: ImageFeatures, method: str
+) -> None:
+    caption = captioner.caption_from_text(features, "", "the woman walks in the park with a dog")
+    shorter = captioner.caption_from_text(features, "", "the woman walks in the park")
+    position = len(shorter.token_ids) - 1
+    whole = captioner.explain(drawing(0), caption, [position], method)
+    before = captioner.explain(drawing(0), shorter, [position], method)
+    np.testing.assert_allclose(whole, before, rtol=1e-3, atol=1e-5 * float(whole.max()))
+    other = captioner.explain(drawing(9), caption, [position], method)
+    assert not np.allclose(whole, other, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", EXPLANATIONS)
+def test_explaining_leaves_the_model_as_it_was(
+    captioner: NetworkCaptioner, features: ImageFeatures, method: str
+) -> None:
+    before = captioner.decode(features, PROMPTS, GREEDY)
+    captioner.explain(drawing(0), before[1], [0], method)
+    module = captioner._network.module
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in module.parameters())
+    hooks = [len(part._forward_hooks) for part in module.modules()]  # transformers keeps some of its own
+    captioner.explain(drawing(0), before[1], [0], method)
+    assert [len(part._forward_hooks) for part in module.modules()] == hooks
+    after = captioner.decode(captioner.encode([drawing(0)])[0], PROMPTS, GREEDY)
+    assert all(same_caption(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_what_cannot_be_explained_is_refused(captioner: NetworkCaptioner, features: ImageFeatures) -> None:
+    (caption,) = captioner.decode(features, ["a photo of"], GREEDY)
+    with pytest.raises(CapabilityError, match="choose from gradient_attention, relevance"):
+        captioner.explain(drawing(0), caption, [0], "guess")
+    with pytest.raises(OptionsError, match="choose from 0 to"):
+        captioner.explain(drawing(0), caption, [len(caption.token_ids)], "relevance")
+    with pytest.raises(FeaturesError, match="write or type it again"):
+        captioner.explain(drawing(0), replace(caption, model_id="another"), [0], "relevance")
+    empty = replace(caption, token_ids=(), tokens=(), log_probs=(), alternatives=(), num_prompt_tokens=0)
+    with pytest.raises(PromptError, match="empty"):
+        captioner.explain(drawing(0), empty, [], "relevance")
+
+
+def test_a_model_that_shows_nothing_says_so(tiny_captioners: dict[str, NetworkCaptioner]) -> None:
+    ours = tiny_captioners["patch_captioner"]
+    captioner = NetworkCaptioner(replace(ours.spec, capabilities=Capabilities()), ours._network)
+    (features,) = captioner.encode([drawing(0)])
+    (caption,) = captioner.decode(features, [""], GREEDY)
+    with pytest.raises(CapabilityError, match="none but its attention"):
+        captioner.explain(drawing(0), caption, [0], "relevance")
+
+
+def test_a_silenced_head_changes_scores_and_is_heard_again(
+    captioner: NetworkCaptioner, features: ImageFeatures
+) -> None:
+    (caption,) = captioner.decode(features, ["a photo of"], GREEDY)
+    ones = np.ones(captioner.trace(features, caption).image_attentions.shape[:2], np.float32)
+    plain = captioner.score([features], caption)
+    np.testing.assert_allclose(captioner.score([features], caption, ones), plain, atol=1e-5)
+    for place in np.ndindex(*ones.shape):
+        mask = ones.copy()
+        mask[place] = 0
+        assert np.abs(captioner.score([features], caption, mask) - plain).max() > 1e-4
+    np.testing.assert_allclose(captioner.score([features], caption), plain, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

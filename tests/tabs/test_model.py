@@ -12,11 +12,12 @@ from PIL import Image
 
 from captioning.errors import PromptError
 from captioning.tabs.model.net import look_inside, net_value
-from captioning.tabs.model.patches import cut_up, received_picture
+from captioning.tabs.model.patches import cut_up, label_picture, labels_value, received_picture
 from captioning.tabs.model.words import force, forcing_value, read_tokens
 from captioning.types import Picture
 from captioning.ui.worker import Job
 from tests.conftest import FakeCaptioner, FakeLoader, fake_tensor
+from tests.tiny_models import write_tiny_classifier
 
 
 def make_job() -> Job[Any]:
@@ -85,3 +86,12 @@ def test_a_typed_caption_stands_beside_what_the_model_would_say(fake_loader: Fak
     assert forcing.num_prompt_tokens == 2
     with pytest.raises(PromptError, match="empty"):
         force(fake_loader, str(photo), "auto", "", "", make_job())
+
+
+def test_a_classifier_in_a_folder_labels_the_picture(photo: Path, tmp_path: Path) -> None:
+    folder = write_tiny_classifier(tmp_path / "labels", ("cat", "dog", "bird"))
+    value = labels_value("done", label_picture(str(photo), str(folder), make_job()))
+    assert {label for label, _ in value["labels"]} == {"cat", "dog", "bird"}
+    shares = [share for _, share in value["labels"]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1, abs=0.01)

@@ -19,7 +19,7 @@ class GreyCaptioner(FakeCaptioner):
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         made = super().encode(images)
-        angles = [float(np.asarray(image.image)[20:].mean()) / 255 for image in images]
+        angles = [float(np.asarray(image.image)[32:].mean()) / 255 for image in images]
         return [
             ImageFeatures(
                 one.model_id,
@@ -61,7 +61,7 @@ def test_a_photograph_does_not_vote_for_itself() -> None:
 
 def test_kinds_are_told_for_each_captioner_and_for_pixels(data_folder: Path) -> None:
     kinds = ["red anchor", "green anchor", "blue anchor"]
-    train, dev = (load_photos(data_folder, split, side=40, kinds=kinds) for split in ("train", "dev"))
+    train, dev = (load_photos(data_folder, split, side=64, kinds=kinds) for split in ("train", "dev"))
     assert {photo.class_name for photo in train.photos} == set(kinds)
     figures = evaluate_map({"model": GreyCaptioner()}, train, dev, k=3)
     assert (figures["train"], figures["dev"]) == (12, 6)

@@ -183,3 +183,13 @@ def test_a_visitor_has_only_so_many_jobs_at_once_and_gets_their_places_back(monk
         return [*await asyncio.gather(*first, other), await ask("a")]
 
     assert asyncio.run(main()) == ["done"] * 4
+
+
+def test_the_work_knows_whose_event_it_serves() -> None:
+    async def main() -> object:
+        LocalContext.request.set(SimpleNamespace(session_hash="someone"))  # type: ignore[arg-type]
+        return await finish(lambda _: LocalContext.request.get(None))
+
+    request = asyncio.run(main())
+    assert isinstance(request, SimpleNamespace)
+    assert request.session_hash == "someone"

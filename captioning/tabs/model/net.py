@@ -176,7 +176,7 @@ def _facts(info: ModelInfo) -> list[tuple[str, str]]:
         ("Family", spec.family),
         ("Licence", spec.license),
         ("Revision", spec.revision or "not versioned"),
-        ("Runs on", f"{info.device} in {info.precision}"),
+        ("Runs on", f"{info.device} in {info.precision}, by {info.engine}"),
         ("Where it looks", looks[capabilities.attention_kind]),
         ("Prompt", "continues one" if capabilities.supports_prompt else "takes none"),
     ]

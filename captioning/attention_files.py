@@ -1,0 +1,177 @@
+"""Where a model looked, as a folder of files: a picture a word, all words together, a walk, the numbers, a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioning.attention import (
+    TRACED,
+    Head,
+    Maps,
+    Scale,
+    View,
+    check_positions,
+    default_view,
+    map_tokens,
+    word_groups,
+    word_text,
+)
+from captioning.contract import Captioner
+from captioning.errors import OptionsError
+from captioning.explorer import explorer_html, look_value, pack_weights, picture_file, shown_maps
+from captioning.export import trace_to_json, trace_to_npz
+from captioning.render import overlay, shrink, to_png, token_grid, walk_gif
+from captioning.types import Caption, CaptionTrace, ModelSpec, Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """How maps are drawn: the scale of their values, the colours, and how much of the picture shows through."""
+
+    scale: Scale = "shared"
+    opacity: float = 0.6
+    colour_map: str = "magma"
+    smooth: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise OptionsError(f"The opacity must be between 0 and 1, not {self.opacity}.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """A caption's trace and the maps `[positions, patches]` of its tokens at `positions`, in one view."""
+
+    picture: Picture
+    spec: ModelSpec
+    trace: CaptionTrace
+    view: View
+    positions: tuple[int, ...]
+    maps: Maps
+
+
+def choose_view(spec: ModelSpec, method: str | None, layer: int | str | None, head: int | str | None) -> View:
+    """The view that measured best for a model, changed where something was asked for; layer "mean" is all of them.
+
+    Raises `OptionsError` where layer or head belong to no method that has them.
+    """
+    first = default_view(spec)
+    if method is None and layer is None and head is None:
+        return first
+    chosen = method or (first.method if first.method in TRACED else "attention")
+    base = first if chosen == first.method else View(chosen)
+    if chosen not in TRACED and (layer is not None or head is not None):
+        raise OptionsError(f"{chosen} has no layers and heads to choose from; leave them out, or take attention.")
+    return View(
+        chosen, _asked_layer(layer, base), _asked_head(head, base), base.measured and (layer, head) == (None, None)
+    )
+
+
+def _asked_layer(layer: int | str | None, base: View) -> int | None:
+    if isinstance(layer, str):
+        if layer != "mean":
+            raise OptionsError(f"There is no layer {layer!r}; choose a number from 0 on, or mean.")
+        return None
+    return base.layer if layer is None else layer
+
+
+def _asked_head(head: int | str | None, base: View) -> Head:
+    if head is None:
+        return base.head
+    if isinstance(head, str) and head not in ("mean", "max"):
+        raise OptionsError(f"There is no head {head!r}; choose a number from 0 on, mean or max.")
+    return "max" if head == "max" else "mean" if isinstance(head, str) else head
+
+
+def find_positions(caption: Caption, word: str | None, position: int | None) -> tuple[int, ...]:
+    """The positions of a word wherever it stands, or of one token, or of all. Raises `OptionsError` for neither."""
+    if position is not None:
+        return tuple(check_positions(caption, [position]))
+    if word is None:
+        return tuple(range(len(caption.token_ids)))
+    groups = {group: word_text(caption, group) for group in word_groups(caption)}
+    found = [at for group, text in groups.items() if text.casefold() == word.strip().casefold() for at in group]
+    if not found:
+        raise OptionsError(
+            f"The caption has no word {word!r}; choose from {', '.join(dict.fromkeys(groups.values()))}."
+        )
+    return tuple(found)
+
+
+def look(captioner: Captioner, picture: Picture, caption: Caption, view: View, positions: Sequence[int]) -> Sight:
+    """Trace a caption and map its tokens at `positions`. Raises what `trace` and `map_tokens` raise."""
+    (features,) = captioner.encode([picture])
+    trace = captioner.trace(features, caption)
+    maps = map_tokens(captioner, picture, caption, view.method, view.layer, view.head, positions)
+    return Sight(picture, captioner.spec, trace, view, tuple(positions), maps)
+
+
+def write_files(sight: Sight, paint: Paint, folder: Path) -> list[Path]:
+    """Write a PNG a token, `grid.png`, `walk.gif`, `trace.npz`, `trace.json` and `explorer.html`; which ones.
+
+    Raises `OptionsError` where the folder cannot be written.
+    """
+    caption, layout = sight.trace.caption, sight.trace.layout
+    labels = [caption.tokens[position].strip() for position in sight.positions]
+    shown = _shown(sight, paint)
+    style = (layout, paint.opacity, paint.colour_map, paint.smooth)
+    picture = shrink(sight.picture)
+    own = [
+        (f"{position:02d}-{_slug(label)}.png", lambda heat=heat: to_png(overlay(picture, heat, *style)))
+        for position, label, heat in zip(sight.positions, labels, shown, strict=True)
+    ]
+    files: list[tuple[str, Callable[[], bytes]]] = [
+        *own,
+        ("grid.png", lambda: to_png(token_grid(picture, shown, labels, *style))),
+        ("walk.gif", lambda: walk_gif(picture, shown, labels, *style)),
+        ("trace.npz", lambda: trace_to_npz(sight.trace, sight.picture.name, _named_maps(sight))),
+        ("trace.json", lambda: _saved_view(sight, paint).encode()),
+        ("explorer.html", lambda: _explorer(sight).encode()),
+    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, make in files:
+            (folder / name).write_bytes(make())
+    except OSError as error:
+        raise OptionsError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
+    return [folder / name for name, _ in files]
+
+
+def _shown(sight: Sight, paint: Paint) -> Maps:
+    if sight.view.method in TRACED:
+        return shown_maps(sight.trace, sight.view, paint.scale)[list(sight.positions)]
+    return shown_maps(sight.trace, sight.view, paint.scale, computed=sight.maps)
+
+
+def _named_maps(sight: Sight) -> dict[str, Maps]:
+    """The maps by method; only those of all tokens, so that every array has a row a token."""
+    whole = len(sight.positions) == len(sight.trace.caption.token_ids)
+    return {sight.view.method: sight.maps} if whole else {}
+
+
+def _saved_view(sight: Sight, paint: Paint) -> str:
+    shown = {
+        "chosen": sight.positions[0],
+        "scaling": paint.scale,
+        "colours": paint.colour_map,
+        "opacity": paint.opacity,
+        "smooth": paint.smooth,
+        "merged": False,
+        "mode": "overlay",
+    }
+    return trace_to_json(sight.trace, sight.picture.name, sight.view, shown)
+
+
+def _explorer(sight: Sight) -> str:
+    maps = {name: values for name, values in _named_maps(sight).items() if name != "attention"}
+    view = sight.view if sight.view.method == "attention" or maps else View()
+    value = look_value(sight.trace, sight.spec, sight.picture, view, maps=maps)
+    return explorer_html(value, picture_file(sight.picture), pack_weights(sight.trace))
+
+
+def _slug(label: str) -> str:
+    """A token as part of a file name on any system."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "token"

@@ -1,0 +1,61 @@
+"""The captioner that ships: captions beside plain BLIP base, and pictures made into features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from captioning.bench.result import BenchCase, BenchResult, beside, seconds_of, take_turns
+from captioning.bench.setup import OPTIONS, PROMPTS, Setup
+
+_COUNT, _BATCH, _PLAIN_COUNT = 200, 16, 4
+
+
+def _captions(setup: Setup, case: str, prompts: Sequence[str], repetitions: int) -> list[BenchResult]:
+    def ours() -> None:
+        (features,) = setup.embedded.encode([setup.new_picture()])
+        setup.embedded.decode(features, prompts, OPTIONS)
+
+    def reference() -> None:
+        picture = setup.new_picture()
+        for prompt in prompts:
+            setup.plain.caption(picture, prompt)
+
+    return [beside(case, *take_turns(ours, reference, repetitions), None, setup.describe(setup.embedded))]
+
+
+def _one(setup: Setup, repetitions: int) -> list[BenchResult]:
+    return _captions(setup, "embedded_one", PROMPTS[:1], repetitions)
+
+
+def _five(setup: Setup, repetitions: int) -> list[BenchResult]:
+    return _captions(setup, "embedded_five", PROMPTS, repetitions)
+
+
+def _embed(setup: Setup, repetitions: int) -> list[BenchResult]:
+    """Two hundred new pictures in batches; the plain way is BLIP's image encoder, a few of them timed."""
+
+    def ours() -> None:
+        pictures = [setup.new_picture() for _ in range(_COUNT)]
+        for start in range(0, _COUNT, _BATCH):
+            setup.embedded.encode(pictures[start : start + _BATCH])
+
+    def encode_few() -> None:
+        for _ in range(_PLAIN_COUNT):
+            setup.plain.encode(setup.new_picture())
+
+    def reference() -> float:
+        return seconds_of(encode_few)
+
+    ours()
+    reference()
+    pairs = [(seconds_of(ours), reference() * _COUNT / _PLAIN_COUNT) for _ in range(min(repetitions, 3))]
+    mine, plain = ([pair[side] for pair in pairs] for side in (0, 1))
+    note = f"the reference is {_PLAIN_COUNT} pictures through BLIP base, scaled"
+    return [beside("embed_200", mine, plain, None, setup.describe(setup.embedded, note))]
+
+
+CASES = (
+    BenchCase("embedded_one", "one caption by the embedded captioner", _one),
+    BenchCase("embedded_five", "five prompts by the embedded captioner", _five, quick=True),
+    BenchCase("embed_200", "200 pictures embedded by the embedded captioner", _embed),
+)

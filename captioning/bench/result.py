@@ -1,0 +1,86 @@
+"""What a case measures, and how two ways of doing the same are measured beside each other."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captioning.bench.setup import Setup
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """One measured case: medians over the repetitions, in `unit`; `spread` is half the range of ours.
+
+    `reference` is the plain way, `ratio` how many times ours goes into it, and `limit` what the machine's
+    own matrix rate and memory bandwidth, measured in the same run, would allow; `None` where there is no such thing.
+    """
+
+    case: str
+    value: float
+    unit: str
+    reference: float | None
+    limit: float | None
+    ratio: float | None
+    spread: float
+    reference_spread: float | None
+    repetitions: int
+    setting: str
+
+
+@dataclass(frozen=True, slots=True)
+class BenchCase:
+    """A case by name; `run` takes what all share and how often to repeat. `quick` ones are part of a short run."""
+
+    name: str
+    title: str
+    run: Callable[[Setup, int], list[BenchResult]]
+    quick: bool = False
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def take_turns(
+    ours: Callable[[], object], reference: Callable[[], object], repetitions: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of each, alternating, after one unmeasured turn: what disturbs one disturbs the other as well."""
+    ours(), reference()
+    pairs = [(seconds_of(ours), seconds_of(reference)) for _ in range(repetitions)]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def alone(case: str, ours: list[float], setting: str, unit: str = "s") -> BenchResult:
+    """A case that no plain way stands beside."""
+    return BenchResult(case, statistics.median(ours), unit, None, None, None, _spread(ours), None, len(ours), setting)
+
+
+def beside(
+    case: str, ours: list[float], reference: list[float], limit: float | None, setting: str, unit: str = "s"
+) -> BenchResult:
+    """A case and the plain way."""
+    value, plain = statistics.median(ours), statistics.median(reference)
+    return BenchResult(
+        case=case,
+        value=value,
+        unit=unit,
+        reference=plain,
+        limit=limit,
+        ratio=plain / value,
+        spread=_spread(ours),
+        reference_spread=_spread(reference),
+        repetitions=len(ours),
+        setting=setting,
+    )
+
+
+def _spread(values: list[float]) -> float:
+    return (max(values) - min(values)) / 2

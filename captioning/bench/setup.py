@@ -1,0 +1,140 @@
+"""What the cases share: models made when the first case asks for them, and pictures that nobody has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from captioning import runtime
+from captioning.bench.machine import MachineLimit, measure_machine
+from captioning.errors import CaptioningError
+from captioning.images import open_image
+from captioning.types import DecodingOptions, Picture
+
+if TYPE_CHECKING:
+    from captioning.cache import SharedCaptioner
+    from captioning.contract import BatchCaptioner, Captioner
+
+NEW_TOKENS = 20
+PROMPTS = ("a photography of", "the woman", "the weather today", "the park is", "the flowers")
+OPTIONS = DecodingOptions(max_new_tokens=NEW_TOKENS)
+_UNTRAINED = "untrained:blip-base"
+
+
+def new_picture(number: int) -> Picture:
+    """A picture that nobody has seen: smoothed noise, a different one for every number."""
+    noise = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
+    return open_image(noise.repeat(20, axis=0).repeat(20, axis=1))
+
+
+def check_count(written: int) -> None:
+    """Raise unless a row has the number of tokens that both sides shall write."""
+    if written != NEW_TOKENS:
+        raise CaptioningError(f"A row ended after {written} of {NEW_TOKENS} tokens; the two sides did different work.")
+
+
+class PlainBlip:
+    """BLIP base as its documentation shows it: one `generate` a prompt, float32, the picture encoded each time."""
+
+    def __init__(self, module: Any, text_to_ids: Callable[[str], list[int]]) -> None:
+        from transformers import BlipImageProcessor
+
+        self.model = module
+        self.processor = BlipImageProcessor(size={"height": 384, "width": 384})
+        self.text_to_ids = text_to_ids
+
+    def encode(self, picture: Picture) -> None:
+        """Run the vision encoder on one picture."""
+        import torch
+
+        pixels = self.processor(picture.image, return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            self.model.vision_model(pixel_values=pixels)
+
+    def caption(self, picture: Picture, prompt: str, num_beams: int = 1) -> int:
+        """Write one caption and return how many tokens are new."""
+        import torch
+
+        config = self.model.config.text_config
+        # Like the model's own processor: start token, words, end token, of which `generate` drops the last.
+        ids = torch.tensor([[config.bos_token_id, *self.text_to_ids(prompt), config.sep_token_id]])
+        pixels = self.processor(picture.image, return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            written = self.model.generate(
+                pixel_values=pixels,
+                input_ids=ids,
+                min_new_tokens=NEW_TOKENS,
+                max_new_tokens=NEW_TOKENS,
+                num_beams=num_beams,
+                do_sample=False,
+            )
+        return int(written.shape[1] - (ids.shape[1] - 1))
+
+    @property
+    def encode_flops(self) -> float:
+        """Floating-point operations of the vision encoder on one picture."""
+        config = self.model.config.vision_config
+        patches = (config.image_size // config.patch_size) ** 2 + 1
+        vision = sum(p.numel() for p in self.model.vision_model.parameters())
+        return float(2 * vision * patches + config.num_hidden_layers * 4 * patches**2 * config.hidden_size)
+
+    def step_bytes(self, item_bytes: int) -> float:
+        """Weights that a decode step reads, in bytes."""
+        return float(sum(p.numel() for p in self.model.text_decoder.parameters()) * item_bytes)
+
+
+class Setup:
+    """What every case starts from, each made once."""
+
+    def __init__(self) -> None:
+        self._picture_number = 0
+
+    def new_picture(self) -> Picture:
+        """The next picture that nobody has seen."""
+        self._picture_number += 1
+        return new_picture(self._picture_number)
+
+    @cached_property
+    def uncached(self) -> BatchCaptioner:
+        """BLIP base size on the processor, in the precision and by the engine that `auto` chooses."""
+        from captioning.cache import load_uncached
+
+        return load_uncached(_UNTRAINED, "cpu")
+
+    @cached_property
+    def captioner(self) -> SharedCaptioner:
+        """The same as every tab has it."""
+        from captioning.cache import SharedCaptioner
+
+        return SharedCaptioner(self.uncached)
+
+    @cached_property
+    def embedded(self) -> SharedCaptioner:
+        """The captioner that ships, as every tab has it."""
+        from captioning.cache import SharedCaptioner, load_uncached
+
+        return SharedCaptioner(load_uncached("embedded", "cpu"))
+
+    @cached_property
+    def plain(self) -> PlainBlip:
+        """The plain way, with weights of its own."""
+        import torch
+
+        from captioning.models import hub
+
+        network: Any = hub.open_network(hub.resolve_spec(_UNTRAINED), torch.device("cpu"), torch.float32)
+        return PlainBlip(network.module.eval(), network.text_to_ids)
+
+    @cached_property
+    def limit(self) -> MachineLimit:
+        """What the machine could do."""
+        import torch
+
+        return measure_machine(runtime.choose_precision(torch.device("cpu")))
+
+    def describe(self, captioner: Captioner, note: str = "") -> str:
+        """Where a captioner runs, and what else is to be said."""
+        return ", ".join(filter(None, (captioner.device, captioner.precision, captioner.engine, note)))

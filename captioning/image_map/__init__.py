@@ -1,0 +1,53 @@
+"""Features as a landscape: near on the map is meant to be near in feature space, and how often it is, is measured.
+
+Pictures → features (`embed`) → neighbours (`nearest`) → positions (`project`, `place`, `refit`) → how far the map can
+be believed (`quality`) → groups and their names (`clusters`, `name_clusters`) → documents (`MapPoints` and what
+takes it). Arrays only; umap and scikit-learn are imported when they are first needed.
+"""
+
+from __future__ import annotations
+
+from captioning.image_map.drawing import draw_map
+from captioning.image_map.export import (
+    MapPoints,
+    map_document,
+    map_to_csv,
+    map_to_npz,
+    quality_record,
+    write_pictures,
+)
+from captioning.image_map.features import Embedded, embed
+from captioning.image_map.grouping import clusters, name_clusters
+from captioning.image_map.making import ImageMap, make_map, write_captions
+from captioning.image_map.measures import LayoutQuality, MapQuality, quality
+from captioning.image_map.neighbours import group_copies, nearest
+from captioning.image_map.options import MapOptions
+from captioning.image_map.projection import Projection, place, project, refit, warm_up
+
+__all__ = [
+    "Embedded",
+    "ImageMap",
+    "LayoutQuality",
+    "MapOptions",
+    "MapPoints",
+    "MapQuality",
+    "Projection",
+    "clusters",
+    "draw_map",
+    "embed",
+    "group_copies",
+    "make_map",
+    "map_document",
+    "map_to_csv",
+    "map_to_npz",
+    "name_clusters",
+    "nearest",
+    "place",
+    "project",
+    "quality",
+    "quality_record",
+    "refit",
+    "warm_up",
+    "write_captions",
+    "write_pictures",
+]

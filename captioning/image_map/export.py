@@ -1,0 +1,171 @@
+"""A map as JSON, CSV, arrays and a zip of its pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioning.collection import FailedImage, NamedImage
+from captioning.export import as_cell
+from captioning.image_map.measures import LayoutQuality, MapQuality
+
+CSV_COLUMNS = (
+    "image", "label", "folder", "x", "y", "cluster", "cluster_name", "true_neighbours_nearby", "caption",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapPoints:
+    """What is known of every point: its picture, `positions [n, 2]` and `embeds [n, hidden]`.
+
+    `clusters [n]` are -1 outside of all groups; `cluster_names` are those of the groups 0, 1, …. `captions [n]`,
+    `recall [n]` (0…1, the share of true neighbours that are near on the map) and `image_ids [n]` may be missing.
+    """
+
+    images: Sequence[NamedImage]
+    positions: NDArray[np.float32]
+    embeds: NDArray[np.float32]
+    clusters: NDArray[np.int64]
+    cluster_names: Sequence[str] = ()
+    captions: Sequence[str] = ()
+    recall: NDArray[np.float32] | None = None
+    image_ids: Sequence[str] = ()
+
+    def select(self, indices: Sequence[int]) -> MapPoints:
+        """Some of the points, in the order given."""
+        rows = np.asarray(indices, np.int64)
+        return MapPoints(
+            [self.images[i] for i in indices],
+            self.positions[rows],
+            self.embeds[rows],
+            self.clusters[rows],
+            self.cluster_names,
+            # Captions that are still being written are there for the first points only.
+            [self.captions[i] if i < len(self.captions) else "" for i in indices],
+            None if self.recall is None else self.recall[rows],
+            [self.image_ids[i] for i in indices] if self.image_ids else (),
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record a point, with the keys `CSV_COLUMNS`."""
+        rows = []
+        for place, image in enumerate(self.images):
+            cluster = int(self.clusters[place])
+            x, y = self.positions[place].tolist()
+            rows.append(
+                {
+                    "image": image.name,
+                    "label": image.label,
+                    "folder": image.folder,
+                    "x": round(x, 6),
+                    "y": round(y, 6),
+                    "cluster": cluster,
+                    "cluster_name": self.cluster_names[cluster] if 0 <= cluster < len(self.cluster_names) else "",
+                    "true_neighbours_nearby": None if self.recall is None else round(float(self.recall[place]), 4),
+                    "caption": self.captions[place] if place < len(self.captions) else "",
+                }
+            )
+        return rows
+
+
+def map_document(
+    points: MapPoints,
+    quality: MapQuality | None = None,
+    failed: Sequence[FailedImage] = (),
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The map as JSON carries it: what `about` says, then points, quality (`None` of fewer than 3), and errors."""
+    return {
+        **(about or {}),
+        "points": points.records(),
+        "quality": None if quality is None else quality_record(quality),
+        "errors": [{"image": one.name, "error": one.reason} for one in failed],
+    }
+
+
+def quality_record(quality: MapQuality) -> dict[str, Any]:
+    """A map's figures beside those of random positions and of PCA, as JSON carries them."""
+    return {
+        "k": quality.k,
+        **_figures(quality),
+        "feature_purity": quality.feature_purity,
+        "random": _figures(quality.random),
+        "pca": _figures(quality.pca),
+    }
+
+
+def _figures(layout: LayoutQuality) -> dict[str, float | None]:
+    return {field.name: getattr(layout, field.name) for field in fields(LayoutQuality)}
+
+
+def map_to_csv(points: MapPoints) -> str:
+    """One point a row; a text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for record in points.records():
+        writer.writerow({key: as_cell(value) if isinstance(value, str) else value for key, value in record.items()})
+    return file.getvalue()
+
+
+def map_to_npz(points: MapPoints) -> bytes:
+    """Arrays that NumPy opens without pickles.
+
+    `image_embeds [n, hidden]`, `positions [n, 2]`, `clusters [n]`, `names [n]`, `labels [n]`, `folders [n]`, and where
+    they are known `captions [n]` and `image_ids [n]`.
+    """
+    texts = {
+        "names": [image.name for image in points.images],
+        "labels": [image.label for image in points.images],
+        "folders": [image.folder for image in points.images],
+    }
+    if points.captions:
+        texts["captions"] = [record["caption"] for record in points.records()]
+    if points.image_ids:
+        texts["image_ids"] = list(points.image_ids)
+    arrays: dict[str, Any] = {name: np.array(values, dtype=np.str_) for name, values in texts.items()}
+    arrays |= {"image_embeds": points.embeds, "positions": points.positions, "clusters": points.clusters}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def write_pictures(images: Sequence[NamedImage], path: Path) -> tuple[FailedImage, ...]:
+    """A zip of the pictures' own files at `path`, under their names; returns those that are not there any more.
+
+    Names lead nowhere else, carry the suffix of their file, and are numbered where two are the same.
+    """
+    failed: list[FailedImage] = []
+    used: set[str] = set()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # pictures are packed already
+        for image in images:
+            name = _unused_name(image, used)
+            try:
+                archive.write(image.path, name)
+            except OSError as error:
+                failed.append(
+                    FailedImage(image.name, f"It cannot be read any more ({error.strerror or 'input error'}).")
+                )
+                continue
+            used.add(name.lower())  # some file systems know no difference
+    return tuple(failed)
+
+
+def _unused_name(image: NamedImage, used: set[str]) -> str:
+    parts = PurePosixPath(image.name.replace("\\", "/").replace("\0", "").replace(":", "-")).parts
+    name = PurePosixPath(*(part for part in parts if part not in ("/", ".", "..")))
+    if name.suffix.lower() != image.path.suffix.lower() or not name.name:
+        name = PurePosixPath(f"{name if name.name else 'picture'}{image.path.suffix}")
+    chosen, number = name, 2
+    while str(chosen).lower() in used:
+        chosen = name.with_name(f"{name.stem}-{number}{name.suffix}")
+        number += 1
+    return str(chosen)

@@ -1,0 +1,120 @@
+"""A collection's pictures → features, in batches, whatever happens to single pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioning.collection import FailedImage, NamedImage
+from captioning.contract import Captioner
+from captioning.errors import CaptioningError, Stopped
+from captioning.image_map.neighbours import group_copies, unit_rows
+from captioning.images import open_image
+from captioning.types import Picture
+
+OnImage = Callable[[int, int, str], None]
+"""Hears how many pictures are done, of how many, and the name of the next. Raise `Stopped` from it to stop."""
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """What became of a collection's pictures.
+
+    `embeds [kept, hidden]` have unit length, `image_ids [kept]` are hashes of pixels, `kept [kept]` are places in the
+    collection. `failed` are the others, with reasons.
+    """
+
+    embeds: NDArray[np.float32]
+    image_ids: tuple[str, ...]
+    kept: tuple[int, ...]
+    failed: tuple[FailedImage, ...]
+
+    @property
+    def copies(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of identical pictures, as rows of `embeds`."""
+        return group_copies(self.image_ids)
+
+
+def embed(
+    captioner: Captioner, images: Sequence[NamedImage], batch: int | None = None, on_image: OnImage | None = None
+) -> Embedded:
+    """Every picture's `image_embeds`; one that cannot be read or encoded is listed by name, and the rest go on.
+
+    `batch` pictures are held decoded at a time (default: one on a processor, where batches are no faster, else eight).
+    Identical pictures are encoded once. Raises whatever `on_image` raises.
+    """
+    batch = batch or (1 if captioner.device == "cpu" else _BATCH)
+    gathered = _Gathered(captioner)
+    for number, image in enumerate(images):
+        if on_image is not None:
+            on_image(number, len(images), image.name)
+        gathered.read(number, image)
+        if len(gathered.waiting) >= batch:
+            gathered.encode_waiting()
+    gathered.encode_waiting()
+    if on_image is not None and images:
+        on_image(len(images), len(images), images[-1].name)
+    return gathered.finish(images)
+
+
+class _Gathered:
+    """Pictures on their way to features."""
+
+    def __init__(self, captioner: Captioner) -> None:
+        self._captioner = captioner
+        self.waiting: dict[str, Picture] = {}
+        self._ids: dict[int, str] = {}
+        self._embeds: dict[str, NDArray[np.float32]] = {}
+        self._reasons: dict[int, str] = {}
+        self._refused: dict[str, str] = {}
+
+    def read(self, number: int, image: NamedImage) -> None:
+        """Open one picture; it waits for the next batch unless its like is known."""
+        try:
+            picture = open_image(image.path, image.name)
+        except CaptioningError as error:
+            self._reasons[number] = str(error)
+            return
+        self._ids[number] = picture.image_id
+        if picture.image_id not in self._embeds and picture.image_id not in self._refused:
+            self.waiting[picture.image_id] = picture
+
+    def encode_waiting(self) -> None:
+        """Encode what waits, together; one by one where that fails, to find out whose fault it is."""
+        pictures = list(self.waiting.values())
+        self.waiting = {}
+        try:
+            self._encode(pictures)
+        except Stopped:
+            raise
+        except (CaptioningError, RuntimeError, ValueError) as error:
+            if len(pictures) == 1:
+                self._refused[pictures[0].image_id] = f"The model cannot use it ({error})."
+                return
+            for picture in pictures:
+                self.waiting = {picture.image_id: picture}
+                self.encode_waiting()
+
+    def _encode(self, pictures: list[Picture]) -> None:
+        for features in self._captioner.encode(pictures) if pictures else ():
+            values = np.asarray(features.image_embeds.float(), np.float32)
+            if np.isfinite(values).all():
+                self._embeds[features.image_id] = values
+            else:
+                self._refused[features.image_id] = "The model's features of it are not finite numbers."
+
+    def finish(self, images: Sequence[NamedImage]) -> Embedded:
+        """Everything in the order of the collection."""
+        reasons = self._reasons | {n: self._refused[i] for n, i in self._ids.items() if i in self._refused}
+        kept = [number for number, image_id in self._ids.items() if image_id in self._embeds]
+        rows = [self._embeds[self._ids[number]] for number in kept]
+        return Embedded(
+            embeds=unit_rows(np.stack(rows)) if rows else np.empty((0, 0), np.float32),
+            image_ids=tuple(self._ids[number] for number in kept),
+            kept=tuple(kept),
+            failed=tuple(FailedImage(images[number].name, reason) for number, reason in sorted(reasons.items())),
+        )

@@ -1,0 +1,156 @@
+"""How far a map can be believed: what lies together on it against what is alike in feature space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioning.image_map.neighbours import nearest, unit_rows
+from captioning.image_map.projection import principal_components
+
+_MOST_RANKED, _MOST_SILHOUETTES = 2000, 3000
+"""Beyond so many pictures, an evenly drawn sample stands for all: its error is far below what the page prints."""
+_TIE = 1e-6
+_LEAST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutQuality:
+    """How well positions keep neighbours.
+
+    `trustworthiness` (0…1, chance is 0.5) falls with every map neighbour that is far away in feature space, the more
+    the farther (Venna & Kaski 2001). `neighbour_recall` (0…1) is the share of the true nearest that are also nearest
+    on the map. `purity` (0…1) is the share of map neighbours with the same label, `silhouette` (−1…1) how much nearer
+    a point's own label lies than the next one (Rousseeuw 1987); both `None` without two labels to compare.
+    """
+
+    trustworthiness: float
+    neighbour_recall: float
+    purity: float | None
+    silhouette: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapQuality(LayoutQuality):
+    """The map's own figures, beside `random` positions and the two principal components (`pca`) of the same pictures.
+
+    `per_point_recall [n]` (0…1) is how many of each point's `k` true nearest are among its `k` nearest on the map.
+    `feature_purity` is the purity of the nearest in feature space: what a map can keep at best.
+    """
+
+    k: int
+    per_point_recall: NDArray[np.float32]
+    random: LayoutQuality
+    pca: LayoutQuality
+    feature_purity: float | None
+
+
+def quality(
+    embeds: NDArray[np.float32], positions: NDArray[np.float32], labels: Sequence[str] | None = None, k: int = 10
+) -> MapQuality | None:
+    """Compare a map `positions [n, 2]` with the features `embeds [n, hidden]` it was made of, by `k` neighbours.
+
+    `k` is cut to less than half of the pictures; of fewer than three there is nothing to compare, and `None` comes
+    back. An empty label is none. Equally alike pictures, such as copies, stand for each other.
+    """
+    count = len(embeds)
+    if count < _LEAST:
+        return None
+    k = min(k, (count - 1) // 2)
+    features = _Features(unit_rows(embeds), k)
+    kinds = _Kinds(labels) if labels is not None and len(set(filter(None, labels))) > 1 else None
+    chance = np.random.default_rng(0).uniform(size=(count, 2)).astype(np.float32)
+    recall, own = _judge(features, positions, kinds)
+    return MapQuality(
+        own.trustworthiness,
+        own.neighbour_recall,
+        own.purity,
+        own.silhouette,
+        k=k,
+        per_point_recall=recall,
+        random=_judge(features, chance, kinds)[1],
+        pca=_judge(features, principal_components(features.embeds), kinds)[1],
+        feature_purity=None if kinds is None else kinds.purity(nearest(features.embeds[kinds.places], k)[0]),
+    )
+
+
+def map_neighbours(positions: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The `k` other points nearest to each on the map `[n, k]`."""
+    from scipy.spatial import cKDTree
+
+    found = np.asarray(cKDTree(positions).query(positions, k + 1)[1], np.int64)
+    is_self = found == np.arange(len(positions))[:, None]
+    is_self[~is_self.any(axis=1), -1] = True  # hidden behind points in the same place: the last one goes instead
+    return np.asarray(found[~is_self].reshape(len(positions), k), np.int64)
+
+
+class _Features:
+    """What every layout of the same pictures is compared with, computed once."""
+
+    def __init__(self, embeds: NDArray[np.float32], k: int) -> None:
+        count = len(embeds)
+        self.embeds = embeds
+        self.k = k
+        # What is at least as alike as the k-th nearest is a true neighbour.
+        self._least = nearest(embeds, k)[1][:, -1] - _TIE
+        sample = np.random.default_rng(0).permutation(count)[:_MOST_RANKED]
+        self._sample = np.sort(sample) if count > _MOST_RANKED else np.arange(count)
+
+    def recall(self, neighbours: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The share of each point's map `neighbours [n, k]` that are true ones, `[n]`."""
+        similarities = np.stack([self._cosines(np.arange(len(self.embeds)), column) for column in neighbours.T], axis=1)
+        return np.asarray((similarities >= self._least[:, None]).mean(axis=1), np.float32)
+
+    def trustworthiness(self, neighbours: NDArray[np.int64]) -> float:
+        """One minus the mean excess of the true ranks of map `neighbours [n, k]`, scaled to its greatest value."""
+        count, k = len(self.embeds), self.k
+        excess = 0
+        for rows in np.array_split(self._sample, max(1, len(self._sample) * count // 4_000_000)):
+            block = self.embeds[rows] @ self.embeds.T
+            block[np.arange(len(rows)), rows] = -np.inf
+            for column in neighbours[rows].T:
+                ranks = (block > self._cosines(rows, column)[:, None] + _TIE).sum(axis=1) + 1
+                excess += int((ranks - k).clip(0).sum())
+        return 1 - 2 * excess / (len(self._sample) * k * (2 * count - 3 * k - 1))
+
+    def _cosines(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.asarray(np.einsum("nd,nd->n", self.embeds[rows], self.embeds[others]), np.float32)
+
+
+class _Kinds:
+    """The labelled pictures, by number."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        names = np.array(labels, dtype=str)
+        self.places = np.flatnonzero(names != "")
+        self._numbers = np.unique(names[self.places], return_inverse=True)[1]
+
+    def purity(self, neighbours: NDArray[np.int64]) -> float | None:
+        """The share of `neighbours [labelled, k]`, numbered among the labelled, that have the same label."""
+        if not neighbours.size:
+            return None
+        return float((self._numbers[neighbours] == self._numbers[:, None]).mean())
+
+    def judge(self, positions: NDArray[np.float32], k: int) -> tuple[float | None, float | None]:
+        """Purity and silhouette of a layout `[n, 2]`."""
+        from sklearn.metrics import silhouette_score
+
+        chosen = positions[self.places]
+        k = min(k, len(chosen) - 1)
+        purity = self.purity(map_neighbours(chosen, k))
+        if self._numbers.max() + 1 >= len(chosen):
+            return purity, None  # nobody has a second picture of the same label
+        most = _MOST_SILHOUETTES if len(chosen) > _MOST_SILHOUETTES else None
+        return purity, float(silhouette_score(chosen, self._numbers, sample_size=most, random_state=0))
+
+
+def _judge(
+    features: _Features, positions: NDArray[np.float32], kinds: _Kinds | None
+) -> tuple[NDArray[np.float32], LayoutQuality]:
+    neighbours = map_neighbours(positions, features.k)
+    recall = features.recall(neighbours)
+    purity, silhouette = (None, None) if kinds is None else kinds.judge(positions, features.k)
+    return recall, LayoutQuality(features.trustworthiness(neighbours), float(recall.mean()), purity, silhouette)

@@ -1,0 +1,238 @@
+"""Features → positions on a plane: laid out anew, placed among what is there, or laid out again from there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioning.errors import FeaturesError
+from captioning.image_map.neighbours import check_finite, distinct_rows, nearest, unit_rows
+from captioning.image_map.options import MapOptions
+
+OnStep = Callable[[int, int], None]
+"""Hears how many steps of the layout are done, and of how many. Raise `Stopped` from it to stop."""
+
+MIN_UMAP = 10
+"""Fewer different pictures than this are laid out by PCA: their neighbours say nothing yet."""
+_PLACING_NEIGHBOURS = 5
+_START_EXTENT = 10.0
+_REFIT_EPOCHS, _REFIT_RATE = 200, 0.25
+"""Few and gentle steps: on digits they keep the trustworthiness of a new map, and move points a third as far."""
+_SAME = 1 - 1e-6
+"""A cosine from which on two features are those of one picture, rounding aside."""
+# numba's threads abort the process where two calls meet, and its compiler is not made for two callers either.
+_numba = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """Where pictures lie: `positions [n, 2]`, made by `method`; `note` says so where it is not what was asked for.
+
+    `drift` (0…) is how far the points that were there before moved on average, as a share of the old map's diagonal;
+    `None` for a new map.
+    """
+
+    positions: NDArray[np.float32]
+    method: Literal["umap", "pca", "centre"]
+    note: str = ""
+    drift: float | None = None
+
+
+def project(
+    embeds: NDArray[np.float32],
+    options: MapOptions | None = None,
+    on_step: OnStep | None = None,
+    names: Sequence[str] | None = None,
+) -> Projection:
+    """Lay out features `[n, hidden]` on a plane; identical rows land on the same point.
+
+    UMAP needs ten different pictures: one alone lies in the centre, two to nine are laid out by PCA, and the `note`
+    says so. Raises `FeaturesError` with the name of a picture whose features hold NaN, and whatever `on_step` raises.
+    """
+    return _lay_out(embeds, options or MapOptions(), on_step, names)
+
+
+def place(
+    embeds_old: NDArray[np.float32], positions_old: NDArray[np.float32], embeds_new: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Positions `[m, 2]` of new pictures among those on the map, which stay where they are.
+
+    Each lies at the median of its five nearest mapped neighbours by cosine, or on the one it is identical to. Raises
+    `FeaturesError` for features of another size, or that are not finite.
+    """
+    if not len(embeds_new):
+        return np.empty((0, 2), np.float32)
+    if not len(embeds_old):
+        raise FeaturesError("There is no map yet to place pictures on; draw one first.")
+    if embeds_old.shape[1] != embeds_new.shape[1]:
+        raise FeaturesError("These features come from another model than the map's; encode the pictures again.")
+    check_finite(embeds_new)
+    indices, similarities = nearest(embeds_old, _PLACING_NEIGHBOURS, embeds_new)
+    medians = np.median(positions_old[indices], axis=1)
+    same = similarities[:, :1] >= _SAME
+    return np.where(same, positions_old[indices[:, 0]], medians).astype(np.float32)
+
+
+def refit(
+    embeds_all: NDArray[np.float32],
+    positions_old: NDArray[np.float32],
+    options: MapOptions | None = None,
+    on_step: OnStep | None = None,
+    names: Sequence[str] | None = None,
+) -> Projection:
+    """Lay out `[n, hidden]` again, beginning from `positions_old [m, 2]` of the first `m` rows.
+
+    The result is turned, mirrored, moved and scaled onto the old map (Procrustes; Schönemann & Carroll 1970), so that
+    one finds one's way; `drift` tells what moved nevertheless.
+    """
+    old = len(positions_old)
+    if not old:
+        return project(embeds_all, options, on_step, names)
+    check_finite(embeds_all, names)
+    start = np.concatenate((positions_old, place(embeds_all[:old], positions_old, embeds_all[old:])))
+    found = _lay_out(embeds_all, options or MapOptions(), on_step, names, start)
+    positions = align(found.positions, positions_old)
+    moved = np.linalg.norm(positions[:old] - positions_old, axis=1).mean()
+    diagonal = float(np.linalg.norm(np.ptp(positions_old, axis=0)))
+    drift = float(moved) / diagonal if diagonal else 0.0
+    return Projection(positions, found.method, found.note, drift)
+
+
+def align(positions: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn, mirror, move and scale `positions [n, 2]` so that its first rows come to lie nearest to `target [m, 2]`."""
+    source, goal = positions[: len(target)].astype(np.float64), target.astype(np.float64)
+    centre, aim = source.mean(axis=0), goal.mean(axis=0)
+    left, values, right = np.linalg.svd((source - centre).T @ (goal - aim))
+    spread = ((source - centre) ** 2).sum()
+    scale = values.sum() / spread if spread > 0 and values.sum() > 0 else 1.0
+    return np.asarray((positions - centre) @ (left @ right) * scale + aim, np.float32)
+
+
+def warm_up() -> None:
+    """Compile what UMAP needs, so that the first map need not wait for it; takes seconds, once a process."""
+    project(np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32))
+
+
+def _lay_out(
+    embeds: NDArray[np.float32],
+    options: MapOptions,
+    on_step: OnStep | None,
+    names: Sequence[str] | None,
+    start: NDArray[np.float32] | None = None,
+) -> Projection:
+    if not len(embeds):
+        return Projection(np.empty((0, 2), np.float32), "centre", "There are no pictures to lay out; add some.")
+    check_finite(embeds, names)
+    rows, group = distinct_rows(embeds)
+    count = len(rows)
+    if count == 1:
+        what = "One picture alone lies" if len(embeds) == 1 else f"{len(embeds)} pictures that are all the same lie"
+        return Projection(np.zeros((len(embeds), 2), np.float32), "centre", f"{what} in the centre.")
+    distinct = unit_rows(embeds[rows])
+    if options.method == "pca" or count < MIN_UMAP:
+        few = f"{count} different pictures are too few for UMAP, which needs {MIN_UMAP}: laid out by PCA."
+        return Projection(principal_components(distinct)[group], "pca", few if options.method == "umap" else "")
+    with _numba:
+        positions = _run_umap(distinct, options, on_step, None if start is None else start[rows])
+    return Projection((positions - positions.mean(axis=0))[group], "umap")
+
+
+def principal_components(embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The two directions in which rows `[n, hidden]` differ most, `[n, 2]`; the second is 0 where there is only one."""
+    from sklearn.decomposition import PCA
+
+    positions = np.zeros((len(embeds), 2), np.float32)
+    if not np.ptp(embeds, axis=0).any():
+        return positions
+    components = min(2, *embeds.shape)
+    # The seed is for large arrays, of which scikit-learn takes the components by a randomised method.
+    positions[:, :components] = PCA(components, random_state=0).fit_transform(embeds)
+    return positions
+
+
+def _run_umap(
+    embeds: NDArray[np.float32], options: MapOptions, on_step: OnStep | None, start: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """UMAP on exact neighbours of our own, from `start [n, 2]` or the principal components (Kobak & Linderman 2021).
+
+    Made of umap-learn's own parts, because its class searches neighbours in a way that compiles for longer or compares
+    in Python one by one, and squeezes whatever it starts from into a square: a map laid out again would lose its shape.
+    """
+    from umap.layouts import optimize_layout_euclidean
+    from umap.umap_ import find_ab_params, fuzzy_simplicial_set, make_epochs_per_sample
+
+    random = np.random.RandomState(options.seed)
+    epochs, rate = (_epochs(len(embeds)), 1.0) if start is None else (_REFIT_EPOCHS, _REFIT_RATE)
+    indices, distances = _neighbour_arrays(embeds, options.n_neighbors)
+    graph, _, _ = fuzzy_simplicial_set(
+        embeds, indices.shape[1], random, "cosine", knn_indices=indices, knn_dists=distances
+    )
+    edges = graph.tocoo()
+    edges.data[edges.data < edges.data.max() / epochs] = 0  # would not be drawn once
+    edges.eliminate_zeros()
+    a, b = find_ab_params(1.0, float(options.min_dist))
+    positions = np.array(_first_positions(embeds) if start is None else start, np.float32, order="C")
+    moved = optimize_layout_euclidean(
+        positions,
+        positions,
+        edges.row,
+        edges.col,
+        epochs,
+        len(embeds),
+        make_epochs_per_sample(edges.data, epochs),
+        a,
+        b,
+        random.randint(-(2**31), 2**31 - 1, 3).astype(np.int64),
+        initial_alpha=rate,
+        tqdm_kwds=_progress(on_step),
+        move_other=True,
+    )
+    return np.asarray(moved, np.float32)
+
+
+def _epochs(count: int) -> int:
+    """As umap-learn has it: large maps have more edges to learn from in each."""
+    return 500 if count <= 10_000 else 200
+
+
+def _neighbour_arrays(embeds: NDArray[np.float32], n_neighbors: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Indices and cosine distances `[n, n_neighbors]`; each row is its own first neighbour, as UMAP counts."""
+    others, similarities = nearest(embeds, min(n_neighbors, len(embeds)) - 1)
+    indices = np.concatenate((np.arange(len(embeds))[:, None], others), axis=1)
+    return indices, np.concatenate((np.zeros((len(embeds), 1), np.float32), 1 - similarities), axis=1)
+
+
+def _first_positions(embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+    positions = principal_components(embeds)
+    return np.asarray(positions * (_START_EXTENT / np.abs(positions).max()), np.float32)
+
+
+def _progress(on_step: OnStep | None) -> dict[str, Any]:
+    """What makes UMAP's own progress bar tell `on_step`."""
+    if on_step is None:
+        return {"disable": True}
+    return {"disable": False, "file": _Bar(on_step), "bar_format": "{n_fmt} {total_fmt}", "mininterval": 0.2}
+
+
+class _Bar:
+    """A file that a progress bar is printed to; the only place where UMAP lets others know how far it is."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step: OnStep | None = on_step
+
+    def write(self, text: str) -> None:
+        """Tell what was printed; nothing more once somebody stopped, for the bar prints again as it is closed."""
+        numbers = text.split()
+        if self._on_step is None or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+            return
+        tell, self._on_step = self._on_step, None
+        tell(int(numbers[0]), int(numbers[1]))
+        self._on_step = tell
+
+    def flush(self) -> None:
+        """Everything was told at once."""

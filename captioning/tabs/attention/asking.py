@@ -1,0 +1,141 @@
+"""Asking again: the same prompt on the picture as a word's map changes it, and both captions beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.processing_utils import save_bytes_to_cache
+
+from captioning.errors import OptionsError, PromptError, Stopped
+from captioning.explorer import picture_file, share_scale
+from captioning.render import hide_hottest, weight_picture
+from captioning.tabs.attention.looking import Seen, Sight, Step, heat_of, look_again, read_view
+from captioning.types import Picture
+from captioning.ui.clip_parts import PanelState
+from captioning.ui.messages import explain
+from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.parts import make_part
+from captioning.ui.worker import Done, Job, Runs, follow
+
+_ABOUT = (
+    "The model writes another caption, with the same prompt, of the picture as the map of the word in view changes it."
+)
+_MOST_RESULTS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Again:
+    """A changed picture, how it was changed, and the captions before and after."""
+
+    picture: Picture
+    how: str
+    before: str
+    after: str
+
+
+class AgainPanel:
+    """The panel and what it does."""
+
+    def __init__(self, page: Page, seen: gr.State) -> None:
+        self._page, self._seen = page, seen
+        self._runs = Runs()
+        self._results = gr.State([])
+        self.part = make_part("ask_again", self.idle_value(), "cs-again")
+
+    def connect(self) -> None:
+        """Hang the handlers on the panel's own events."""
+        page = self._page
+        self.part.again_wanted(self._ask, [self._seen, self._results], [self.part, self._results], **page.model_event())
+        self.part.panel_stopped(self._stop, None, None, **page.event(queue=False))
+
+    def idle_value(self) -> dict[str, Any]:
+        """The panel where there is no caption."""
+        return again_value(PanelState())
+
+    def ready_value(self, sight: Sight) -> dict[str, Any]:
+        """The panel where a caption is looked at."""
+        return again_value(PanelState(ready=True))
+
+    def stop(self, session: str) -> None:
+        """End what runs, silently."""
+        self._runs.finish(session, self._runs.start(session))
+
+    def _stop(self, request: gr.Request) -> None:
+        self._runs.stop(request.session_hash or "")
+
+    async def _ask(
+        self, request: gr.Request, event: gr.EventData, seen: Seen | None, results: list[dict[str, Any]]
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Change the picture, caption it, and put the newest result first."""
+        session = request.session_hash or ""
+        run = self._runs.start(session)
+        how, share, view = (getattr(event, name, None) for name in ("how", "share", "view"))
+        kept = [result for result in results if seen is not None and result["look"] == seen.look_id]
+        try:
+            if seen is None:
+                raise PromptError("There is no caption yet; look at a picture first.")
+            work = partial(ask_again, self._page.load, seen, str(how), share, view)
+            async for event_ in follow(work, run.stop):
+                if isinstance(event_, Done):
+                    kept = [self._as_json(event_.result, seen), *kept][:_MOST_RESULTS]
+                    yield {self.part: again_value(PanelState("done", ready=True), kept), self._results: kept}
+                else:
+                    doing = event_.update.doing if event_.update else "Looking again"
+                    yield {self.part: again_value(PanelState("busy", ready=True, doing=f"{doing}…"), kept)}
+        except Stopped:
+            if not run.superseded:
+                yield {self.part: again_value(PanelState("stopped", ready=True), kept)}
+        except Exception as error:
+            state = PanelState("failed", ready=seen is not None, message=explain(error))
+            yield {self.part: again_value(state, kept)}
+        finally:
+            self._runs.finish(session, run)
+
+    def _as_json(self, again: Again, seen: Seen) -> dict[str, Any]:
+        path = save_bytes_to_cache(picture_file(again.picture), "asked-again.jpg", self.part.GRADIO_CACHE)
+        return {
+            "look": seen.look_id,
+            "picture": FileData(path=path).model_dump(),
+            "how": again.how,
+            "before": again.before,
+            "after": again.after,
+        }
+
+
+def ask_again(load: LoadCaptioner, seen: Seen, how: str, share: Any, view: Any, job: Job[Step]) -> Again:
+    """Caption the picture weighted by the map in view, or with the hottest `share` of its patches hidden.
+
+    Raises `OptionsError` for what the page would not send.
+    """
+    if how not in ("weighted", "hidden"):
+        raise OptionsError("Choose whether the picture is weighted by the map or its hottest patches are hidden.")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        raise OptionsError("The share of patches to hide must lie between 0 and 1.")
+    sight = look_again(load, seen, lambda _: job.check())
+    chosen, positions, _ = read_view(view, sight.trace, sight.spec)
+    heat = heat_of(sight, seen, chosen, positions, job.show)
+    word = "".join(seen.caption.tokens[at] for at in positions).strip()
+    if how == "weighted":
+        changed = weight_picture(sight.picture, share_scale(heat), sight.trace.layout)
+        told = f"weighted by the map of “{word}”"
+    else:
+        changed = hide_hottest(sight.picture, heat, sight.trace.layout, float(share))
+        told = f"the hottest {share:.0%} of the patches for “{word}” hidden"
+    job.show(Step("Looking at the changed picture"))
+    captioner, caption = sight.captioner, seen.caption
+    (features,) = captioner.encode([changed])
+    job.show(Step("Writing again"))
+    prompt = caption.prompt if captioner.spec.capabilities.supports_prompt else ""
+    options = replace(caption.options, num_captions=1)
+    (after,) = captioner.decode(features, [prompt], options, lambda _: job.check())[:1]
+    return Again(changed, told, caption.text, after.text)
+
+
+def again_value(state: PanelState, results: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """What `assets/ask_again.js` draws."""
+    return state.as_value("", _ABOUT) | {"results": results or []}

@@ -1,0 +1,332 @@
+"""The explorer with what goes into it, and the panels below it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.processing_utils import save_bytes_to_cache
+
+from captioning.attention import METHODS
+from captioning.errors import ImageError, OptionsError, PromptError, Stopped
+from captioning.explorer import SCRIPTS, look_value, pack_importance, pack_weights, picture_file
+from captioning.prompts import DEFAULT_PROMPT
+from captioning.tabs.attention.asking import AgainPanel
+from captioning.tabs.attention.believing import BeliefPanel, Measured
+from captioning.tabs.attention.keeping import KEPT_NOTHING, kept_value, read_saved_view, render_file
+from captioning.tabs.attention.looking import Asked, Seen, Sight, Step, compute_maps, is_large, look_again, look_at
+from captioning.ui.messages import explain
+from captioning.ui.page import CarriedCaption, Page
+from captioning.ui.parts import make_part, next_serial
+from captioning.ui.picture import chosen_sample, make_picture_input, make_sample_strip
+from captioning.ui.status import status_value
+from captioning.ui.worker import Done, Job, Run, Runs, follow
+
+HINT = (
+    "Choose a picture, and see where the model looks for each word of its caption: drop one, click a sample, or open a "
+    "caption from another tab."
+)
+NO_PICTURE = "There is no picture yet; drop one, paste one, use the webcam, or click a sample."
+NOTHING_SEEN = "There is no caption yet; look at a picture first."
+
+
+class AttentionTab:
+    """The tab's parts and what they do."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._runs, self._file_runs = Runs(), Runs()
+        self.seen = gr.State(None)
+        self.shown = gr.State(None)
+        with gr.Row(equal_height=False, elem_classes="cs-columns"):
+            with gr.Column(scale=3, min_width=280):
+                self.picture = make_picture_input(label="Picture", height=210, elem_id="cs-look-picture")
+                self.samples = make_sample_strip("cs-look-samples")
+                with gr.Group():
+                    self.prompt = gr.Textbox(DEFAULT_PROMPT, label="Prompt", max_lines=1, elem_id="cs-look-prompt")
+                    self.text = gr.Textbox(
+                        label="Caption of your own",
+                        info="Goes on from the prompt. Empty, the model writes it.",
+                        max_lines=3,
+                        elem_id="cs-look-text",
+                    )
+                self.start = gr.Button("Look", variant="primary", elem_id="cs-look-start")
+                self.reopen = gr.UploadButton(
+                    "Open a saved view (JSON)", file_types=[".json"], size="sm", elem_id="cs-look-open"
+                )
+            with gr.Column(scale=9, min_width=320, elem_id="cs-attention"):
+                self.explorer = make_part(SCRIPTS, explorer_value("idle", message=HINT), "cs-explorer")
+                self.belief = BeliefPanel(page, self.seen, self.explorer, self._show_importance)
+                self.again = AgainPanel(page, self.seen)
+                self.kept = make_part("kept_file", KEPT_NOTHING, "cs-kept")
+
+    def connect(self, tab: gr.Tab) -> None:
+        """Hang the handlers on the opening of the tab, on what other tabs hand over, and on the tab's own parts."""
+        page = self._page
+        inputs = [self.picture, page.model_id, self.prompt, self.text]
+        outputs = [
+            self.explorer,
+            self.seen,
+            self.shown,
+            self.belief.part,
+            self.again.part,
+            page.picture,
+            page.status,
+        ]
+        here = [page.picture, self.picture, self.seen, page.carried]
+        tab.select(self._take_picture, here, self.picture, **page.event(queue=False))
+        for asked in (self.start.click, self.prompt.submit, self.text.submit):
+            asked(self._look, inputs, outputs, **page.model_event())
+        self.picture.change(self._look_if_new, [*inputs, self.seen], outputs, **page.model_event())
+        self.picture.clear(self._clear, None, outputs, **page.event(queue=False))
+        page.model_id.change(self._look_if_open, [*inputs, self.seen], outputs, **page.model_event())
+        page.carried.change(
+            self._look_at_carried,
+            page.carried,
+            [*outputs, self.picture, self.prompt, self.text, page.carried],
+            **page.model_event(),
+        )
+        self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
+        self.explorer.method_wanted(
+            self._compute, [self.seen, self.shown], [self.explorer, self.seen, self.shown], **page.model_event()
+        )
+        self.explorer.work_stopped(self._stop, None, None, **page.event(queue=False))
+        self.explorer.file_wanted(self._keep, [self.seen, self.shown], [self.kept], **page.model_event())
+        self.reopen.upload(self._reopen, [self.reopen, self.picture, page.model_id], outputs, **page.model_event())
+        self.belief.connect(self.shown)
+        self.again.connect()
+
+    # ---- looking ----
+
+    async def _look(
+        self, request: gr.Request, path: str | None, model_id: str, prompt: str, text: str
+    ) -> AsyncIterator[Any]:
+        """Look at the picture with the caption that was typed, or with what the model writes."""
+        if path is None:
+            yield {self.explorer: explorer_value("failed", message=NO_PICTURE)}
+            return
+        async for update in self._follow(request, Asked(path, model_id, prompt or "", text or "")):
+            yield update
+
+    async def _look_if_new(
+        self, request: gr.Request, path: str | None, model_id: str, prompt: str, text: str, seen: Seen | None
+    ) -> AsyncIterator[Any]:
+        """Look at a picture as soon as it is there; one that came with its caption is looked at already."""
+        if path is None or (seen is not None and seen.path == path):
+            yield gr.skip()
+            return
+        async for update in self._look(request, path, model_id, prompt, text):
+            yield update
+
+    async def _look_if_open(
+        self, request: gr.Request, path: str | None, model_id: str, prompt: str, text: str, seen: Seen | None
+    ) -> AsyncIterator[Any]:
+        """Look again with another model, where the tab shows something of the one before."""
+        if path is None or seen is None or seen.model_id == model_id:
+            yield gr.skip()
+            return
+        async for update in self._look(request, path, model_id, prompt, text):
+            yield update
+
+    async def _look_at_carried(self, request: gr.Request, carried: CarriedCaption | None) -> AsyncIterator[Any]:
+        """Look at a caption that another tab handed over."""
+        if carried is None:
+            yield gr.skip()
+            return
+        caption = carried.caption
+        asked = Asked(carried.path, carried.model_id, caption.prompt, caption=caption)
+        async for update in self._follow(request, asked):
+            # The picture comes with the caption: before that, its own event would have another one written.
+            opened = {self.picture: carried.path, self.prompt: caption.prompt, self.text: ""}
+            yield update | (opened if self.seen in update and update[self.seen] is not None else {})
+        yield {self._page.carried: None}
+
+    async def _follow(self, request: gr.Request, asked: Asked) -> AsyncIterator[Any]:
+        session = request.session_hash or ""
+        run = self._runs.start(session)
+        self.belief.stop(session)
+        self.again.stop(session)
+        try:
+            yield {self.explorer: explorer_value("busy", Step("Getting the model ready"))}
+            async for event in follow(partial(look_at, self._page.load, asked), run.stop):
+                if isinstance(event, Done):
+                    seen, sight, status = event.result
+                    look = self._describe(seen, sight)
+                    yield {
+                        self.explorer: explorer_value("done", look=look),
+                        self.seen: seen,
+                        self.shown: look,
+                        self.belief.part: self.belief.ready_value(seen, sight),
+                        self.again.part: self.again.ready_value(sight),
+                        self._page.picture: asked.path,
+                        self._page.status: status_value(status),
+                    }
+                elif event.update is not None:
+                    yield {self.explorer: explorer_value("busy", event.update)}
+        except Exception as error:
+            if not run.superseded:
+                yield self._nothing(error)
+        finally:
+            self._runs.finish(session, run)
+
+    def _nothing(self, error: Exception | None = None) -> dict[Any, Any]:
+        """The tab without a caption, and why."""
+        value = explorer_value("idle", message=HINT)
+        if isinstance(error, Stopped):
+            value = explorer_value("stopped", message="Stopped; look again whenever you like.")
+        elif error is not None:
+            value = explorer_value("failed", message=explain(error))
+        return {
+            self.explorer: value,
+            self.seen: None,
+            self.shown: None,
+            self.belief.part: self.belief.idle_value(),
+            self.again.part: self.again.idle_value(),
+        }
+
+    def _describe(self, seen: Seen, sight: Sight) -> dict[str, Any]:
+        """What the explorer shows, with picture and weights as files that the page may fetch."""
+        large = is_large(sight.trace)
+        look = look_value(
+            sight.trace,
+            sight.spec,
+            sight.picture,
+            seen.view,
+            paint=seen.paint,
+            maps=seen.maps,
+            importance=seen.importance,
+            on_demand=large,
+            look_id=seen.look_id,
+        )
+        return look | {
+            "picture": self._as_file(picture_file(sight.picture), "picture.jpg"),
+            "weights": self._as_file(pack_weights(sight.trace), "attention.bin"),
+        }
+
+    def _as_file(self, data: bytes, name: str) -> dict[str, Any]:
+        return FileData(path=save_bytes_to_cache(data, name, self.explorer.GRADIO_CACHE)).model_dump()
+
+    # ---- more maps ----
+
+    async def _compute(
+        self, request: gr.Request, event: gr.EventData, seen: Seen | None, shown: dict[str, Any] | None
+    ) -> AsyncIterator[Any]:
+        """The maps of another method, for every word."""
+        session = request.session_hash or ""
+        run = self._runs.start(session)
+        method = str(getattr(event, "method", ""))
+        try:
+            if seen is None or shown is None:
+                raise PromptError(NOTHING_SEEN)
+            titles = {known.name: known.title for known in METHODS}
+            yield {self.explorer: explorer_value("busy", Step(titles.get(method, "More maps")), look=shown)}
+
+            def work(job: Job[Step]) -> tuple[Seen, dict[str, Any]]:
+                assert seen is not None
+                sight = look_again(self._page.load, seen, lambda _: job.check())
+                more = seen.with_maps(method, compute_maps(sight, method, job.show))
+                return more, self._describe(more, sight)
+
+            async for update in self._follow_more(work, run, shown):
+                yield update
+        except Exception as error:
+            if not run.superseded:
+                note = "" if isinstance(error, Stopped) else explain(error)
+                yield {self.explorer: explorer_value("done", look=shown, note=note)}
+        finally:
+            self._runs.finish(session, run)
+
+    async def _follow_more(self, work: Any, run: Run, shown: dict[str, Any]) -> AsyncIterator[Any]:
+        async for event in follow(work, run.stop):
+            if isinstance(event, Done):
+                seen, look = event.result
+                yield {self.explorer: explorer_value("done", look=look), self.seen: seen, self.shown: look}
+            elif event.update is not None:
+                yield {self.explorer: explorer_value("busy", event.update, look=shown)}
+
+    def _show_importance(self, seen: Seen, shown: dict[str, Any], found: Measured) -> dict[Any, Any]:
+        """The explorer with what each head matters for the word that was measured."""
+        if found.importance is None:
+            return {}
+        more = seen.with_importance(found.position, found.importance)
+        look = shown | {"importance": pack_importance(more.importance)}
+        return {self.explorer: explorer_value("done", look=look), self.seen: more, self.shown: look}
+
+    # ---- what goes in ----
+
+    def _take_picture(
+        self, in_hand: str | None, here: str | None, seen: Seen | None, carried: CarriedCaption | None
+    ) -> Any:
+        """Open on the picture in hand, unless it comes with its caption."""
+        known = carried is not None or in_hand == here or (seen is not None and seen.path == in_hand)
+        if in_hand is None or known:
+            return gr.skip()
+        return in_hand
+
+    def _take_sample(self, event: gr.EventData) -> str:
+        return chosen_sample(event, self.picture.GRADIO_CACHE)
+
+    def _clear(self, request: gr.Request) -> dict[Any, Any]:
+        self._stop(request)
+        return self._nothing()
+
+    def _stop(self, request: gr.Request) -> None:
+        self._runs.stop(request.session_hash or "")
+
+    async def _reopen(
+        self, request: gr.Request, saved: str | None, path: str | None, model_id: str
+    ) -> AsyncIterator[Any]:
+        """Open the view that a JSON file holds, on its picture."""
+        try:
+            if path is None:
+                raise ImageError("The file holds no picture; choose the picture it was saved from first.")
+            asked = read_saved_view(saved, path, model_id)
+        except Exception as error:
+            yield self._nothing(error)
+            return
+        async for update in self._follow(request, asked):
+            yield update
+
+    # ---- taking along ----
+
+    async def _keep(
+        self, request: gr.Request, event: gr.EventData, seen: Seen | None, shown: dict[str, Any] | None
+    ) -> AsyncIterator[Any]:
+        """A file of what is seen, handed to the browser to save."""
+        session = request.session_hash or ""
+        run = self._file_runs.start(session)
+        kind, view = getattr(event, "kind", None), getattr(event, "view", None)
+        try:
+            if seen is None or shown is None:
+                raise PromptError(NOTHING_SEEN)
+            if not isinstance(kind, str):
+                raise OptionsError("That view cannot be read; look at the picture again.")
+            yield {self.kept: kept_value("busy")}
+            async for done in follow(partial(render_file, self._page.load, seen, kind, view), run.stop):
+                if isinstance(done, Done):
+                    data, name = done.result
+                    path = save_bytes_to_cache(data, name, self.kept.GRADIO_CACHE)
+                    yield {self.kept: kept_value("done", FileData(path=path).model_dump(), name)}
+        except Exception as error:
+            if not run.superseded and not isinstance(error, Stopped):
+                yield {self.kept: kept_value("failed", message=explain(error))}
+        finally:
+            self._file_runs.finish(session, run)
+
+
+def explorer_value(
+    phase: str, step: Step | None = None, *, look: dict[str, Any] | None = None, message: str = "", note: str = ""
+) -> dict[str, Any]:
+    """What `assets/attention.js` draws: how far work has come, and the caption that is looked at."""
+    return {
+        "serial": next_serial(),
+        "phase": phase,
+        "doing": step.doing if step else "",
+        "fraction": step.fraction if step else None,
+        "message": message,
+        "note": note,
+        "look": look,
+    }

@@ -1,0 +1,53 @@
+"""The map without the page, for `gradio_client`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+from gradio.utils import get_upload_folder
+
+from captioning.errors import DataError
+from captioning.image_map import MapOptions
+from captioning.tabs.image_map.files import document_of
+from captioning.tabs.image_map.intake import Source, read_file_record
+from captioning.tabs.image_map.work import draw, find_out
+from captioning.ui.messages import explain
+from captioning.ui.page import MODEL_QUEUE, LoadCaptioner
+from captioning.ui.worker import Job, finish
+
+_DEFAULTS = MapOptions()
+
+
+def add_map_endpoint(load: LoadCaptioner) -> None:
+    """Add `/image_map` to the page that is being built."""
+
+    async def image_map(
+        images: list,  # type: ignore[type-arg]  # a bare type, because clients are told it as JSON
+        model: str = "auto",
+        method: str = _DEFAULTS.method,
+        n_neighbors: int = _DEFAULTS.n_neighbors,
+        min_dist: float = _DEFAULTS.min_dist,
+        seed: int = _DEFAULTS.seed,
+        captions: bool = True,
+    ) -> dict[str, Any]:
+        """Lay pictures out by what the model sees: `images` are `handle_file`s of pictures, zips, CSVs or clips.
+
+        `method` is umap or pca. Each point has its place, its cluster and, where `captions` is true, a caption.
+        """
+
+        def work(job: Job[Any]) -> dict[str, Any]:
+            options = MapOptions(n_neighbors, min_dist, seed, method)  # type: ignore[arg-type]  # it checks itself
+            if not isinstance(images, list) or not images:
+                raise DataError("There are no pictures; hand them in as images=[handle_file('photo.jpg'), …].")
+            source = Source("files", files=tuple(read_file_record(image, "orig_name") for image in images))
+            drawn = draw(load, source, str(model), options, get_upload_folder(), job)
+            return document_of(find_out(load, drawn, job, captions=captions))
+
+        try:
+            return await finish(work)
+        except Exception as error:
+            raise gr.Error(explain(error), print_exception=False) from error
+
+    api(image_map, api_name="image_map", **MODEL_QUEUE)

@@ -1,0 +1,227 @@
+"""The Map tab: what it is made of, and what happens when something is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
+
+from captioning.errors import DataError, OptionsError, Stopped
+from captioning.image_map import MapOptions
+from captioning.settings import get_settings
+from captioning.tabs.image_map.answers import Thumbnails, make_answers
+from captioning.tabs.image_map.files import make_file
+from captioning.tabs.image_map.intake import may_read_folders, read_source
+from captioning.tabs.image_map.one_file import SCRIPTS
+from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, plotly_file, progress_value
+from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map
+from captioning.ui.messages import explain
+from captioning.ui.page import Page
+from captioning.ui.parts import make_part, next_serial
+from captioning.ui.status import status_value
+from captioning.ui.tab import current_tab
+from captioning.ui.worker import Done, Job, Runs, follow
+
+Updates = AsyncIterator[dict[Any, Any]]
+NO_MAP = "There is no map yet; choose pictures first."
+
+
+class MapTab:
+    """The tab's parts and what they do."""
+
+    def __init__(self, page: Page) -> None:
+        gr.set_static_paths([plotly_file()])
+        self._page = page
+        self._runs = Runs()
+        self._shelf = MapShelf()
+        self._thumbnails = Thumbnails()
+        self.view = gr.State(None)
+        with gr.Row(equal_height=False, elem_classes="cs-columns", elem_id="cs-map-top"):
+            with gr.Column(scale=8, min_width=320):
+                self.intake = make_part("map_intake", intake_value(), "cs-map-intake")
+            with (
+                gr.Column(scale=4, min_width=320),
+                gr.Accordion("Layout", open=False, elem_id="cs-map-layout", elem_classes="cs-decoding"),
+            ):
+                self.controls = make_layout_controls()
+                self.refit = gr.Button("Refit", interactive=False, size="md", elem_id="cs-map-refit")
+        self.progress = make_part("map_progress", progress_value(), "cs-map-progress")
+        self.map = make_part(
+            SCRIPTS, map_value(None), "cs-map", server_functions=make_answers(self._shelf, self._thumbnails, page.load)
+        )
+        self.file = make_part("download", {"serial": next_serial(), "file": None}, "cs-map-file")
+        self._connect(current_tab())
+
+    def _connect(self, tab: gr.Tab) -> None:
+        page = self._page
+        inputs = [page.model_id, self.view, *self.controls]
+        outputs = [self.map, self.progress, self.view, self.refit, self.intake, page.status]
+        self.intake.pictures_given(self._take, inputs, outputs, **page.model_event())
+        self.refit.click(self._refit, inputs, outputs, **page.model_event())
+        self.progress.stop_wanted(self._stop, None, None, **page.event(queue=False))
+        self.map.point_opened(self._open_point, self.view, [page.picture, page.tabs], **page.event(queue=False))
+        self.map.export_wanted(self._save, self.view, [self.file, self.progress], **page.event(trigger_mode="multiple"))
+        tab.select(self._describe_folder, self.view, self.intake, **page.event(queue=False))
+
+    # ---- pictures come in ----
+
+    async def _take(
+        self, request: gr.Request, event: gr.EventData, model_id: str, view: MapView | None, *controls: Any
+    ) -> Updates:
+        """What was handed in, on a new map, or on the one that is there."""
+        adds = view is not None and getattr(event, "adds", None) is True
+
+        def begin(job: Job[MapStep]) -> Drawn:
+            load, cache = self._page.load, self.map.GRADIO_CACHE
+            source = read_source(event, request)
+            if view is not None and adds:
+                return add(load, source, view, cache, job)
+            return draw(load, source, model_id, read_layout(*controls), cache, job)
+
+        async for update in self._follow(request, begin, "added" if adds else "new", view):
+            yield update
+
+    async def _refit(self, request: gr.Request, model_id: str, view: MapView | None, *controls: Any) -> Updates:
+        """Lay the pictures out anew, turned to lie as before."""
+
+        def begin(job: Job[MapStep]) -> Drawn:
+            if view is None:
+                raise DataError(NO_MAP)
+            return refit_map(self._page.load, view, model_id, read_layout(*controls), job)
+
+        async for update in self._follow(request, begin, "refit", view):
+            yield update
+
+    async def _follow(self, request: gr.Request, begin: Begin, change: Change, before: MapView | None) -> Updates:
+        """Draw, then find out the rest; Stop keeps what is there."""
+        session = request.session_hash or ""
+        run = self._runs.start(session)
+        shown, told = before, ""
+        try:
+            yield {self.progress: progress_value("busy", "Getting the model ready", view=before)}
+            async for event in follow(partial(draw_and_find_out, self._page.load, begin), run.stop):
+                if isinstance(event, Done):
+                    drawn, view = event.result
+                    step = MapStep("", None, drawn, view)
+                elif event.update is None:
+                    continue
+                else:
+                    step = event.update
+                updates: dict[Any, Any] = {}
+                if step.drawn is not None and not told:
+                    told = f"{step.drawn.told} · {event.seconds:.1f} s"
+                    updates = self._show(step.drawn, change, before)
+                if step.view is not None:
+                    shown = step.view
+                    self._shelf.put(shown)
+                    updates[self.view] = shown
+                if isinstance(event, Done):
+                    yield updates | self._rest(shown, "done", told)
+                else:
+                    doing = " · ".join(part for part in (told, step.doing) if part)
+                    yield updates | {self.progress: progress_value("busy", doing, step.fraction, view=shown)}
+        except Stopped:
+            if not run.superseded:
+                yield self._rest(shown, "stopped", f"{told} · stopped" if told else "Stopped; nothing was changed.")
+        except Exception as error:
+            yield self._rest(shown, "failed", message=explain(error))
+        finally:
+            self._runs.finish(session, run)
+
+    def _show(self, drawn: Drawn, change: Change, before: MapView | None) -> dict[Any, Any]:
+        """A map that was just drawn."""
+        self._shelf.put(drawn.view)
+        return {
+            self.map: map_value(drawn.view, change, before),
+            self.view: drawn.view,
+            self.refit: gr.update(interactive=True),
+            self.intake: intake_value(adding=True),
+            self._page.status: status_value(drawn.captioner.status()),
+        }
+
+    def _rest(self, view: MapView | None, phase: str, doing: str = "", message: str = "") -> dict[Any, Any]:
+        """Nothing more is done for the map, if there is one."""
+        updates: dict[Any, Any] = {self.progress: progress_value(phase, doing, message=message, view=view)}
+        if view is not None:
+            rested = replace(view, working=False)
+            self._shelf.put(rested)
+            updates[self.view] = rested
+        return updates
+
+    def _stop(self, request: gr.Request) -> None:
+        self._runs.stop(request.session_hash or "")
+
+    def _describe_folder(self, request: gr.Request, view: MapView | None) -> dict[str, Any]:
+        """Say whether a folder of this machine can be named."""
+        return intake_value(adding=view is not None, may_read_folders=may_read_folders(request))
+
+    # ---- pictures go out ----
+
+    def _open_point(self, event: gr.EventData, view: MapView | None) -> Any:
+        """A picture of the map in another tab: it becomes the picture in hand."""
+        place, tab = getattr(event, "index", None), getattr(event, "tab", None)
+        if view is None or not isinstance(place, int) or not 0 <= place < len(view.images):
+            return gr.skip()
+        path = save_file_to_cache(view.images[place].path, self.map.GRADIO_CACHE)
+        selected = "attention" if tab == "attention" else "caption"
+        return {self._page.picture: str(path), self._page.tabs: gr.update(selected=selected)}
+
+    def _save(self, event: gr.EventData, view: MapView | None) -> dict[Any, Any]:
+        """The map, or some of it, as a file that is saved at once."""
+        try:
+            if view is None:
+                raise DataError(NO_MAP)
+            kind, indices = getattr(event, "kind", None), getattr(event, "indices", None)
+            name, content = make_file(view, kind, indices, self._thumbnails)
+            path = save_bytes_to_cache(content, name, self.file.GRADIO_CACHE)
+        except Exception as error:
+            return {self.progress: progress_value("failed", message=explain(error), view=view)}
+        file = FileData(path=path, orig_name=name).model_dump()
+        return {self.file: {"serial": next_serial(), "file": file, "name": name}}
+
+
+def intake_value(adding: bool = False, may_read_folders: bool | None = None) -> dict[str, Any]:
+    """What the drop zone says; `adding` where a map is there already.
+
+    `may_read_folders` says whether a folder of this machine can be named; `None` leaves that as it was.
+    """
+    most = get_settings().map_images
+    return {
+        "serial": next_serial(),
+        "kinds": f"Up to {most:,} pictures. A CSV names them, with a label each; a clip gives its frames.",
+        "most": most,
+        "adding": adding,
+        "folders": may_read_folders,
+    }
+
+
+def make_layout_controls() -> list[gr.components.Component]:
+    """Method, neighbours, distance and seed, in the order that `read_layout` takes them."""
+    defaults = MapOptions()
+    with gr.Row():
+        method = gr.Radio(
+            [("UMAP", "umap"), ("PCA", "pca")], value=defaults.method, label="Method", elem_id="cs-map-method"
+        )
+        seed = gr.Number(defaults.seed, label="Seed", precision=0, minimum=0, min_width=100)
+    with gr.Row():
+        neighbours = gr.Slider(2, 100, defaults.n_neighbors, step=1, label="n_neighbors", buttons=[])
+        distance = gr.Slider(0, 0.99, defaults.min_dist, step=0.01, label="min_dist", buttons=[])
+    return [method, seed, neighbours, distance]
+
+
+def read_layout(method: Any, seed: Any, neighbours: Any, distance: Any) -> MapOptions:
+    """The controls' values as options. Raises `OptionsError` where one is missing or out of range."""
+    try:
+        return MapOptions(
+            n_neighbors=int(neighbours),
+            min_dist=float(distance),
+            seed=int(seed or 0),
+            method=str(method),  # type: ignore[arg-type]
+        )
+    except (TypeError, ValueError) as error:
+        raise OptionsError("n_neighbors, min_dist and seed must be numbers.") from error

@@ -1,0 +1,93 @@
+"""The folder of files that the command line writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioning.attention import View
+from captioning.attention_files import Paint, Sight, choose_view, find_positions, look, write_files
+from captioning.errors import OptionsError
+from captioning.export import trace_from_json
+from captioning.types import Capabilities, Caption, DecodingOptions, Picture
+from tests.conftest import FAKE_SPEC, FakeCaptioner
+
+SPEC = replace(
+    FAKE_SPEC, model_id="unmeasured", capabilities=Capabilities(explanation_methods=("gradient_attention", "relevance"))
+)
+
+
+def write(prompt: str = "the dog and the") -> tuple[FakeCaptioner, Picture, Caption]:
+    captioner = FakeCaptioner(SPEC)
+    picture = Picture(Image.new("RGB", (90, 60), (90, 120, 60)), "one", "meadow.jpg")
+    (features,) = captioner.encode([picture])
+    return captioner, picture, captioner.decode(features, [prompt], DecodingOptions())[0]
+
+
+def see(view: View, positions: tuple[int, ...] | None = None) -> Sight:
+    captioner, picture, caption = write()
+    return look(captioner, picture, caption, view, positions or tuple(range(len(caption.token_ids))))
+
+
+@pytest.mark.parametrize("method", ["attention", "attention_clean", "relevance"])
+def test_every_token_has_its_picture_and_every_file_opens(tmp_path: Path, method: str) -> None:
+    sight = see(View(method))
+    files = write_files(sight, Paint(), tmp_path / "new" / "folder")
+    names = [file.name for file in files]
+    tokens = sight.trace.caption.tokens
+    assert names[:4] == ["00-the.png", "01-dog.png", "02-and.png", "03-the.png"]
+    assert names[len(tokens) :] == ["grid.png", "walk.gif", "trace.npz", "trace.json", "explorer.html"]
+    for file in files[: len(tokens)]:
+        with Image.open(file) as image:
+            assert image.size == (90, 60)
+    with Image.open(files[len(tokens) + 1]) as walk:
+        assert walk.n_frames == len(tokens)  # type: ignore[attr-defined]
+    saved = trace_from_json((tmp_path / "new" / "folder" / "trace.json").read_text(encoding="utf-8"))
+    assert saved.trace.caption == sight.trace.caption
+    assert saved.view == View(method)
+    with np.load(tmp_path / "new" / "folder" / "trace.npz") as numbers:
+        np.testing.assert_array_equal(numbers[f"map_{method}"], sight.maps)
+    assert "<html" in (tmp_path / "new" / "folder" / "explorer.html").read_text(encoding="utf-8").lower()
+
+
+def test_only_what_was_asked_for_is_drawn(tmp_path: Path) -> None:
+    files = write_files(see(View("relevance"), (1,)), Paint("minimum", 0.4, "viridis", smooth=False), tmp_path)
+    assert [file.name for file in files if file.suffix == ".png"] == ["01-dog.png", "grid.png"]
+    document = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
+    assert document["shown"]["chosen"] == 1
+    assert document["shown"]["colours"] == "viridis"
+
+
+def test_a_word_is_found_wherever_it_stands_and_a_missing_one_is_refused_with_the_words() -> None:
+    caption = write()[2]
+    assert find_positions(caption, "The ", None)[:2] == (0, 3)
+    assert find_positions(caption, None, 2) == (2,)
+    assert find_positions(caption, None, None) == tuple(range(len(caption.token_ids)))
+    with pytest.raises(OptionsError, match="no word 'cat'; choose from the, dog, and"):
+        find_positions(caption, "cat", None)
+    with pytest.raises(OptionsError, match="no token at position 99"):
+        find_positions(caption, None, 99)
+
+
+def test_a_view_is_what_was_asked_for_and_otherwise_what_measured_best() -> None:
+    assert choose_view(SPEC, None, None, None) == View()
+    assert choose_view(SPEC, "relevance", None, None) == View("relevance")
+    assert choose_view(SPEC, None, 1, None) == View("attention", 1, "mean")
+    assert choose_view(SPEC, "attention_clean", "mean", 3) == View("attention_clean", None, 3)
+    for method, layer, head in (("relevance", 1, None), ("attention", "top", None), ("attention", 0, "median")):
+        with pytest.raises(OptionsError):
+            choose_view(SPEC, method, layer, head)
+
+
+def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match="between 0 and 1"):
+        Paint(opacity=2)
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way", encoding="utf-8")
+    with pytest.raises(OptionsError, match="choose another folder"):
+        write_files(see(View()), Paint(), blocked)
