@@ -33,7 +33,8 @@ def test_a_captioner_agrees_with_itself_and_less_with_a_rounded_or_changed_one(
     changed = open_captioner(tmp_path / "model")
     with torch.no_grad():
         for parameter in changed._network.module.parameters():
-            parameter += torch.from_numpy(np.random.default_rng(0).normal(0, 0.3, parameter.shape).astype(np.float32))
+            noise = np.random.default_rng(0).normal(0, 0.3, parameter.shape).astype(np.float32)
+            parameter.add_(torch.from_numpy(noise))
     worse = evaluate_agreement(changed, exact, data)
     assert worse["log_prob_difference"] > 4 * rounded["log_prob_difference"]
     assert worse["same_captions"] < 1

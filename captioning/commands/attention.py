@@ -1,0 +1,100 @@
+"""`attention`: where a model looked for each word of a caption."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioning.commands.shared import (
+    Subparsers,
+    add_decoding,
+    add_json,
+    add_model,
+    load,
+    print_json,
+    read_decoding,
+    wants_json,
+)
+from captioning.prompts import DEFAULT_PROMPT
+
+if TYPE_CHECKING:
+    from captioning.attention_files import Sight
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its flags."""
+    attention = commands.add_parser("attention", help="show where a model looked for each word of a caption")
+    attention.add_argument("image", metavar="IMAGE")
+    attention.add_argument("--prompt", metavar="TEXT", help=f"start of the caption (default: {DEFAULT_PROMPT!r})")
+    attention.add_argument("--text", help="this caption, after the prompt, in place of the model's own")
+    attention.add_argument("--method", help="attention, attention_clean, gradient_attention, relevance (default: best)")
+    attention.add_argument("--layer", type=_layer, metavar="N", help="from 0 on, or mean (default: what measured best)")
+    attention.add_argument("--head", type=_head, metavar="N", help="from 0 on, or mean or max")
+    where = attention.add_mutually_exclusive_group()
+    where.add_argument("--word", help="only this word, wherever it stands")
+    where.add_argument("--position", type=int, metavar="N", help="only the token at this position, from 0 on")
+    attention.add_argument("--out", type=Path, metavar="DIR", help="write pictures, GIF, numbers and a page here")
+    attention.add_argument("--scale", choices=("shared", "per_map", "minimum"), default="shared")
+    attention.add_argument("--colour-map", default="magma", help="magma, viridis, red-cyan or jet")
+    attention.add_argument("--opacity", type=float, default=0.6, help="of the map, 0 to 1 (default: 0.6)")
+    attention.add_argument("--patches", action="store_true", help="draw patches as they are, not blended")
+    add_model(attention)
+    add_decoding(attention)
+    add_json(attention)
+    attention.set_defaults(run=_attention)
+
+
+def _layer(text: str) -> int | str:
+    """A layer's number, or "mean"."""
+    return text if text == "mean" else int(text)
+
+
+def _head(text: str) -> int | str:
+    """A head's number, or "mean" or "max"."""
+    return text if text in ("mean", "max") else int(text)
+
+
+def _attention(options: argparse.Namespace) -> int:
+    from captioning.attention_files import Paint, choose_view, find_positions, look, write_files
+    from captioning.images import open_image
+    from captioning.prompts import check_prompts
+
+    paint = Paint(options.scale, options.opacity, options.colour_map, not options.patches)
+    decoding = read_decoding(options)
+    prompt = options.prompt if options.prompt is not None else "" if options.text else DEFAULT_PROMPT
+    check_prompts([prompt])
+    picture = open_image(options.image)
+    captioner = load(options)
+    view = choose_view(captioner.spec, options.method, options.layer, options.head)
+    (features,) = captioner.encode([picture])
+    if options.text:
+        caption = captioner.caption_from_text(features, prompt, options.text)
+    else:
+        caption = captioner.decode(features, [prompt], decoding)[0]
+    sight = look(captioner, picture, caption, view, find_positions(caption, options.word, options.position))
+    files = write_files(sight, paint, options.out) if options.out else []
+    if wants_json(options):
+        from captioning.explorer import trace_document
+
+        document = trace_document(captioner, picture, caption, view.method, view.layer, view.head)
+        print_json(document | {"measured": view.measured, "files": [str(file) for file in files]})
+    else:
+        _print_sight(sight)
+        print(*(f"wrote {file}" for file in files), sep="\n")
+    return 0
+
+
+def _print_sight(sight: Sight) -> None:
+    """A line a token: how sure the model was, how spread out the map is, how much of it is on the picture."""
+    from captioning.attention import TRACED, entropy, image_share
+
+    view, caption = sight.view, sight.trace.caption
+    where = "all layers" if view.layer is None else f"layer {view.layer}"
+    chosen = f"{view.method}, {where}, head {view.head}" if view.method in TRACED else view.method
+    print(f"{caption.text}  [{chosen}; {'best on training photographs' if view.measured else 'not measured'}]")
+    shares = image_share(sight.trace, view.layer, view.head) if view.method in TRACED else None
+    for position, bits in zip(sight.positions, entropy(sight.maps), strict=True):
+        token, log_prob = caption.tokens[position].strip(), caption.log_probs[position]
+        share = "" if shares is None else f", {shares[position]:4.0%} on the picture"
+        print(f"  {position:3} {token:18} {log_prob:7.2f} nats, {bits:4.1f} bits{share}")

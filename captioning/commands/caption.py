@@ -1,0 +1,72 @@
+"""`caption`: captions of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from captioning.commands.shared import (
+    Subparsers,
+    add_decoding,
+    add_json,
+    add_model,
+    add_prompts,
+    load,
+    print_json,
+    read_decoding,
+    wants_json,
+)
+from captioning.errors import CaptioningError
+from captioning.prompts import DEFAULT_PROMPT
+from captioning.types import plain_dict
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its flags."""
+    caption = commands.add_parser("caption", help="caption pictures")
+    caption.add_argument("images", nargs="+", metavar="IMAGE")
+    add_prompts(caption)
+    add_model(caption)
+    add_decoding(caption)
+    add_json(caption)
+    caption.set_defaults(run=_caption)
+
+
+def _caption(options: argparse.Namespace) -> int:
+    from captioning.export import caption_record
+    from captioning.images import open_image
+    from captioning.prompts import check_prompts
+
+    decoding = read_decoding(options)
+    prompts = check_prompts([DEFAULT_PROMPT] if options.prompts is None else options.prompts)
+    captioner = load(options)
+    records: list[dict[str, Any]] = []
+    errors: list[dict[str, str]] = []
+    for name in options.images:
+        try:
+            picture = open_image(name)
+            (features,) = captioner.encode([picture])
+            captions = captioner.decode(features, prompts, decoding)
+        except CaptioningError as error:
+            errors.append({"image": name, "error": str(error)})
+            print(f"captioning: {error}", file=sys.stderr)
+            continue
+        records += [caption_record(caption, name) for caption in captions]
+        if not wants_json(options):
+            note = f" ({picture.note})" if picture.note else ""
+            print(f"{name}{note}")
+            for caption in captions:
+                sure = "" if caption.mean_log_prob is None else f"  [{caption.mean_log_prob:.2f}]"
+                print(f"  {caption.text}{sure}")
+    if wants_json(options):
+        print_json(
+            {
+                "model": captioner.spec.model_id,
+                "revision": captioner.spec.revision,
+                "options": plain_dict(decoding),
+                "captions": records,
+                "errors": errors,
+            }
+        )
+    return 1 if errors else 0

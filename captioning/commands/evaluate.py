@@ -1,0 +1,167 @@
+"""`evaluate`: a captioner measured on photographs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captioning.commands.shared import ProgressLine, Subparsers, add_json, add_model, load, print_figures, wants_json
+from captioning.types import DecodingOptions
+
+if TYPE_CHECKING:
+    from captioning.contract import Captioner
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command, its measures and their flags."""
+    evaluate = commands.add_parser("evaluate", help="measure a captioner on photographs")
+    what = evaluate.add_subparsers(title="measures", required=True, metavar="MEASURE")
+    captions = what.add_parser("captions", help="BLEU, CIDEr, token accuracy, naming of kinds, diversity")
+    captions.add_argument("data", type=Path, metavar="DATA")
+    captions.add_argument("--split", default="dev")
+    captions.add_argument("--limit", type=int, help="use only this many photographs")
+    captions.add_argument("--num-beams", type=int, default=1)
+    add_model(captions)
+    add_json(captions)
+    captions.set_defaults(run=_evaluate_captions)
+
+    faithfulness = what.add_parser("faithfulness", help="whether attention maps beat random order, on nouns")
+    faithfulness.add_argument("data", type=Path, metavar="DATA")
+    faithfulness.add_argument("--split", default="dev")
+    faithfulness.add_argument("--limit", type=int, default=200, help="photographs, evenly spread (default: 200)")
+    faithfulness.add_argument("--seed", type=int, default=0, help="of the random orders")
+    faithfulness.add_argument("--methods", nargs="+", metavar="METHOD", help="only these (default: all)")
+    faithfulness.add_argument("--views", choices=("layers", "heads"), help="also every layer, or head, of attention")
+    faithfulness.add_argument("--steps", type=int, default=16, help="steps in which patches go (default: 16)")
+    faithfulness.add_argument("--fill", choices=("mean", "blur"), default="mean", help="what hidden patches show")
+    add_model(faithfulness)
+    add_json(faithfulness)
+    faithfulness.set_defaults(run=_evaluate_faithfulness)
+
+    precision = what.add_parser("precision", help="whether captions are those of float32 by torch")
+    precision.add_argument("data", type=Path, metavar="DATA")
+    precision.add_argument("--split", default="dev")
+    precision.add_argument("--limit", type=int, default=200, help="photographs, evenly spread (default: 200)")
+    add_model(precision)
+    add_json(precision)
+    precision.set_defaults(run=_evaluate_precision)
+
+    features = what.add_parser("features", help="kinds told by the ten nearest training photographs")
+    features.add_argument("data", type=Path, metavar="DATA")
+    features.add_argument("--split", default="dev")
+    features.add_argument("--limit", type=int, help="use only this many photographs of each split")
+    add_model(features)
+    add_json(features)
+    features.set_defaults(run=_evaluate_features)
+
+    votes = what.add_parser("map", help="kinds told by the ten nearest, in feature space and on the map")
+    votes.add_argument("data", type=Path, metavar="DATA")
+    votes.add_argument("--split", default="dev")
+    votes.add_argument("--limit", type=int, help="use only this many photographs of each split")
+    votes.add_argument("--seed", type=int, default=0, help="of the map")
+    add_model(votes)
+    add_json(votes)
+    votes.set_defaults(run=_evaluate_map)
+
+
+def _evaluate_captions(options: argparse.Namespace) -> int:
+    from captioning.prompts import DEFAULT_PROMPTS
+    from captioning.training.data import class_names, load_photos, read_table
+    from captioning.training.metrics import evaluate_captions, evaluate_prompts
+
+    kinds = class_names(read_table(options.data))
+    captioner = load(options)
+    data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
+    decoding = DecodingOptions(num_beams=options.num_beams)
+    figures = evaluate_captions(captioner, data, kinds, decoding, report=ProgressLine().show)
+    if captioner.spec.capabilities.supports_prompt and figures["captioned"]:
+        figures |= evaluate_prompts(captioner, data, DEFAULT_PROMPTS, report=ProgressLine().show)
+    print_figures(options, captioner, figures)
+    return 0
+
+
+def _evaluate_faithfulness(options: argparse.Namespace) -> int:
+    from captioning.cache import load_uncached
+    from captioning.training.data import load_photos, read_nouns
+    from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table
+
+    captioner = load_uncached(options.model or "embedded", options.device, options.precision or "float32")
+    data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
+    figures = evaluate_faithfulness(
+        captioner,
+        data,
+        read_nouns(data),
+        methods=options.methods,
+        more_views=options.views,
+        steps=options.steps,
+        fill=options.fill,
+        seed=options.seed,
+        report=ProgressLine().show,
+    )
+    if wants_json(options):
+        print_figures(options, captioner, figures)
+    else:
+        print(f"{captioner.spec.model_id} in {captioner.precision}, split {options.split}")
+        print(faithfulness_table(figures))
+    return 0
+
+
+def _evaluate_precision(options: argparse.Namespace) -> int:
+    from captioning.cache import load_uncached
+    from captioning.training.agreement import evaluate_agreement
+    from captioning.training.data import load_photos
+
+    model = options.model or "embedded"
+    captioner = load_uncached(model, options.device, options.precision)
+    exact = load_uncached(model, options.device, "float32", engine="torch")
+    data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
+    print_figures(options, captioner, evaluate_agreement(captioner, exact, data, report=ProgressLine().show))
+    return 0
+
+
+def _evaluate_features(options: argparse.Namespace) -> int:
+    from captioning.cache import load_captioner
+    from captioning.training.data import load_photos
+    from captioning.training.metrics import evaluate_embeddings, evaluate_pixels
+
+    captioner = load(options)
+    side = _side_for(captioner)
+    train, dev = (load_photos(options.data, split, side, options.limit) for split in ("train", options.split))
+    figures: dict[str, Any] = {"neighbour_vote": evaluate_embeddings(captioner, train, dev)}
+    figures["neighbour_vote_pixels"] = evaluate_pixels(train, dev)
+    if captioner.spec.model_id == "embedded":
+        untrained = load_captioner("untrained:embedded", options.device, options.precision)
+        figures["neighbour_vote_untrained"] = evaluate_embeddings(untrained, train, dev)
+    print_figures(options, captioner, figures)
+    return 0
+
+
+def _evaluate_map(options: argparse.Namespace) -> int:
+    from captioning.cache import load_captioner
+    from captioning.image_map import MapOptions
+    from captioning.training.data import load_photos
+    from captioning.training.map_votes import KINDS, evaluate_map
+
+    captioner: Captioner = load(options)
+    side = _side_for(captioner)
+    train, dev = (
+        load_photos(options.data, split, side, options.limit, kinds=KINDS) for split in ("train", options.split)
+    )
+    captioners = {"captioner": captioner}
+    if captioner.spec.model_id == "embedded":
+        captioners["untrained"] = load_captioner("untrained:embedded", options.device, options.precision)
+    layout = MapOptions(seed=options.seed)
+    print_figures(options, captioner, evaluate_map(captioners, train, dev, layout, report=ProgressLine().show))
+    return 0
+
+
+def _side_for(captioner: Captioner) -> int:
+    """The side in pixels at which photographs are read to measure a captioner."""
+    from PIL import Image
+
+    from captioning.training.data import evaluation_side
+    from captioning.types import Picture
+
+    blank = Picture(Image.new("RGB", (64, 64)), "blank")
+    return evaluation_side(captioner.preprocess(blank).pixel_values.shape[-2:])

@@ -1,0 +1,100 @@
+"""`map`: a collection laid out so that pictures that look alike lie together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captioning.commands.shared import ProgressLine, Subparsers, add_json, add_model, load, print_json, wants_json
+from captioning.image_map.options import MapOptions
+from captioning.types import plain_dict
+
+if TYPE_CHECKING:
+    from captioning.image_map import ImageMap
+
+
+_MAP_DEFAULTS = MapOptions()
+_MAP_HELP = {
+    "n_neighbors": "neighbours of a picture that count: few show small groups, many the whole",
+    "min_dist": "how close points may come, 0 to 1",
+    "seed": "the same seed gives the same map",
+}
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its flags."""
+    image_map = commands.add_parser("map", help="lay a collection out so that pictures that look alike lie together")
+    image_map.add_argument("collection", type=Path, metavar="FOLDER|ZIP|CSV")
+    for name in ("n_neighbors", "min_dist", "seed"):
+        default = getattr(_MAP_DEFAULTS, name)
+        flag = f"--{name.replace('_', '-')}"
+        image_map.add_argument(
+            flag, type=type(default), default=default, help=f"{_MAP_HELP[name]} (default: {default})"
+        )
+    image_map.add_argument("--method", default=_MAP_DEFAULTS.method, help="umap or pca (default: umap)")
+    image_map.add_argument(
+        "--captions", action=argparse.BooleanOptionalAction, default=True, help="caption every picture (default: yes)"
+    )
+    image_map.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write map.csv, map.json, map.png and features.npz here"
+    )
+    add_model(image_map)
+    add_json(image_map)
+    image_map.set_defaults(run=_map)
+
+
+def _map(options: argparse.Namespace) -> int:
+    import tempfile
+
+    from captioning.collection import open_any
+    from captioning.image_map import MapOptions, make_map, map_document
+
+    layout = MapOptions(options.n_neighbors, options.min_dist, options.seed, options.method)
+    captioner = load(options)
+    with tempfile.TemporaryDirectory() as unpacked:
+        collection = open_any(options.collection, Path(unpacked))
+        made = make_map(captioner, collection, layout, options.captions, ProgressLine().show)
+        for one in made.failed:
+            print(f"captioning: {one.name}: {one.reason}", file=sys.stderr)
+        about = {
+            "model": captioner.spec.model_id,
+            "revision": captioner.spec.revision,
+            "options": plain_dict(layout),
+            "method": made.projection.method,
+            "note": made.projection.note,
+        }
+        document = map_document(made.points, made.quality, made.failed, about)
+        if options.out:
+            _write_map(options.out, made, document)
+    if wants_json(options):
+        print_json(document)
+    else:
+        _print_map(made)
+    return 1 if made.failed else 0
+
+
+def _write_map(folder: Path, made: ImageMap, document: dict[str, Any]) -> None:
+    from captioning.image_map import draw_map, map_to_csv, map_to_npz
+
+    folder.mkdir(parents=True, exist_ok=True)
+    points = made.points
+    (folder / "map.csv").write_text(map_to_csv(points), encoding="utf-8")
+    (folder / "map.json").write_text(json.dumps(document, ensure_ascii=False, indent=2), encoding="utf-8")
+    (folder / "features.npz").write_bytes(map_to_npz(points))
+    draw_map(points.images, points.positions, points.clusters).save(folder / "map.png")
+
+
+def _print_map(made: ImageMap) -> None:
+    groups = len(set(made.points.clusters.tolist()) - {-1})
+    print(f"{len(made.points.images)} pictures in {groups} groups, laid out by {made.projection.method}")
+    if made.projection.note:
+        print(made.projection.note)
+    for number, name in enumerate(made.points.cluster_names):
+        print(f"  {int((made.points.clusters == number).sum()):6} {name}")
+    if made.quality:
+        shown = {"this map": made.quality, "PCA": made.quality.pca, "random": made.quality.random}
+        for name, found in shown.items():
+            print(f"  {name:10} trustworthiness {found.trustworthiness:.3f}, recall {found.neighbour_recall:.3f}")

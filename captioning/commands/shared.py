@@ -1,0 +1,132 @@
+"""What commands have in common: flags, the captioner they ask for, and how they print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from captioning.prompts import DEFAULT_PROMPT
+from captioning.types import DecodingOptions
+
+if TYPE_CHECKING:
+    from captioning.cache import SharedCaptioner
+    from captioning.contract import Captioner
+    from captioning.models.hub import DownloadProgress
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+_DEFAULTS = DecodingOptions()
+_OPTION_HELP = {
+    "max_new_tokens": "longest continuation, in tokens",
+    "num_beams": "beams searched; 1 is greedy",
+    "temperature": "0 is greedy, 1 samples from the model's own distribution",
+    "top_k": "sample among this many likeliest tokens; 0 is all",
+    "top_p": "sample among the likeliest tokens of this total probability",
+    "repetition_penalty": "above 1 makes words that were used less likely",
+    "length_penalty": "above 0 favours longer captions in beam search",
+    "num_captions": "captions for each prompt",
+    "seed": "of sampling; the same seed gives the same captions",
+}
+
+
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """Add `--prompt`."""
+    parser.add_argument(
+        "--prompt",
+        dest="prompts",
+        action="append",
+        metavar="TEXT",
+        help=f'start of the caption; may be repeated; "" is none (default: "{DEFAULT_PROMPT}")',
+    )
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every decoding option."""
+    for name, text in _OPTION_HELP.items():
+        default = getattr(_DEFAULTS, name)
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(default), default=default, help=f"{text} (default: {default})")
+
+
+def read_decoding(options: argparse.Namespace) -> DecodingOptions:
+    """The decoding options that were given. Raises `OptionsError`."""
+    return DecodingOptions(**{name: getattr(options, name) for name in _OPTION_HELP})
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose a captioner."""
+    parser.add_argument("--model", help="registry name, folder or hub name (default: auto)")
+    parser.add_argument("--device", help="cpu, cuda, … (default: auto)")
+    parser.add_argument("--precision", help="float32, bfloat16 or float16 (default: what suits the device)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    # Left alone where the flag is missing, so that `models --json info ID` and `models info ID --json` both work.
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
+
+
+def wants_json(options: argparse.Namespace) -> bool:
+    """Whether one JSON document is to be printed and nothing else."""
+    return getattr(options, "json", False)
+
+
+def load(options: argparse.Namespace) -> SharedCaptioner:
+    """The captioner that was asked for; says on standard error which one it is."""
+    from captioning.cache import load_captioner
+    from captioning.settings import get_settings
+
+    model = options.model or get_settings().model
+    captioner = load_captioner(model, options.device, options.precision, report=report_download)
+    status = captioner.status()
+    where = f"{status.title} on {status.device} in {status.precision} by {status.engine}"
+    print(f"{where} {status.reason}".rstrip(), file=sys.stderr)
+    return captioner
+
+
+def report_download(progress: DownloadProgress) -> None:
+    """The download itself shows a bar on the terminal; nothing to add."""
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def print_figures(options: argparse.Namespace, captioner: Captioner, figures: dict[str, Any]) -> None:
+    """Print what was measured, and on what, as JSON or a line a figure."""
+    result = {"model": captioner.spec.model_id, "precision": captioner.precision, "split": options.split, **figures}
+    if wants_json(options):
+        print_json(result)
+        return
+    for name, value in result.items():
+        print(f"{name:25} {value:.4f}" if isinstance(value, float) else f"{name:25} {value}")
+
+
+def print_progress(line: str) -> None:
+    """Tell how far work is, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class ProgressLine:
+    """One line on the terminal that says what is done and how long the rest will take."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._started = self._shown = 0.0
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Show the state at most twice a second; ends the line when all is done."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._started, self._shown = what, now, 0.0
+        if not done or (now - self._shown < 0.5 and done < total):
+            return
+        self._shown = now
+        left = (now - self._started) / done * (total - done)
+        end = "\n" if done == total else ""
+        print(f"\r{what} {done}/{total}, {left:.0f} s left ", end=end, file=sys.stderr, flush=True)

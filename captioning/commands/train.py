@@ -1,0 +1,96 @@
+"""`train`: a captioner fitted to photographs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from captioning.commands.shared import Subparsers, print_progress
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+_TRAINING_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
+    "passes": (int, "passes over the photographs; a run can be resumed with more"),
+    "batch_size": (int, "photographs a step"),
+    "captions_per_photo": (int, "captions drawn for a photograph each time it is seen"),
+    "captioned_repeats": (int, "times a pass that a photograph with human captions is seen"),
+    "learning_rate": (float, "of the plateau between warm-up and fall"),
+    "weight_decay": (float, "pull of weights towards 0"),
+    "label_smoothing": (float, "share of a target spread over all words"),
+    "contrastive_weight": (float, "of the loss that pulls pictures to their words"),
+    "opening_rate": (float, "share of captions that follow a given opening"),
+    "augmentation": (float, "strength of random changes to pictures; 0 is none"),
+    "average_decay": (float, "memory of the average of weights"),
+    "warmup_steps": (int, "steps until the learning rate is reached"),
+    "cooldown": (float, "share of the run in which it falls to 0"),
+    "vocab_size": (int, "tokens of a new tokenizer"),
+    "max_tokens": (int, "longest caption that is learnt"),
+    "checkpoint_steps": (int, "steps between checkpoints"),
+    "seed": (int, "of everything random"),
+}
+_SHAPE_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
+    "image_size": (int, "pixels along a side, a multiple of 12"),
+    "widths": (_whole_numbers, "channels of each stage, such as 64,128,256"),
+    "depths": (_whole_numbers, "blocks of each stage, such as 1,2,4"),
+    "hidden_size": (int, "width of the decoder"),
+    "num_heads": (int, "heads of each attention"),
+    "num_layers": (int, "layers of the decoder"),
+    "ffn_size": (int, "width of its feed-forward nets"),
+    "dropout": (float, "share of values dropped in training"),
+}
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its flags."""
+    train = commands.add_parser("train", help="fit a captioner to photographs, from scratch, on CLIP, or further")
+    train.add_argument("data", type=Path, metavar="DATA", help="folder with captions.tsv and the photographs")
+    train.add_argument(
+        "--out", type=Path, required=True, help="folder for the model; an unfinished run there is resumed"
+    )
+    train.add_argument("--limit", type=int, help="use only this many photographs, for a trial")
+    train.add_argument("--device", default="auto", help="cpu, cuda, … (default: auto)")
+    begin = train.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--encoder",
+        default="convolutional",
+        metavar="KIND",
+        help="what looks at pictures in a new captioner: convolutional, or the frozen image encoder of clip or "
+        "clip:NAME_OR_FOLDER (default: convolutional)",
+    )
+    begin.add_argument("--from", dest="start_from", metavar="MODEL", help="train this model further instead")
+    train.add_argument(
+        "--log", action="append", default=[], metavar="NAME", help="also log to tensorboard, wandb or trackio"
+    )
+    for name, (kind, text) in _TRAINING_HELP.items():
+        train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    for name, (kind, text) in _SHAPE_HELP.items():
+        train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"of a new captioner: {text}")
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from captioning.training.options import Beginning
+    from captioning.training.run import train
+
+    def given(names: Iterable[str]) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+    beginning = Beginning(options.encoder, options.start_from, given(_SHAPE_HELP))
+    training = replace(beginning.recipe, **given(_TRAINING_HELP))
+    train(
+        options.data,
+        options.out,
+        beginning,
+        training,
+        print_progress,
+        limit=options.limit,
+        logs=options.log,
+        device=options.device,
+    )
+    return 0

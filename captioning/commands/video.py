@@ -1,0 +1,131 @@
+"""`video`: captions of clips."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captioning.commands.shared import (
+    Subparsers,
+    add_decoding,
+    add_json,
+    add_model,
+    add_prompts,
+    load,
+    print_json,
+    read_decoding,
+    wants_json,
+)
+from captioning.errors import CaptioningError, OptionsError
+from captioning.prompts import DEFAULT_PROMPT
+from captioning.types import DecodingOptions, plain_dict
+
+if TYPE_CHECKING:
+    from captioning.cache import SharedCaptioner
+    from captioning.models.summarizer import Summary
+    from captioning.types import Caption
+    from captioning.video import Clip
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command and its flags."""
+    video = commands.add_parser("video", help="caption clips by the average of their frames")
+    video.add_argument("clips", nargs="+", metavar="CLIP")
+    video.add_argument("--frames", type=int, default=16, help="frames, evenly spaced (default: 16)")
+    video.add_argument("--start", type=float, metavar="SECONDS", help="begin here (default: the clip's start)")
+    video.add_argument("--end", type=float, metavar="SECONDS", help="end here (default: the clip's end)")
+    video.add_argument("--srt", type=Path, help="also caption every frame of one clip, and write subtitles here")
+    video.add_argument(
+        "--summary", metavar="MODEL", help="also caption every frame, and sum up by this text encoder-decoder"
+    )
+    add_prompts(video)
+    add_model(video)
+    add_decoding(video)
+    add_json(video)
+    video.set_defaults(run=_video)
+
+
+def _video(options: argparse.Namespace) -> int:
+    from captioning.prompts import check_prompts
+    from captioning.video import describe_duration
+
+    if options.srt and len(options.clips) > 1:
+        raise OptionsError("--srt writes the subtitles of one clip; give one clip.")
+    decoding = read_decoding(options)
+    prompts = check_prompts([DEFAULT_PROMPT] if options.prompts is None else options.prompts)
+    captioner = load(options)
+    document: dict[str, Any] = {
+        "model": captioner.spec.model_id,
+        "revision": captioner.spec.revision,
+        "options": plain_dict(decoding),
+        "captions": [],
+        "frames": [],
+        "clips": [],
+        "errors": [],
+    }
+    for name in options.clips:
+        try:
+            clip, captions, summary = _caption_clip(options, captioner, name, prompts, decoding)
+        except CaptioningError as error:
+            document["errors"].append({"image": name, "error": str(error)})
+            print(f"captioning: {error}", file=sys.stderr)
+            continue
+        _add_clip(document, name, clip, captions, summary)
+        if not wants_json(options):
+            times = ", ".join(describe_duration(frame.seconds) for frame in clip.frames)
+            print(f"{name} ({len(clip.frames)} frames: {times})")
+            for caption in captions:
+                print(f"  {caption.text}")
+            if summary is not None:
+                print(f"  in short, by {summary.model}: {summary.text}")
+    if wants_json(options):
+        print_json(document)
+    return 1 if document["errors"] else 0
+
+
+def _caption_clip(
+    options: argparse.Namespace, captioner: SharedCaptioner, name: str, prompts: list[str], decoding: DecodingOptions
+) -> tuple[Clip, list[Caption], Summary | None]:
+    """A clip's frames, its captions, and where it was asked for what a text model makes of the frames' captions."""
+    from captioning.clip import encode_frames, frame_side, merge_segments
+    from captioning.export import segments_to_srt
+    from captioning.models.summarizer import summarize
+    from captioning.types import ImageFeatures
+    from captioning.video import sample_clip
+
+    clip = sample_clip(name, options.frames, options.start, options.end, max_side=frame_side(captioner))
+    if clip.skipped:
+        print(f"{name}: {clip.skipped} frames cannot be decoded and are left out", file=sys.stderr)
+    features = encode_frames(captioner, clip.frames)
+    captions = captioner.decode(ImageFeatures.mean(features), prompts, decoding)
+    if not (options.srt or options.summary):
+        return clip, captions, None
+    singly = [captioner.decode(one, prompts[:1], decoding)[0] for one in features]
+    if options.srt:
+        segments = merge_segments(clip.frames, singly, clip.start, clip.end)
+        options.srt.write_text(segments_to_srt(segments), encoding="utf-8")
+    summary = summarize(options.summary, [caption.text for caption in singly]) if options.summary else None
+    return clip, captions, summary
+
+
+def _add_clip(
+    document: dict[str, Any], name: str, clip: Clip, captions: list[Caption], summary: Summary | None
+) -> None:
+    """Put a clip into the document; `frames` are those of the first one, `clips` tells of each."""
+    from captioning.export import caption_record, frame_records
+
+    frames = frame_records(clip.frames)
+    document["captions"] += [caption_record(caption, name) for caption in captions]
+    document["frames"] = document["frames"] or frames
+    document["clips"].append(
+        {
+            "image": name,
+            "seconds": clip.index.duration,
+            "frames": frames,
+            "skipped": clip.skipped,
+            "reader": clip.backend,
+        }
+        | ({} if summary is None else {"summary": summary._asdict()})
+    )
