@@ -8,7 +8,10 @@ ARGS ?=
 # The extra `fast` of pyproject.toml.
 FAST := openvino>=2026.1,<2027
 
-.PHONY: help run test test-all check lint types bench train clean
+# A process a core, one thread each: processes of many threads only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: help run showcase screenshots test test-all soak check lint types bench train clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,11 +19,20 @@ help:  ## list the commands
 run: $(VENV)/run-ready  ## open the dashboard on 127.0.0.1:7860 (flags: make run ARGS="--port 8000")
 	$(BIN)/python app.py $(ARGS)
 
+showcase: $(VENV)/run-ready  ## make ready for a room with no network, say so, and open the dashboard
+	HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(BIN)/python app.py --showcase $(ARGS)
+
+screenshots: $(VENV)/dev-ready  ## take the pictures in docs/screenshots anew
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
+
 test: $(VENV)/dev-ready  ## the fast tests, with a browser where there is one
-	$(BIN)/python -m pytest -m "not slow and not network" $(ARGS)
+	$(PYTEST) -m "not slow and not network" $(ARGS)
 
 test-all: $(VENV)/dev-ready  ## the fast tests and the long matrix
-	$(BIN)/python -m pytest -m "not network" $(ARGS)
+	$(PYTEST) -m "not network" $(ARGS)
+
+soak: $(VENV)/dev-ready  ## thousands of hostile inputs, and 64 visitors for two minutes
+	SOAK=1 $(BIN)/python -m pytest tests/fuzz tests/load --timeout 1800 -s $(ARGS)
 
 check: lint types test  ## style, types, tests
 

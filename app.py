@@ -24,8 +24,10 @@ from captioning.settings import get_settings
 from captioning.tabs import TABS
 from captioning.ui.endpoints import add_endpoints
 from captioning.ui.guard import RequestGuard
+from captioning.ui.links import open_links
 from captioning.ui.model_menu import Header
 from captioning.ui.page import LoadCaptioner
+from captioning.ui.showcase import prepare, tour
 from captioning.ui.theme import make_theme
 
 _FILE_CHECK_SECONDS, _FILE_AGE_SECONDS = 600, 6 * 3600
@@ -47,6 +49,7 @@ def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -
                 with gr.Tab(tab.title, id=tab.tab_id):
                     tab.build(header.page)
         header.connect(demo)
+        open_links(demo, header.page, [tab.tab_id for tab in TABS])
         add_endpoints(load)
     demo.queue(api_open=False, max_size=get_settings().queue_size, default_concurrency_limit=1)
     return demo
@@ -87,6 +90,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", help="registry name, folder or hub name that answers first (default: auto)")
     parser.add_argument("--device", help="cpu, cuda, … (default: auto)")
     parser.add_argument("--precision", help="float32, bfloat16 or float16 (default: what suits the device)")
+    parser.add_argument("--showcase", action="store_true", help="try everything first, and print links for a tour")
     parser.add_argument("--show-settings", action="store_true", help="print every limit and default, and end")
     return parser.parse_args(arguments)
 
@@ -94,6 +98,8 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 def launch(flags: argparse.Namespace) -> None:
     """Serve the page until Ctrl+C; the first model is made ready meanwhile."""
     model = flags.model or get_settings().model
+    if flags.showcase:
+        _prepare_showcase(model, flags)
     if runtime.ON_ZERO_GPU:
         _warm_up(model)  # before the launch and in this thread: only then are its weights sent ahead to the GPU
     try:
@@ -108,8 +114,19 @@ def launch(flags: argparse.Namespace) -> None:
     except OSError:
         sys.exit(f"captionscope: port {flags.port} is taken; choose another with --port.")
     print(f"Captionscope is open at {address} (Ctrl+C ends it).", flush=True)
+    if flags.showcase:
+        print(tour(address), flush=True)
     threading.Thread(target=_get_ready, args=(model,), daemon=True).start()
     demo.block_thread()
+
+
+def _prepare_showcase(model: str, flags: argparse.Namespace) -> None:
+    """Say step by step what is ready, and end where something is not."""
+    try:
+        for line in prepare(_load, model, flags.host or "127.0.0.1", flags.port):
+            print(line, flush=True)
+    except CaptioningError as error:
+        sys.exit(f"captionscope: {error}")
 
 
 def _get_ready(model: str) -> None:

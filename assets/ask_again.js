@@ -24,8 +24,8 @@ function makeResult({ picture, how, before, after }) {
     make('img', { src: picture.url, alt: `The picture as it was asked about again: ${how}` }),
     make('div', {},
       make('p', { class: 'cs-hint' }, how),
-      make('p', { class: 'cs-again-text' }, make('span', { class: 'cs-tag' }, 'before'), ...words(before, after)),
-      make('p', { class: 'cs-again-text' }, make('span', { class: 'cs-tag' }, 'again'), ...words(after, before))));
+      make('p', { class: 'cs-again-text', dir: 'auto' }, make('span', { class: 'cs-tag', dir: 'ltr' }, 'before'), ...words(before, after)),
+      make('p', { class: 'cs-again-text', dir: 'auto' }, make('span', { class: 'cs-tag', dir: 'ltr' }, 'again'), ...words(after, before))));
 }
 
 element.closest('#cs-attention').addEventListener('cs-view', (event) => { view = event.detail; });

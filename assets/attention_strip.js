@@ -19,7 +19,7 @@ function makeUnits(look, merged) {
 /** `choose(unit)` hears clicks and keys, `point(unit or null)` the mouse; `other(key)` hears up and down. */
 function makeStrip({ choose, point, other }) {
   const own = `cs${Math.random().toString(36).slice(2, 9)}`;
-  const node = make('div', { class: 'cs-strip', role: 'listbox', tabindex: '0', 'aria-label': 'Tokens of the caption', 'aria-orientation': 'horizontal' });
+  const node = make('div', { class: 'cs-strip', dir: 'auto', role: 'listbox', tabindex: '0', 'aria-label': 'Tokens of the caption', 'aria-orientation': 'horizontal' });
   let options = [];
   let drawn = null;
   let active = 0;
@@ -32,7 +32,9 @@ function makeStrip({ choose, point, other }) {
   node.addEventListener('click', (event) => { if (unitAt(event) >= 0) choose(unitAt(event)); });
   node.addEventListener('keydown', (event) => {
     const last = options.length - 1;
-    const target = { ArrowRight: Math.min(last, active + 1), ArrowLeft: Math.max(0, active - 1), Home: 0, End: last }[event.key];
+    const on = getComputedStyle(node).direction === 'rtl' ? -1 : 1; // arrows follow the eye
+    const within = (place) => Math.max(0, Math.min(last, place));
+    const target = { ArrowRight: within(active + on), ArrowLeft: within(active - on), Home: 0, End: last }[event.key];
     if (target === undefined && !['ArrowUp', 'ArrowDown', ' '].includes(event.key)) return;
     event.preventDefault();
     event.stopPropagation();

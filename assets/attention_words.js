@@ -11,7 +11,7 @@ function makeWordGrid({ choose }) {
     figures = units.map((unit, index) => {
       const image = make('img', { src: look.picture.url, alt: '' });
       const heat = make('canvas', { 'aria-hidden': 'true' });
-      const label = make('span', { class: `cs-word-label${unit.isPrompt ? ' is-prompt' : ''}` }, unit.text || '␣');
+      const label = make('span', { class: `cs-word-label${unit.isPrompt ? ' is-prompt' : ''}`, dir: 'auto' }, unit.text || '␣');
       const button = make('button', { type: 'button', class: 'cs-word-cell', style: `--ratio: ${(look.width / look.height).toFixed(4)}`, 'aria-label': `Map of ${readable(unit.text)}, ${index + 1} of ${units.length}`, onclick: () => choose(index) },
         make('span', { class: 'cs-word-picture' }, image, heat), label);
       return { button, heat };

@@ -58,7 +58,7 @@ function drawPopover(row, index) {
   const rows = choices.map(([choice, choiceLogProb], number) => {
     const p = probability(choiceLogProb);
     const parts = [
-      make('span', { class: 'cs-choice' }, named(choice)),
+      make('span', { class: 'cs-choice', dir: 'auto' }, named(choice)),
       make('span', { class: 'cs-bar', 'aria-hidden': 'true' }, make('span', { style: `width: ${(p * 100).toFixed(1)}%` })),
       make('span', { class: 'cs-number' }, percent(p)),
     ];
@@ -145,9 +145,11 @@ function moveBy(row, event) {
   if (last < 0) return;
   const at = shown && shown.row === row ? shown.index : -1;
   const start = Math.min(row.caption.num_prompt_tokens, last);
+  // Arrows follow the eye, also where words run from right to left.
+  const [left, right] = getComputedStyle(row.text).direction === 'rtl' ? ['ArrowRight', 'ArrowLeft'] : ['ArrowLeft', 'ArrowRight'];
   const target = {
-    ArrowRight: at < 0 ? start : Math.min(last, at + 1),
-    ArrowLeft: at < 0 ? start : Math.max(0, at - 1),
+    [right]: at < 0 ? start : Math.min(last, at + 1),
+    [left]: at < 0 ? start : Math.max(0, at - 1),
     Home: 0,
     End: last,
     Enter: at < 0 ? start : at,
@@ -167,7 +169,7 @@ function moveBy(row, event) {
 // ---- captions and cards ----
 
 function makeRow(id) {
-  const tag = make('span', { class: 'cs-tag' }, 'no prompt');
+  const tag = make('span', { class: 'cs-tag', dir: 'ltr' }, 'no prompt');
   const text = make('div', { class: 'cs-text', role: 'listbox', tabindex: '0', 'aria-describedby': popover.id, 'aria-orientation': 'horizontal' });
   const caret = make('span', { class: 'cs-caret', 'aria-hidden': 'true' });
   const bare = make('span', { class: 'cs-token is-prompt cs-bare', role: 'presentation' });
@@ -178,7 +180,7 @@ function makeRow(id) {
   const failure = make('p', { class: 'cs-error', role: 'alert', hidden: true });
   const drop = make('button', { type: 'button', class: 'cs-icon-button', 'aria-label': 'Remove this branch', title: 'Remove', hidden: true, onclick: () => trigger('branch_dropped', { caption: row.place, branch: row.branch }) }, '×');
   const row = { id, tag, text, caret, bare, facts, copy, look, story, failure, drop, place: 0, branch: -1, from: -1, words: [], branches: [], caption: { tokens: [], num_prompt_tokens: 0 } };
-  row.node = make('div', { class: 'cs-caption' }, story, make('div', { class: 'cs-line' }, tag, bare, text, caret), failure, make('div', { class: 'cs-foot' }, facts, look, copy, drop));
+  row.node = make('div', { class: 'cs-caption' }, story, make('div', { class: 'cs-line', dir: 'auto' }, tag, bare, text, caret), failure, make('div', { class: 'cs-foot' }, facts, look, copy, drop));
   const wordAt = (event) => {
     const word = event.target.closest('.cs-token');
     return word ? row.words.findIndex((known) => known.word === word) : -1;

@@ -26,7 +26,7 @@ function makeCell(model, caption, span) {
   if (model.error) parts.push(make('span', { class: 'cs-error' }, model.error));
   else if (caption) {
     const mean = caption.mean_log_prob === null ? '' : `mean log-prob ${signed(caption.mean_log_prob)}`;
-    parts.push(make('span', { class: 'cs-words' }, ...drawWords(caption)));
+    parts.push(make('span', { class: 'cs-words', dir: 'auto' }, ...drawWords(caption)));
     if (model.state === 'done') parts.push(make('span', { class: 'cs-facts' }, [mean, duration(caption.seconds)].filter(Boolean).join(' · ')));
   } else parts.push(make('span', { class: 'cs-hint' }, WAITING[model.state]));
   return make('td', { role: 'cell', rowspan: span > 1 ? span : null }, ...parts);
@@ -47,7 +47,7 @@ function draw(value) {
       return makeCell(model, model.captions[number], single ? value.prompts.length : 1);
     });
     const head = prompt || make('span', { class: 'cs-tag' }, 'no prompt');
-    return make('tr', { role: 'row' }, make('th', { role: 'rowheader', scope: 'row' }, head), ...cells);
+    return make('tr', { role: 'row' }, make('th', { role: 'rowheader', scope: 'row', dir: prompt ? 'auto' : null }, head), ...cells);
   });
   table.replaceChildren(makeHead(value.models), make('tbody', { role: 'rowgroup' }, ...rows));
 }

@@ -14,6 +14,6 @@ followValue((value) => {
   panel.show(value);
   list.replaceChildren(...value.rows.map((row) => make('li', {},
     make('span', { class: 'cs-count' }, row.count === 1 ? '1 frame' : `${row.count} frames`),
-    make('span', { class: 'cs-count-text' }, ...makeWords(row.words)))));
+    make('span', { class: 'cs-count-text', dir: 'auto' }, ...makeWords(row.words)))));
   list.hidden = !value.rows.length;
 });

@@ -29,7 +29,7 @@ function answerFromFile(question, { indices, index }) {
 // ---- what the page is made of ----
 
 const option = (value, text) => make('option', { value }, text);
-const search = make('input', { class: 'cs-field', type: 'search', placeholder: 'File name or word', 'aria-label': 'Search by file name or a word of the caption' });
+const search = make('input', { class: 'cs-field', dir: 'auto', type: 'search', placeholder: 'File name or word', 'aria-label': 'Search by file name or a word of the caption' });
 const likeFile = make('input', { type: 'file', accept: 'image/*', hidden: true, 'aria-label': 'A picture to find what looks like it' });
 const likeButton = make('button', { type: 'button', class: 'cs-button', title: 'Choose a picture, and those that look like it light up', onclick: () => likeFile.click() }, 'Find by picture…');
 const listButton = make('button', { type: 'button', class: 'cs-button', onclick: () => showGallery('All pictures', map.names.map((_, index) => index), null, null) }, 'List all');
@@ -81,7 +81,7 @@ const bar = make('div', { class: 'cs-map-bar', role: 'toolbar', 'aria-label': 'M
   make('label', { class: 'cs-map-tools' }, make('span', { class: 'cs-hint' }, 'Colour'), colourMenu, colourWord),
   make('div', { class: 'cs-map-tools', role: 'group', 'aria-label': 'What the pointer does' }, ...modes),
   make('div', { class: 'cs-map-tools', role: 'group', 'aria-label': 'Zoom' }, ...zooms),
-  make('div', { class: 'cs-map-tools', role: 'group', 'aria-label': 'Save the map' }, make('span', { class: 'cs-hint' }, 'Save'), pngButton, ...(isSavedFile ? [] : saves)));
+  make('div', { class: 'cs-map-tools', role: 'group', 'aria-label': 'Save the map', 'data-for': 'desk' }, make('span', { class: 'cs-hint' }, 'Save'), pngButton, ...(isSavedFile ? [] : saves)));
 const body = make('div', { class: 'cs-map-body' },
   make('div', { class: 'cs-map-left' }, stage, legend, note, belief.node),
   make('div', { class: 'cs-map-side' }, hint, chosen.node, gallery.node));
@@ -213,7 +213,7 @@ function setHovered(index) {
 function showHover(index) {
   if (index !== hovered || pressed) return;
   const [x, y] = plot.place(index);
-  hover.replaceChildren(thumbnails.picture(index), make('strong', {}, map.names[index]), make('span', {}, map.captions[index] || map.labels[index] || ''));
+  hover.replaceChildren(thumbnails.picture(index), make('strong', {}, map.names[index]), make('span', { dir: 'auto' }, map.captions[index] || map.labels[index] || ''));
   hover.hidden = false;
   const [width, height] = [hover.offsetWidth, hover.offsetHeight];
   const left = x + 16 + width < stage.clientWidth ? x + 16 : x - width - 16;

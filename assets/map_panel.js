@@ -14,7 +14,7 @@ function makePictureButton(data, index, foot, choose) {
 function makeChosenPanel(data, on) {
   const heading = make('h2', { class: 'cs-map-name', tabindex: '-1' });
   const picture = make('img', { class: 'cs-map-large', alt: '' });
-  const caption = make('p', { class: 'cs-map-caption' });
+  const caption = make('p', { class: 'cs-map-caption', dir: 'auto' });
   const facts = make('dl', { class: 'cs-map-facts' });
   const actions = make('div', { class: 'cs-map-actions' },
     make('button', { type: 'button', class: 'cs-button', onclick: () => on.open('caption') }, 'Open in Caption'),

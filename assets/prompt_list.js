@@ -51,7 +51,7 @@ function paste(event, index) {
 
 function makeRow(index) {
   const field = make('input', {
-    type: 'text', class: 'cs-field', placeholder: 'no prompt', autocomplete: 'off', spellcheck: 'false',
+    type: 'text', class: 'cs-field', dir: 'auto', placeholder: 'no prompt', autocomplete: 'off', spellcheck: 'false',
     oninput: () => keep(current.prompts.map((prompt, place) => (place === index ? field.value : prompt))),
     onpaste: (event) => paste(event, index),
     onkeydown: (event) => {

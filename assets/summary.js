@@ -1,6 +1,6 @@
 // One sentence or two for a whole clip, as a text model sums up the captions of its frames.
 
-const text = make('p', { class: 'cs-summary' });
+const text = make('p', { class: 'cs-summary', dir: 'auto' });
 const note = make('p', { class: 'cs-hint' });
 const panel = makePanel('Summary', text, note);
 

@@ -24,8 +24,8 @@ function makeRow(row, place, promptTokens) {
   const [inputId, labelId, guessId] = row.ids;
   return make('tr', { class: isPrompt ? 'is-prompt' : '' },
     make('th', { scope: 'row' }, String(place + 1)),
-    make('td', { title: `number ${inputId}` }, readable(row.input)),
-    make('td', { title: `number ${labelId}` }, make('b', {}, readable(row.label)), isPrompt ? make('span', { class: 'cs-tag' }, 'prompt') : null),
+    make('td', { title: `number ${inputId}`, dir: 'auto' }, readable(row.input)),
+    make('td', { title: `number ${labelId}` }, make('b', { dir: 'auto' }, readable(row.label)), isPrompt ? make('span', { class: 'cs-tag' }, 'prompt') : null),
     chance(row.log_prob, row.agrees),
     make('td', { title: `number ${guessId}`, class: row.agrees ? 'is-same' : 'is-other' }, row.agrees ? '= the label' : readable(row.guess)),
     chance(row.guess_log_prob, true));

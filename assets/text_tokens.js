@@ -2,7 +2,7 @@
 
 const count = make('p', { class: 'cs-state', role: 'status' });
 const failure = make('p', { class: 'cs-error', role: 'alert' });
-const list = make('ol', { class: 'cs-tokens', 'aria-label': 'Tokens' });
+const list = make('ol', { class: 'cs-tokens', dir: 'auto', 'aria-label': 'Tokens' });
 root.classList.add('cs-text-tokens');
 root.append(count, failure, list);
 
@@ -16,5 +16,5 @@ followValue((value) => {
   setText(failure, value.message);
   failure.hidden = !value.message;
   list.replaceChildren(...tokens.map(([id, token], place) => make('li', { 'data-hue': place % 4, title: `token ${place + 1}: “${token}”, number ${id}` },
-    make('span', { class: 'cs-piece', 'aria-label': readable(token) }, visible(token)), make('span', { class: 'cs-id' }, String(id)))));
+    make('span', { class: 'cs-piece', 'aria-label': readable(token) }, visible(token)), make('span', { class: 'cs-id', dir: 'ltr' }, String(id)))));
 });

@@ -14,8 +14,8 @@ followValue((value) => {
     make('span', { class: 'cs-segment-number', 'data-kind': segment.kind % 6, 'aria-hidden': 'true' }, String(index + 1)),
     segment.src ? make('img', { src: segment.src, alt: '' }) : null,
     make('button', { type: 'button', class: 'cs-segment-time', title: 'Show in the player', onclick: () => seekClip(segment.start) }, segment.time),
-    make('span', { class: 'cs-segment-text' }, segment.text || 'no words'))));
-  average.replaceChildren(make('span', { class: 'cs-hint' }, 'all frames averaged: '), make('b', {}, value.average));
+    make('span', { class: 'cs-segment-text', dir: 'auto' }, segment.text || 'no words'))));
+  average.replaceChildren(make('span', { class: 'cs-hint' }, 'all frames averaged: '), make('b', { dir: 'auto' }, value.average));
   average.hidden = !value.average || !value.segments.length;
   bar.hidden = value.segments.length < 1;
   list.hidden = !value.segments.length;

@@ -1,6 +1,6 @@
 // One word of a clip's caption on every frame: where it is looked for, and what each frame adds to its probability.
 
-const words = make('div', { class: 'cs-across-words', role: 'group', 'aria-label': 'Words of the averaged caption' });
+const words = make('div', { class: 'cs-across-words', dir: 'auto', role: 'group', 'aria-label': 'Words of the averaged caption' });
 const frames = make('ol', { class: 'cs-across' });
 const note = make('p', { class: 'cs-hint' });
 const panel = makePanel('One word across the clip', words, frames, note);

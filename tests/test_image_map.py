@@ -230,6 +230,19 @@ def test_pca_can_be_asked_for_and_needs_no_seed() -> None:
     np.testing.assert_array_equal(made.positions, project(embeds, MapOptions(method="pca", seed=5)).positions)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (9, 3), (20, 16), (200, 90)])
+def test_principal_components_are_those_of_a_whole_decomposition(shape: tuple[int, int]) -> None:
+    from captioning.image_map.projection import principal_components
+
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = principal_components(values)
+    left, lengths, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found), np.abs(left[:, :2] * lengths[:2]), atol=1e-3)
+    np.testing.assert_array_equal(found, principal_components(values))
+    line = np.outer(np.arange(shape[0]), np.ones(shape[1])).astype(np.float32)
+    assert (principal_components(line)[:, 1] == 0).all()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_features_that_are_no_numbers_are_refused_by_name(bad: float) -> None:
     embeds, _ = blobs(20)

@@ -21,6 +21,7 @@ MIN_UMAP = 10
 """Fewer different pictures than this are laid out by PCA: their neighbours say nothing yet."""
 _PLACING_NEIGHBOURS = 5
 _START_EXTENT = 10.0
+_SMALL_PCA, _ROUNDING = 64, 1e-5
 _REFIT_EPOCHS, _REFIT_RATE = 200, 0.25
 """Few and gentle steps: on digits they keep the trustworthiness of a new map, and move points a third as far."""
 _SAME = 1 - 1e-6
@@ -150,8 +151,12 @@ def principal_components(embeds: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.ptp(embeds, axis=0).any():
         return positions
     components = min(2, *embeds.shape)
-    # The seed is for large arrays, of which scikit-learn takes the components by a randomised method.
-    positions[:, :components] = PCA(components, random_state=0).fit_transform(embeds)
+    # Two components take a few products with the data; a whole decomposition takes seconds where its threads must wait.
+    solver = "arpack" if min(embeds.shape) > _SMALL_PCA else "full"
+    pca = PCA(components, svd_solver=solver, random_state=0)
+    positions[:, :components] = pca.fit_transform(embeds)
+    # What is rounding and nothing else would come out differently each time.
+    positions[:, :components][:, pca.singular_values_ < _ROUNDING * pca.singular_values_[0]] = 0
     return positions
 
 

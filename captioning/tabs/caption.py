@@ -19,11 +19,12 @@ from captioning.ui.branches import Choice, Written, read_branch, read_choice, wr
 from captioning.ui.caption_cards import HINT, Step, cards_value, make_caption_cards
 from captioning.ui.comparison import Comparison, compare_models, comparison_value, make_comparison, read_models
 from captioning.ui.decoding import make_decoding_controls, read_options
+from captioning.ui.links import take_linked
 from captioning.ui.messages import explain
 from captioning.ui.model_menu import menu_choices
 from captioning.ui.page import CarriedCaption, LoadCaptioner, Page
 from captioning.ui.parts import next_serial
-from captioning.ui.picture import chosen_sample, make_picture_input, make_sample_strip
+from captioning.ui.picture import chosen_sample, list_samples, make_picture_input, make_sample_strip
 from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab, current_tab
@@ -84,6 +85,7 @@ class CaptionTab:
         )
         self.comparison.stop_wanted(self._stop_comparison, None, None, **page.event(queue=False))
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
+        take_linked(page, "caption", self.picture, list_samples)
         current_tab().select(self._take_picture, [page.picture, self.picture], self.picture, **page.event(queue=False))
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
 

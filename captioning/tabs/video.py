@@ -34,7 +34,7 @@ from captioning.prompts import VIDEO_PROMPTS
 from captioning.settings import get_settings
 from captioning.types import Caption, CaptionerStatus, DecodingOptions, ImageFeatures, VideoFrame
 from captioning.ui.caption_cards import Step, cards_value
-from captioning.ui.clip_input import chosen_clip, make_clip_strip
+from captioning.ui.clip_input import chosen_clip, list_clips, make_clip_strip
 from captioning.ui.clip_parts import (
     PanelState,
     WordAcross,
@@ -51,6 +51,7 @@ from captioning.ui.clip_parts import (
     word_value,
 )
 from captioning.ui.decoding import make_decoding_controls, read_options
+from captioning.ui.links import take_linked
 from captioning.ui.messages import explain
 from captioning.ui.page import LoadCaptioner, Page
 from captioning.ui.parts import make_part
@@ -241,6 +242,7 @@ class VideoTab:
         self.cards.stop_wanted(self._stop(self._runs), None, None, **page.event(queue=False))
         self.film.frame_wanted(self._open_frame, self.asked, [self.cards, page.picture, page.tabs], **page.event())
         self.samples.sample_chosen(self._take_sample, None, self.clip, **page.event(queue=False))
+        take_linked(page, "video", self.clip, list_clips)
         self.animation.upload(self._take_animation, self.animation, [self.clip, self.cards], **page.event())
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
         files = [self.json_file, self.srt_file, page.status]

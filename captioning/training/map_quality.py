@@ -62,7 +62,8 @@ def evaluate_faithfulness(
     layer of raw attention, or every head.
     `deletion` and `insertion` are differences of areas under log-probability to the mean of `num_random` random
     orders, in nats: mean, low and high end of the 95 % interval (paired bootstrap over photographs). Above 0 is
-    better than random; `gain` is the mean of both. "centre" is an order from the picture's centre outwards.
+    better than random; `gain` is the mean of both, `over_attention` what it has over raw attention's. "centre" is an
+    order from the picture's centre outwards.
     """
     views = choose_views(captioner, data, methods, more_views)
     areas: list[NDArray[np.float64]] = []  # [views + centre, deletion and insertion] less those of random order
@@ -81,11 +82,9 @@ def evaluate_faithfulness(
             groups += [number] * len(positions)
         if report:
             report("hiding patches of", number + 1, len(data.photos))
-    summary = {
-        name: _summarise(np.array(areas)[:, place], groups)
-        for place, name in enumerate([*map(view_name, views), "centre"])
-        if groups
-    }
+    names = [*map(view_name, views), "centre"]
+    raw = np.array(areas)[:, names.index("attention")] if groups and "attention" in names else None
+    summary = {name: _summarise(np.array(areas)[:, place], raw, groups) for place, name in enumerate(names) if groups}
     return {
         "nouns": len(groups),
         "photographs": len(set(groups)),
@@ -183,10 +182,13 @@ def _maps(
     return maps
 
 
-def _summarise(gains: NDArray[np.float64], groups: Sequence[int]) -> dict[str, Interval]:
-    """Means with intervals of gains `[words, deletion and insertion]`."""
-    deletion, insertion = gains.T
-    columns = {"deletion": deletion, "insertion": insertion, "gain": (deletion + insertion) / 2}
+def _summarise(
+    gains: NDArray[np.float64], raw: NDArray[np.float64] | None, groups: Sequence[int]
+) -> dict[str, Interval]:
+    """Means with intervals of gains `[words, deletion and insertion]`, and of what they have over those of `raw`."""
+    columns = {"deletion": gains[:, 0], "insertion": gains[:, 1], "gain": gains.mean(axis=1)}
+    if raw is not None:
+        columns["over_attention"] = (gains - raw).mean(axis=1)
     return {name: paired_bootstrap(column, groups) for name, column in columns.items()}
 
 
@@ -204,7 +206,7 @@ def faithfulness_table(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['nouns']} nouns on {figures['photographs']} photographs. Nats better than random order (mean of "
         f"{figures['random_orders']}), and the 95 % interval",
-        f"{'':34} {'deletion':>24} {'insertion':>24} {'both':>24}",
+        f"{'':34} {'deletion':>24} {'insertion':>24} {'both':>24} {'both, over attention':>24}",
     ]
     for name, measured in figures["methods"].items():
         cells = [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in measured.values()]

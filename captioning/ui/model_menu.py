@@ -50,9 +50,10 @@ class Header:
                 min_width=220,
             )
             status = make_status_line()
+            make_part("present", {"tabs": "cs-tabs"}, "cs-present")
         self.notice = make_part("model_notice", _notice_value(), "cs-notice")
         tabs = gr.Tabs(elem_id="cs-tabs", render=False)
-        self.page = Page(load, model_id, picture, status, carried=gr.State(None), tabs=tabs)
+        self.page = Page(load, model_id, picture, status, carried=gr.State(None), link=gr.State(None), tabs=tabs)
 
     def connect(self, demo: gr.Blocks) -> None:
         """Hang the handlers on the menu, the notice and the opening of the page."""

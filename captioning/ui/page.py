@@ -46,7 +46,7 @@ class Page:
     `model_id` holds the name of the session's model, or `auto` until the first is ready. `picture` holds the file
     of the picture in hand, or `None`: whatever was last captioned, sampled or clicked, which the next tab opens on.
     `carried` holds the `CarriedCaption` that was last opened in another tab, or `None`; `gr.update(selected=id)`
-    of `tabs` goes to a tab.
+    of `tabs` goes to a tab. `link` holds the `Link` that the page was opened by, or `None`.
     """
 
     load: LoadCaptioner
@@ -54,6 +54,7 @@ class Page:
     picture: gr.State
     status: gr.HTML
     carried: gr.State
+    link: gr.State
     tabs: gr.Tabs
 
     @staticmethod

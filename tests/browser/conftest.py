@@ -48,7 +48,9 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     troubles: list[str] = []
     with ExitStack() as stack:
 
-        def open_dashboard(loader: LoadCaptioner, size: str = "wide", theme: str = "light", ready: bool = True) -> Any:
+        def open_dashboard(
+            loader: LoadCaptioner, size: str = "wide", theme: str = "light", ready: bool = True, link: str = ""
+        ) -> Any:
             address = stack.enter_context(serve(loader))
             context = browser.new_context(
                 viewport=SIZES[size], color_scheme=theme, permissions=["clipboard-read", "clipboard-write"]
@@ -60,7 +62,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
             page.on("request", lambda request: _check_host(request.url, address, troubles))
             page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
             page.set_default_timeout(20_000)
-            page.goto(address)
+            page.goto(address + link)
             if ready:
                 page.wait_for_selector('.cs-status[data-state="ready"]')
             return page

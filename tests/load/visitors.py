@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 
 _PATIENCE_SECONDS = 120
+_OPTIONS = [25, 1, 0.0, 10, 1.0, 1.0, 1.0, 1, 0]
+"""Decoding options in the order of the endpoints."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ async def _ask(client: httpx.AsyncClient, kind: str, clip: bytes, rng: random.Ra
         return await _call(client, kind, ["embedded"])
     if kind == "caption_video":
         file = await _upload(client, "clip.mp4", clip)
-        return await _call(client, kind, [file, 3])
+        return await _call(client, kind, [file, 3, [""], None, None, "embedded", *_OPTIONS])
     pictures = [
         make_picture(rng if kind != "known" else random.Random(7)) for _ in range(3 if kind == "image_map" else 1)
     ]
@@ -89,10 +91,11 @@ async def _ask(client: httpx.AsyncClient, kind: str, clip: bytes, rng: random.Ra
     if kind == "upload":
         return "uploaded"
     if kind == "image_map":
-        return await _call(client, kind, [files])
+        return await _call(client, kind, [files, "embedded", "umap", 15, 0.1, 0, True])
     if kind == "trace":
-        return await _call(client, kind, [files[0]])
-    return await _call(client, "caption", [files[0], ["", "a photo of"]], leave=kind == "leave")
+        return await _call(client, kind, [files[0], "", "", "embedded", "attention", None, "mean"])
+    data = [files[0], ["", "a photo of"], "embedded", *_OPTIONS]
+    return await _call(client, "caption", data, leave=kind == "leave")
 
 
 async def _upload(client: httpx.AsyncClient, name: str, data: bytes) -> dict[str, Any]:

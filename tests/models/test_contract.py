@@ -53,6 +53,7 @@ MODES = {
     "beams, no repeats": replace(BEAMS, repetition_penalty=1.7),
     "beams, short, no repeats": replace(BEAMS, length_penalty=-1.0, repetition_penalty=1.3),
 }
+EVERY_MODE = [pytest.param(mode, marks=() if mode in ("greedy", "beams") else pytest.mark.slow) for mode in MODES]
 
 
 @pytest.fixture(params=FAMILIES)
@@ -98,7 +99,7 @@ def test_encoding_nothing_gives_nothing(captioner: NetworkCaptioner, features: I
     assert captioner.decode(features, [], GREEDY) == []
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_prompts_of_mixed_length_in_one_batch_equal_each_alone(
     captioner: NetworkCaptioner, features: ImageFeatures, mode: str
 ) -> None:
@@ -108,7 +109,7 @@ def test_prompts_of_mixed_length_in_one_batch_equal_each_alone(
         assert caption.prompt == prompt
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_split_encode_and_decode_equal_the_whole_the_plain_way(captioner: NetworkCaptioner, mode: str) -> None:
     plain = PLAIN_WAYS[type(captioner._network)]
     for seed in range(3):
@@ -391,7 +392,7 @@ def test_features_and_captions_of_another_model_are_refused(tiny_captioners: dic
         ours.score([own], caption)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_decoding_leaves_the_features_as_they_were(
     captioner: NetworkCaptioner, features: ImageFeatures, mode: str
 ) -> None:

@@ -31,6 +31,8 @@ MODES = {
     "beams": DecodingOptions(max_new_tokens=12, num_beams=3, num_captions=2),
     "sampled": DecodingOptions(max_new_tokens=9, temperature=1.2, num_captions=3),
 }
+EVERY_MODE = [pytest.param(mode, marks=pytest.mark.slow if mode == "sampled" else ()) for mode in MODES]
+ROWS = [(0, 0, 1, 2, 2), *(pytest.param(rows, marks=pytest.mark.slow) for rows in [(0, 0, 0, 0, 0), (0, 1, 2, 0, 1)])]
 NEEDS_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="the `fast` extra is not installed")
 
 
@@ -91,8 +93,8 @@ def test_pictures_look_the_same_to_every_engine(engine: Engine, network_captione
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("pictures", [(0, 0, 0, 0, 0), (0, 0, 1, 2, 2), (0, 1, 2, 0, 1)])
+@pytest.mark.parametrize("mode", EVERY_MODE)
+@pytest.mark.parametrize("pictures", ROWS)
 @torch.inference_mode()
 def test_rows_of_any_pictures_equal_the_networks_own(
     engine: Engine, network_captioner: NetworkCaptioner, mode: str, pictures: tuple[int, ...]
@@ -113,7 +115,7 @@ def test_rows_of_any_pictures_equal_the_networks_own(
         assert mine.log_probs == pytest.approx(own.log_probs, abs=1e-4)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_requests_written_together_equal_each_alone(captioner: NetworkCaptioner, mode: str) -> None:
     features = captioner.encode([drawing(seed) for seed in range(4)])
     asked = [PROMPTS[:1], PROMPTS[1:3], PROMPTS[4:], PROMPTS[:2]]

@@ -19,6 +19,8 @@ from captioning.attention import (
     default_view,
     map_tokens,
     methods_for,
+    word_groups,
+    word_text,
 )
 from captioning.cache import SharedCaptioner
 from captioning.errors import CapabilityError, FeaturesError, OptionsError, PromptError
@@ -42,7 +44,7 @@ class Asked:
     """What a person wants to look at: a `caption`, or a `text` they typed, or whatever the model writes.
 
     `saved` says that the caption comes from a file, and `view` and `paint` how it shall open: `None` is what measured
-    best.
+    best; `word` is the word to begin with, or its place, from 1.
     """
 
     path: str
@@ -53,6 +55,7 @@ class Asked:
     saved: bool = False
     view: View | None = None
     paint: Mapping[str, Any] = field(default_factory=dict)
+    word: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,10 +135,21 @@ def look_at(load: LoadCaptioner, asked: Asked, job: Job[Step]) -> tuple[Seen, Si
     job.show(Step("Reading where it looked"))
     sight = Sight(captioner, picture, features, captioner.trace(features, caption))
     view = default_view(spec) if asked.view is None else check_view(asked.view, sight.trace, spec)
-    seen = Seen(asked.path, spec.model_id, caption, view, _identify(asked, sight), paint=asked.paint)
+    paint = {**_begin_at(caption, asked.word), **asked.paint}
+    seen = Seen(asked.path, spec.model_id, caption, view, _identify(asked, sight), paint=paint)
     if view.method not in TRACED:
         seen = seen.with_maps(view.method, compute_maps(sight, view.method, job.show))
     return seen, sight, captioner.status()
+
+
+def _begin_at(caption: Caption, word: str) -> dict[str, int]:
+    """The position of a word that is given by itself, or by its place, from 1; nothing where there is no such word."""
+    groups = word_groups(caption)
+    wanted = word.strip().casefold()
+    for place, group in enumerate(groups, 1):
+        if wanted and wanted in (word_text(caption, group).casefold(), str(place)):
+            return {"chosen": group[0]}
+    return {}
 
 
 def look_again(load: LoadCaptioner, seen: Seen, check: Any) -> Sight:

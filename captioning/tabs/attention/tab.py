@@ -18,10 +18,11 @@ from captioning.tabs.attention.asking import AgainPanel
 from captioning.tabs.attention.believing import BeliefPanel, Measured
 from captioning.tabs.attention.keeping import KEPT_NOTHING, kept_value, read_saved_view, render_file
 from captioning.tabs.attention.looking import Asked, Seen, Sight, Step, compute_maps, is_large, look_again, look_at
+from captioning.ui.links import Link, linked_file
 from captioning.ui.messages import explain
 from captioning.ui.page import CarriedCaption, Page
 from captioning.ui.parts import make_part, next_serial
-from captioning.ui.picture import chosen_sample, make_picture_input, make_sample_strip
+from captioning.ui.picture import chosen_sample, list_samples, make_picture_input, make_sample_strip
 from captioning.ui.status import status_value
 from captioning.ui.worker import Done, Job, Run, Runs, follow
 
@@ -89,6 +90,12 @@ class AttentionTab:
             [*outputs, self.picture, self.prompt, self.text, page.carried],
             **page.model_event(),
         )
+        page.link.change(
+            self._look_at_linked,
+            [page.link, page.model_id, self.prompt],
+            [*outputs, self.picture],
+            **page.model_event(),
+        )
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
         self.explorer.method_wanted(
             self._compute, [self.seen, self.shown], [self.explorer, self.seen, self.shown], **page.model_event()
@@ -143,6 +150,18 @@ class AttentionTab:
             opened = {self.picture: carried.path, self.prompt: caption.prompt, self.text: ""}
             yield update | (opened if self.seen in update and update[self.seen] is not None else {})
         yield {self._page.carried: None}
+
+    async def _look_at_linked(
+        self, request: gr.Request, link: Link | None, model_id: str, prompt: str
+    ) -> AsyncIterator[Any]:
+        """Look at the sample and the word that a link names."""
+        path = linked_file(link, "attention", list_samples(), self.picture.GRADIO_CACHE)
+        if link is None or path is None:
+            yield gr.skip()
+            return
+        async for update in self._follow(request, Asked(path, model_id, prompt or "", word=link.word)):
+            # As with a carried caption, the picture comes when its caption is there.
+            yield update | ({self.picture: path} if update.get(self.seen) is not None else {})
 
     async def _follow(self, request: gr.Request, asked: Asked) -> AsyncIterator[Any]:
         session = request.session_hash or ""

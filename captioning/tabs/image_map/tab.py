@@ -16,10 +16,11 @@ from captioning.image_map import MapOptions
 from captioning.settings import get_settings
 from captioning.tabs.image_map.answers import Thumbnails, make_answers
 from captioning.tabs.image_map.files import make_file
-from captioning.tabs.image_map.intake import may_read_folders, read_source
+from captioning.tabs.image_map.intake import Source, may_read_folders, read_source
 from captioning.tabs.image_map.one_file import SCRIPTS
 from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, plotly_file, progress_value
 from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map
+from captioning.ui.links import Link
 from captioning.ui.messages import explain
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
@@ -28,6 +29,7 @@ from captioning.ui.tab import current_tab
 from captioning.ui.worker import Done, Job, Runs, follow
 
 Updates = AsyncIterator[dict[Any, Any]]
+_LINKED = {"photographs": "samples", "clip": "clip"}
 NO_MAP = "There is no map yet; choose pictures first."
 
 
@@ -62,6 +64,7 @@ class MapTab:
         inputs = [page.model_id, self.view, *self.controls]
         outputs = [self.map, self.progress, self.view, self.refit, self.intake, page.status]
         self.intake.pictures_given(self._take, inputs, outputs, **page.model_event())
+        page.link.change(self._take_linked, [page.link, *inputs], outputs, **page.model_event())
         self.refit.click(self._refit, inputs, outputs, **page.model_event())
         self.progress.stop_wanted(self._stop, None, None, **page.event(queue=False))
         self.map.point_opened(self._open_point, self.view, [page.picture, page.tabs], **page.event(queue=False))
@@ -84,6 +87,21 @@ class MapTab:
             return draw(load, source, model_id, read_layout(*controls), cache, job)
 
         async for update in self._follow(request, begin, "added" if adds else "new", view):
+            yield update
+
+    async def _take_linked(
+        self, request: gr.Request, link: Link | None, model_id: str, view: MapView | None, *controls: Any
+    ) -> Updates:
+        """The pictures that a link names."""
+        kind = _LINKED.get(link.sample) if link is not None and link.tab == "map" else None
+        if kind is None:
+            yield gr.skip()
+            return
+
+        def begin(job: Job[MapStep]) -> Drawn:
+            return draw(self._page.load, Source(kind), model_id, read_layout(*controls), self.map.GRADIO_CACHE, job)
+
+        async for update in self._follow(request, begin, "new", view):
             yield update
 
     async def _refit(self, request: gr.Request, model_id: str, view: MapView | None, *controls: Any) -> Updates:

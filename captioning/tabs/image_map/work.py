@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captioning.cache import SharedCaptioner
 from captioning.collection import FailedImage, NamedImage
@@ -71,6 +72,7 @@ def draw(
     images = tuple(collection.images[number] for number in embedded.kept)
     if not images:
         raise DataError(_nothing_usable(failed))
+    projection = project(embedded.embeds, options, _layer(job, len(images)))
     view = MapView(
         model_id=captioner.spec.model_id if model_id == "auto" else model_id,
         title=captioner.spec.title,
@@ -78,8 +80,8 @@ def draw(
         embeds=embedded.embeds,
         image_ids=tuple(embedded.image_ids),
         options=options,
-        projection=project(embedded.embeds, options, _layer(job, len(images))),
-        clusters=find_clusters(embedded),
+        projection=projection,
+        clusters=find_clusters(projection.positions),
         failed=failed,
         scratches=(scratch,),
     )
@@ -107,6 +109,7 @@ def add(load: LoadCaptioner, source: Source, before: MapView, cache: str, job: J
     view = replace(
         whole,
         projection=replace(before.projection, positions=positions),
+        clusters=find_clusters(positions),
         failed=failed,
         scratches=(*before.scratches, scratch),
     )
@@ -133,7 +136,7 @@ def refit_map(load: LoadCaptioner, before: MapView, model_id: str, options: MapO
         image_ids=tuple(embedded.image_ids),
         options=options,
         projection=projection,
-        clusters=find_clusters(embedded),
+        clusters=find_clusters(projection.positions),
         failed=tuple(embedded.failed),
         captions=captions,
         cluster_names=(),
@@ -192,9 +195,9 @@ def embed_images(captioner: Captioner, images: tuple[NamedImage, ...], job: Job[
     return embed(captioner, images, on_image=_teller(job, "Looking at"))
 
 
-def find_clusters(embedded: Embedded) -> tuple[int, ...]:
+def find_clusters(positions: NDArray[np.float32]) -> tuple[int, ...]:
     """The cluster of each picture, -1 outside all."""
-    return tuple(int(number) for number in clusters(embedded.embeds))
+    return tuple(int(number) for number in clusters(positions))
 
 
 def _join(before: MapView, embedded: Embedded, fresh: tuple[NamedImage, ...]) -> MapView:
@@ -205,7 +208,6 @@ def _join(before: MapView, embedded: Embedded, fresh: tuple[NamedImage, ...]) ->
         images=(*before.images, *fresh),
         embeds=embeds,
         image_ids=(*before.image_ids, *embedded.image_ids),
-        clusters=tuple(int(number) for number in clusters(embeds)),
         cluster_names=(),
         quality=None,
         working=True,

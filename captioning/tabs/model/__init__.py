@@ -7,7 +7,9 @@ import gradio as gr
 from captioning.tabs.model.net import NetSection
 from captioning.tabs.model.patches import PatchSection
 from captioning.tabs.model.words import WordSection
+from captioning.ui.links import take_linked
 from captioning.ui.page import Page
+from captioning.ui.picture import list_samples
 from captioning.ui.tab import Tab, current_tab
 
 
@@ -21,6 +23,7 @@ def build(page: Page) -> None:
             PatchSection(page).connect([picture.select])
         with gr.Tab("Words", id="words") as words:
             WordSection(page).connect([words.select])
+    take_linked(page, "model", page.picture, list_samples)
 
 
 TAB = Tab("Model", "model", build)

@@ -1,0 +1,67 @@
+"""Make ready for a room with no network: everything that a tour needs is tried before anybody watches."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+from captioning.errors import DataError, OptionsError
+from captioning.image_map import warm_up
+from captioning.images import open_image
+from captioning.types import DecodingOptions
+from captioning.ui.clip_input import list_clips
+from captioning.ui.links import TOUR, tour_links
+from captioning.ui.page import LoadCaptioner
+from captioning.ui.picture import list_samples
+from captioning.video import sample_frames
+
+
+def prepare(load: LoadCaptioner, model: str, host: str, port: int) -> Iterator[str]:
+    """Check port, samples, model and map in turn, a sentence for each.
+
+    Raises `OptionsError` for a taken port, `DataError` where a sample of the tour is missing, and what loading a
+    model raises.
+    """
+    check_port(host, port)
+    yield f"Port {port} is free."
+    check_samples()
+    yield f"{len(list_samples())} photographs and {len(list_clips())} clips are here and can be read."
+    started = time.perf_counter()
+    captioner = load(model)
+    (features,) = captioner.encode([open_image(list_samples()[0].path)])
+    (caption,) = captioner.decode(features, [""], DecodingOptions())
+    captioner.trace(features, caption)
+    yield f"{captioner.spec.title} captions and shows its attention ({time.perf_counter() - started:.1f} s)."
+    started = time.perf_counter()
+    warm_up()
+    yield f"Maps are compiled ({time.perf_counter() - started:.1f} s)."
+    yield "Ready: the network can go."
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises `OptionsError` where a port cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OptionsError(f"port {port} is taken; choose another with --port.") from error
+
+
+def check_samples() -> None:
+    """Raises `DataError` where a sample of the tour is missing, and `InputError` where one cannot be read."""
+    there = {sample.name for sample in (*list_samples(), *list_clips())}
+    files = {stop["sample"] for stop in TOUR if "." in stop["sample"]}
+    if missing := sorted(files - there):
+        raise DataError(f"The samples {', '.join(missing)} are missing; install the requirements anew.")
+    for sample in list_samples():
+        open_image(sample.path)
+    for clip in list_clips():
+        sample_frames(clip.path, 1)
+
+
+def tour(address: str) -> str:
+    """The tour's links, one a line, and how to present."""
+    links = "\n".join(f"  {link}" for link in tour_links(address))
+    return f"A tour:\n{links}\nAlt+P, or &present=1 in an address, shows it large; Page Down moves from tab to tab."

@@ -1,0 +1,83 @@
+"""Take the pictures of all tabs in docs/screenshots, light and dark: `python -m tests.browser.screenshots [folder]`.
+
+They show the embedded captioner and the samples that docs/credits.md names, in the browser that the tests use.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from captioning.cache import load_captioner
+from captioning.ui.page import LoadCaptioner
+from tests.browser.conftest import BROWSERS
+from tests.serving import serve
+
+FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
+SIZE = {"width": 1280, "height": 960}
+MOST_BYTES = 250_000
+
+SHOTS = {
+    "caption": ("tab=caption&sample=cheetah1.jpg", '#cs-captions [data-phase="done"]'),
+    "video": ("tab=video&sample=world.mp4", '#cs-clip-captions [data-phase="done"]'),
+    "attention": ("tab=attention&sample=cheetah1.jpg&word=face", "#cs-explorer .cs-strip-token.is-active"),
+    "map": ("tab=map&sample=photographs", "#cs-map .cs-map-thumbnail"),
+    "model": ("tab=model", ".cs-steps"),
+}
+"""By tab: the link that is opened, and what is there when it is drawn."""
+
+
+def take(page: Any, tab: str, address: str) -> bytes:
+    """One tab as PNG."""
+    link, drawn = SHOTS[tab]
+    page.goto(f"{address.rstrip('/')}/?{link}")
+    page.wait_for_selector('.cs-status[data-state="ready"]')
+    page.wait_for_selector(drawn)
+    page.wait_for_timeout(1500)  # what is drawn is still moving to its place
+    page.mouse.move(0, 0)
+    return bytes(page.screenshot(animations="disabled"))
+
+
+def save(shot: bytes, path: Path) -> int:
+    """The size in bytes of the picture as it was written: a PNG of as many colours as the limit allows."""
+    with Image.open(io.BytesIO(shot)) as image:
+        whole = image.convert("RGB")
+    for colours in (256, 128, 64):
+        whole.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size < MOST_BYTES:
+            return path.stat().st_size
+    raise ValueError(f"{path.name} has more than {MOST_BYTES:,} bytes.")
+
+
+def main(folder: Path, load: LoadCaptioner) -> None:
+    """All tabs in both themes."""
+    from playwright.sync_api import sync_playwright
+
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        sys.exit("screenshots: there is no Chromium on this machine; install Debian's chromium.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with serve(load) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        for theme in ("light", "dark"):
+            page = browser.new_page(viewport=SIZE, color_scheme=theme, reduced_motion="reduce")
+            page.set_default_timeout(60_000)
+            for tab in SHOTS:
+                target = folder / f"{tab}-{theme}.png"
+                print(f"{target} {save(take(page, tab, address), target):,} bytes", flush=True)
+        browser.close()
+
+
+def load_embedded(model_id: str = "embedded", *, report: Any = None) -> Any:
+    """Whatever is asked for, the captioner that is on every machine, so that the pictures come out the same."""
+    del model_id
+    return load_captioner("embedded", report=report)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if sys.argv[1:] else FOLDER, load_embedded)
