@@ -19,7 +19,6 @@ from tests.browser.conftest import BROWSERS
 from tests.serving import serve
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
-SIZE = {"width": 1280, "height": 960}
 MOST_BYTES = 250_000
 
 SHOTS = {
@@ -65,7 +64,8 @@ def main(folder: Path, load: LoadCaptioner) -> None:
     with serve(load) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         for theme in ("light", "dark"):
-            page = browser.new_page(viewport=SIZE, color_scheme=theme, reduced_motion="reduce")
+            page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme=theme)
+            page.emulate_media(reduced_motion="reduce")
             page.set_default_timeout(60_000)
             for tab in SHOTS:
                 target = folder / f"{tab}-{theme}.png"

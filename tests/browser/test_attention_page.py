@@ -110,6 +110,7 @@ def test_words_are_walked_by_keyboard_and_mouse_without_asking_the_server(open_p
     assert asked == []
 
 
+@pytest.mark.slow
 def test_playing_walks_to_the_end_and_stops(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     open_attention(page)
@@ -143,6 +144,7 @@ def test_a_caption_is_carried_over_by_one_click_and_a_typed_one_is_looked_at(ope
     page.wait_for_function("() => document.querySelectorAll('.cs-strip-token').length === 60")
 
 
+@pytest.mark.slow
 def test_another_method_is_computed_on_request_and_locks_what_it_does_not_have(
     open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +200,7 @@ def test_a_word_is_measured_asked_about_again_and_taken_along(open_page: OpenPag
     assert page.get_by_label("Head", exact=True).input_value() == "1"
 
 
+@pytest.mark.slow
 def test_a_frame_of_a_clip_is_opened(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(FakeLoader())
     page.get_by_role("tab", name="Video").click()
@@ -208,6 +211,7 @@ def test_a_frame_of_a_clip_is_opened(open_page: OpenPage, tmp_path: Path) -> Non
     assert page.locator(".cs-explorer .cs-state").inner_text().startswith("clip-")
 
 
+@pytest.mark.slow
 def test_measuring_can_be_stopped(open_page: OpenPage) -> None:
     loader = FakeLoader()
     page = open_page(loader)
@@ -237,6 +241,7 @@ def test_what_cannot_be_looked_at_is_one_sentence_and_the_next_one_works(open_pa
     assert not message.is_visible()
 
 
+@pytest.mark.slow
 def test_large_attention_is_fetched_by_layer(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captioning.tabs.attention.tab.is_large", lambda _: True)
     page = open_page(FakeLoader())

@@ -42,6 +42,7 @@ def test_a_link_opens_a_tab_with_its_sample_and_its_word(open_page: OpenPage) ->
         assert page.locator(".cs-stage-picture").get_attribute("alt") == "lion.jpg"
 
 
+@pytest.mark.slow
 def test_what_a_link_names_and_nobody_knows_is_left_out(open_page: OpenPage) -> None:
     page = open_page(FakeLoader(), link="?tab=nowhere&sample=%3Cimg%20src=x%20onerror=alert(1)%3E&word=$%7B1%7D")
     assert page.locator(SELECTED).inner_text() == "Caption"
@@ -136,6 +137,7 @@ def test_every_tab_is_accessible_at_work_and_presented(open_page: OpenPage, tab:
         assert width == 0, "the page scrolls sideways"
 
 
+@pytest.mark.slow
 def test_a_screenshot_stays_within_its_limit(open_page: OpenPage, tmp_path: Path) -> None:
     page = follow(open_page, "caption")
     path = tmp_path / "caption.png"

@@ -75,6 +75,7 @@ def test_markup_and_templates_in_prompts_stay_text(open_page: OpenPage) -> None:
         assert caption.startswith(re.sub(r"\s+", " ", prompt))
 
 
+@pytest.mark.slow
 def test_prompts_can_be_added_removed_and_reset(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     page.get_by_role("button", name="+ Add").click()
@@ -89,6 +90,7 @@ def test_prompts_can_be_added_removed_and_reset(open_page: OpenPage) -> None:
     assert page.locator(".cs-field").count() == len(DEFAULT_PROMPTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompts", "sentence"),
     [
@@ -107,6 +109,7 @@ def test_prompts_beyond_the_limits_are_one_sentence(open_page: OpenPage, prompts
     page.wait_for_selector(DONE)
 
 
+@pytest.mark.slow
 def test_no_prompt_at_all_is_one_sentence(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     while page.locator(".cs-prompts li").count():
@@ -116,6 +119,7 @@ def test_no_prompt_at_all_is_one_sentence(open_page: OpenPage) -> None:
     assert "There is no prompt" in page.locator(".cs-message").inner_text()
 
 
+@pytest.mark.slow
 def test_no_picture_is_one_sentence(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     page.locator("#cs-start").click()
@@ -136,6 +140,7 @@ def test_a_broken_picture_is_one_sentence_and_the_next_one_works(open_page: Open
     page.wait_for_selector(DONE)
 
 
+@pytest.mark.slow
 def test_an_uploaded_picture_is_captioned_at_once_and_taking_it_away_clears_the_cards(
     open_page: OpenPage, photo: Path
 ) -> None:
@@ -161,6 +166,7 @@ def test_stop_keeps_what_was_written_and_frees_the_model(open_page: OpenPage) ->
     assert steps < 7
 
 
+@pytest.mark.slow
 def test_a_page_that_is_left_frees_the_model(open_page: OpenPage) -> None:
     loader = FakeLoader(delay=0.5)
     page = open_page(loader)
@@ -171,6 +177,7 @@ def test_a_page_that_is_left_frees_the_model(open_page: OpenPage) -> None:
     assert loader.fakes["embedded"].steps < 7
 
 
+@pytest.mark.slow
 def test_another_picture_takes_the_place_of_the_one_being_captioned(open_page: OpenPage) -> None:
     page = open_page(FakeLoader(delay=0.2))
     choose_sample(page, 0)
@@ -214,6 +221,7 @@ def test_a_word_shows_its_likeliest_alternatives_to_mouse_and_keyboard(open_page
     assert page.locator(".cs-popover").is_hidden()
 
 
+@pytest.mark.slow
 def test_captions_can_be_saved_and_copied(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     choose_sample(page)
@@ -229,6 +237,7 @@ def test_captions_can_be_saved_and_copied(open_page: OpenPage) -> None:
     assert page.evaluate("() => navigator.clipboard.readText()").startswith(DEFAULT_PROMPTS[0])
 
 
+@pytest.mark.slow
 def test_controls_move_only_where_they_apply_and_sampling_repeats_with_its_seed(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     page.get_by_role("button", name="Decoding").click()
@@ -255,6 +264,7 @@ def test_controls_move_only_where_they_apply_and_sampling_repeats_with_its_seed(
     assert captions_of(page) == first
 
 
+@pytest.mark.slow
 def test_more_captions_than_beams_is_one_sentence(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     page.get_by_role("button", name="Decoding").click()
@@ -282,6 +292,7 @@ def test_blip_loads_by_one_click_while_the_page_goes_on_answering(open_page: Ope
     assert page.locator(".cs-notice").is_hidden()
 
 
+@pytest.mark.slow
 def test_a_download_that_fails_leaves_the_model_in_use(open_page: OpenPage, broken_hub: HubError) -> None:
     loader = FakeLoader(download_seconds=1)
     loader.blip_error = broken_hub
@@ -294,6 +305,7 @@ def test_a_download_that_fails_leaves_the_model_in_use(open_page: OpenPage, brok
     page.wait_for_selector(DONE)
 
 
+@pytest.mark.slow
 def test_a_download_can_be_cancelled(open_page: OpenPage) -> None:
     page = open_page(FakeLoader(download_seconds=20))
     page.get_by_role("button", name=re.compile("Load BLIP base")).click()
@@ -302,6 +314,7 @@ def test_a_download_can_be_cancelled(open_page: OpenPage) -> None:
     assert page.locator(".cs-progress").is_hidden()
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_exist_is_one_sentence_and_the_menu_goes_back(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     field = page.locator("#cs-model input")
@@ -312,6 +325,7 @@ def test_a_model_that_does_not_exist_is_one_sentence_and_the_menu_goes_back(open
     page.wait_for_function("() => document.querySelector('#cs-model input').value === 'Embedded captioner'")
 
 
+@pytest.mark.slow
 def test_a_model_that_takes_no_prompt_locks_the_prompts_and_says_so(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     page.locator("#cs-model input").fill("wordless")
@@ -323,6 +337,7 @@ def test_a_model_that_takes_no_prompt_locks_the_prompts_and_says_so(open_page: O
     assert len(captions_of(page)) == 1
 
 
+@pytest.mark.slow
 def test_on_a_narrow_screen_the_cards_come_into_view(open_page: OpenPage) -> None:
     page = open_page(FakeLoader(), size="narrow")
     choose_sample(page)
@@ -330,6 +345,7 @@ def test_on_a_narrow_screen_the_cards_come_into_view(open_page: OpenPage) -> Non
     page.wait_for_function("() => document.querySelector('.cs-card').getBoundingClientRect().top < innerHeight / 2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["wide", "narrow"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_tab_is_accessible(open_page: OpenPage, theme: str, size: str) -> None:

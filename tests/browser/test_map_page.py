@@ -172,6 +172,7 @@ def test_new_pictures_move_nothing_and_a_refit_moves_everything_in_sight(open_pa
     assert len(places(page)[0]) == 3
 
 
+@pytest.mark.slow
 def test_a_picture_finds_its_like_and_a_point_opens_in_the_caption_tab(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_map(open_page, ColourLoader())
     draw_folder(page, make_few(tmp_path))
@@ -189,6 +190,7 @@ def test_a_picture_finds_its_like_and_a_point_opens_in_the_caption_tab(open_page
     assert re.match(r"green-\d\.png", page.locator("#cs-captions .cs-state").inner_text())
 
 
+@pytest.mark.slow
 def test_points_are_reached_by_keyboard_and_read_aloud(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_map(open_page, ColourLoader())
     draw_folder(page, make_few(tmp_path))
@@ -213,6 +215,7 @@ def test_points_are_reached_by_keyboard_and_read_aloud(open_page: OpenPage, tmp_
     page.wait_for_selector(f"{CHOSEN}:visible")
 
 
+@pytest.mark.slow
 def test_captioning_is_followed_and_stopped_and_the_map_stays(open_page: OpenPage, tmp_path: Path) -> None:
     loader = ColourLoader(delay=0.3)
     page = open_map(open_page, loader)
@@ -226,6 +229,7 @@ def test_captioning_is_followed_and_stopped_and_the_map_stays(open_page: OpenPag
     assert page.locator(PICTURES).count() > 3
 
 
+@pytest.mark.slow
 def test_reading_pictures_is_followed_and_stopped(open_page: OpenPage, tmp_path: Path) -> None:
     loader = ColourLoader(encode_delay=0.3)
     page = open_map(open_page, loader)
@@ -268,6 +272,7 @@ def test_names_labels_and_captions_that_look_like_markup_stay_text(
     assert page.locator(".cs-map svg[onload], .cs-map img[onerror], .cs-map b").count() == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_said_and_the_next_works(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_map(open_page, ColourLoader())
     broken = tmp_path / "broken.png"
@@ -289,6 +294,7 @@ def test_what_cannot_be_used_is_said_and_the_next_works(open_page: OpenPage, tmp
     page.wait_for_selector(".cs-map-list:has-text('broken.png')")
 
 
+@pytest.mark.slow
 def test_the_saved_file_is_a_map_that_asks_nobody(open_page: OpenPage, browser: Any, tmp_path: Path) -> None:
     page = open_map(open_page, ColourLoader())
     draw_folder(page, make_few(tmp_path))
@@ -320,6 +326,7 @@ def test_the_saved_file_is_a_map_that_asks_nobody(open_page: OpenPage, browser: 
     assert troubles == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["wide", "narrow"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_tab_is_accessible(open_page: OpenPage, tmp_path: Path, theme: str, size: str) -> None:

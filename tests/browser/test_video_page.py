@@ -99,6 +99,7 @@ def test_a_clip_is_uploaded_captioned_compared_drawn_as_a_timeline_and_stopped(
     assert fake.encoded <= encoded + 1
 
 
+@pytest.mark.slow
 def test_a_panel_can_be_stopped_and_keeps_what_it_found(open_page: OpenPage) -> None:
     loader = FakeLoader()
     page = open_video(open_page, loader)
@@ -112,6 +113,7 @@ def test_a_panel_can_be_stopped_and_keeps_what_it_found(open_page: OpenPage) -> 
     assert 0 < page.locator("#cs-timeline .cs-segments li").count() < 16
 
 
+@pytest.mark.slow
 def test_what_is_no_clip_is_one_sentence_and_the_next_one_works(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_video(open_page, FakeLoader())
     page.locator("#cs-clip-start").click()
@@ -130,6 +132,7 @@ def test_what_is_no_clip_is_one_sentence_and_the_next_one_works(open_page: OpenP
     assert page.locator("#cs-timeline:visible").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["wide", "narrow"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_tab_is_accessible(open_page: OpenPage, theme: str, size: str) -> None:

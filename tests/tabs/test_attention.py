@@ -71,6 +71,20 @@ def sight(fake_loader: FakeLoader, seen: Seen) -> Sight:
 # ---- looking ----
 
 
+@pytest.mark.parametrize(("word", "chosen"), [("Of", 2), ("2", 1), (" a ", 0)])
+def test_looking_begins_at_the_word_or_the_place_that_was_named(
+    fake_loader: FakeLoader, asked: Asked, word: str, chosen: int
+) -> None:
+    seen, _, _ = look_at(fake_loader, replace(asked, word=word), make_job())
+    assert seen.paint == {"chosen": chosen}
+
+
+@pytest.mark.parametrize("word", ["", "zebra", "0", "99", "-1", "<b>"])
+def test_a_word_that_is_not_in_the_caption_changes_nothing(fake_loader: FakeLoader, asked: Asked, word: str) -> None:
+    seen, _, _ = look_at(fake_loader, replace(asked, word=word), make_job())
+    assert seen.paint == {}
+
+
 def test_a_caption_is_written_typed_or_carried_over(fake_loader: FakeLoader, asked: Asked) -> None:
     written, _, status = look_at(fake_loader, asked, make_job())
     assert written.caption.prompt == "a photography of"
