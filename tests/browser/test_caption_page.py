@@ -183,8 +183,8 @@ def test_another_picture_takes_the_place_of_the_one_being_captioned(open_page: O
     choose_sample(page, 0)
     page.wait_for_selector(WRITING)
     choose_sample(page, 1)
+    page.wait_for_function("() => document.querySelector('.cs-state').innerText.includes('lion.jpg')")
     page.wait_for_selector(DONE)
-    assert "lion.jpg" in page.locator(".cs-state").inner_text()
     page.wait_for_timeout(800)
     assert "lion.jpg" in page.locator(".cs-state").inner_text()
 
