@@ -6,17 +6,15 @@ the attention as bytes. All of it travels once.
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from captioning.assets import read_script, read_style
+from captioning.assets import read_script
 from captioning.attention import (
     METHODS,
     TRACED,
@@ -38,6 +36,7 @@ from captioning.attention import (
 )
 from captioning.contract import Captioner
 from captioning.export import caption_record
+from captioning.one_file import make_page, to_base64
 from captioning.render import COLOUR_MAPS, colour_table
 from captioning.types import Caption, CaptionTrace, ModelSpec, PatchLayout, Picture, plain_dict
 
@@ -119,7 +118,7 @@ def look_value(
             "chosen": first_word(caption),
             **(paint or {}),
         },
-        "colours": {name: _base64(colour_table(name).tobytes()) for name in COLOUR_MAPS},
+        "colours": {name: to_base64(colour_table(name).tobytes()) for name in COLOUR_MAPS},
         "on_demand": on_demand,
     }
 
@@ -200,7 +199,7 @@ def pack_weights(trace: CaptionTrace) -> bytes:
 def pack_maps(maps: Maps) -> dict[str, Any]:
     """Maps [tokens, patches] as they travel: bytes, and what one step of them is worth, for each token."""
     rows, scales = quantise(maps)
-    return {"rows": _base64(rows.tobytes()), "scales": [float(f"{scale / 255:.6g}") for scale in scales]}
+    return {"rows": to_base64(rows.tobytes()), "scales": [float(f"{scale / 255:.6g}") for scale in scales]}
 
 
 def pack_importance(importance: Mapping[int, Maps]) -> dict[str, list[list[float]]]:
@@ -258,18 +257,12 @@ def explorer_html(look: Mapping[str, Any], picture: bytes, weights: bytes) -> st
         **look,
         "methods": methods,
         "on_demand": False,
-        "picture": {"url": f"data:image/jpeg;base64,{_base64(picture)}"},
-        "weights_inline": _base64(gzip.compress(weights, 6, mtime=0)),
+        "picture": {"url": f"data:image/jpeg;base64,{to_base64(picture)}"},
+        "weights_inline": to_base64(gzip.compress(weights, 6, mtime=0)),
     }
     value = {"serial": 1, "phase": "done", "message": "", "in_one_file": True, "look": whole}
-    script = _START.replace("SCRIPT", read_script(*SCRIPTS))
-    return _PAGE.format(
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{_digest(script)}'",
-        title=_escape(f"{look['name']} · Captionscope"),
-        style=_THEME + read_style(),
-        data=_as_data(value),
-        script=script,
-    )
+    title = f"{look['name']} · Captionscope"
+    return make_page(title, '<main class="cs-part"></main>', value, [_START + read_script(*SCRIPTS)])
 
 
 def _in_one_file(method: Mapping[str, str], maps: Mapping[str, Any]) -> dict[str, str]:
@@ -284,70 +277,10 @@ def _region(layout: PatchLayout) -> Sequence[float]:
     return [float(edge) for edge in (lows[0], lows[1], highs[2], highs[3])]
 
 
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _digest(script: str) -> str:
-    return _base64(hashlib.sha256(script.encode()).digest())
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _as_data(value: Any) -> str:
-    """JSON that cannot end the element it stands in."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-
-
 # What the page gives to its scripts, in a file of its own.
 _START = """
 const element = document.body;
 const props = { value: JSON.parse(document.getElementById('cs-data').textContent) };
 const watch = () => {};
 const trigger = () => {};
-const dark = matchMedia('(prefers-color-scheme: dark)');
-const follow = () => document.body.classList.toggle('dark', dark.matches);
-dark.addEventListener('change', follow);
-follow();
-SCRIPT
-"""
-
-_THEME = """
-body {
-  --body-text-color: #18181b; --body-text-color-subdued: #52525b; --body-background-fill: #fafafa;
-  --background-fill-primary: #fff; --background-fill-secondary: #fafafa; --border-color-primary: #e4e4e7;
-  --button-secondary-background-fill: #fff; --button-secondary-background-fill-hover: #f4f4f5;
-  --button-secondary-border-color: #d4d4d8; --button-secondary-text-color: #27272a;
-  --input-background-fill: #fff; --input-border-color: #d4d4d8;
-  --text-xs: 11px; --text-sm: 13px; --text-md: 15px; --radius-sm: 4px; --radius-md: 6px; --block-radius: 8px;
-  margin: 0; padding: 20px clamp(12px, 3vw, 40px); background-color: var(--body-background-fill);
-  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
-}
-body.dark {
-  --body-text-color: #f4f4f5; --body-text-color-subdued: #a1a1aa; --body-background-fill: #101214;
-  --background-fill-primary: #171a1d; --background-fill-secondary: #1f2327; --border-color-primary: #343a40;
-  --button-secondary-background-fill: #1f2327; --button-secondary-background-fill-hover: #2a2f34;
-  --button-secondary-border-color: #343a40; --button-secondary-text-color: #f4f4f5;
-  --input-background-fill: #1f2327; --input-border-color: #343a40;
-}
-* { box-sizing: border-box; }
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body class="gradio-container">
-<main class="cs-part"></main>
-<script type="application/json" id="cs-data">{data}</script>
-<script>{script}</script>
-</body>
-</html>
 """

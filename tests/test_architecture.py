@@ -27,6 +27,7 @@ ANALYSIS = {
     "export",
     "model_report",
     "explorer",
+    "one_file",
 }
 MAY_IMPORT = {
     "app": {"ui", "tabs", "cache", *ANALYSIS},

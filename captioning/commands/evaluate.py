@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,56 +14,51 @@ if TYPE_CHECKING:
     from captioning.contract import Captioner
 
 
+_EVENLY = "photographs, evenly spread (default: 200)"
+
+
 def add(commands: Subparsers) -> None:
     """Add the command, its measures and their flags."""
     evaluate = commands.add_parser("evaluate", help="measure a captioner on photographs")
     what = evaluate.add_subparsers(title="measures", required=True, metavar="MEASURE")
-    captions = what.add_parser("captions", help="BLEU, CIDEr, token accuracy, naming of kinds, diversity")
-    captions.add_argument("data", type=Path, metavar="DATA")
-    captions.add_argument("--split", default="dev")
+    captions = _add_measure(
+        what, "captions", "BLEU, CIDEr, token accuracy, naming of kinds, diversity", _evaluate_captions
+    )
     captions.add_argument("--limit", type=int, help="use only this many photographs")
     captions.add_argument("--num-beams", type=int, default=1)
-    add_model(captions)
-    add_json(captions)
-    captions.set_defaults(run=_evaluate_captions)
 
-    faithfulness = what.add_parser("faithfulness", help="whether attention maps beat random order, on nouns")
-    faithfulness.add_argument("data", type=Path, metavar="DATA")
-    faithfulness.add_argument("--split", default="dev")
-    faithfulness.add_argument("--limit", type=int, default=200, help="photographs, evenly spread (default: 200)")
+    text = "whether attention maps beat random order, on nouns"
+    faithfulness = _add_measure(what, "faithfulness", text, _evaluate_faithfulness)
+    faithfulness.add_argument("--limit", type=int, default=200, help=_EVENLY)
     faithfulness.add_argument("--seed", type=int, default=0, help="of the random orders")
     faithfulness.add_argument("--methods", nargs="+", metavar="METHOD", help="only these (default: all)")
     faithfulness.add_argument("--views", choices=("layers", "heads"), help="also every layer, or head, of attention")
     faithfulness.add_argument("--steps", type=int, default=16, help="steps in which patches go (default: 16)")
     faithfulness.add_argument("--fill", choices=("mean", "blur"), default="mean", help="what hidden patches show")
-    add_model(faithfulness)
-    add_json(faithfulness)
-    faithfulness.set_defaults(run=_evaluate_faithfulness)
 
-    precision = what.add_parser("precision", help="whether captions are those of float32 by torch")
-    precision.add_argument("data", type=Path, metavar="DATA")
-    precision.add_argument("--split", default="dev")
-    precision.add_argument("--limit", type=int, default=200, help="photographs, evenly spread (default: 200)")
-    add_model(precision)
-    add_json(precision)
-    precision.set_defaults(run=_evaluate_precision)
+    text = "whether captions are those of float32 by torch"
+    precision = _add_measure(what, "precision", text, _evaluate_precision)
+    precision.add_argument("--limit", type=int, default=200, help=_EVENLY)
 
-    features = what.add_parser("features", help="kinds told by the ten nearest training photographs")
-    features.add_argument("data", type=Path, metavar="DATA")
-    features.add_argument("--split", default="dev")
+    features = _add_measure(what, "features", "kinds told by the ten nearest training photographs", _evaluate_features)
     features.add_argument("--limit", type=int, help="use only this many photographs of each split")
-    add_model(features)
-    add_json(features)
-    features.set_defaults(run=_evaluate_features)
 
-    votes = what.add_parser("map", help="kinds told by the ten nearest, in feature space and on the map")
-    votes.add_argument("data", type=Path, metavar="DATA")
-    votes.add_argument("--split", default="dev")
+    votes = _add_measure(what, "map", "kinds told by the ten nearest, in feature space and on the map", _evaluate_map)
     votes.add_argument("--limit", type=int, help="use only this many photographs of each split")
     votes.add_argument("--seed", type=int, default=0, help="of the map")
-    add_model(votes)
-    add_json(votes)
-    votes.set_defaults(run=_evaluate_map)
+
+
+def _add_measure(
+    what: Subparsers, name: str, text: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """A measure with the flags that all of them have."""
+    measure = what.add_parser(name, help=text)
+    measure.add_argument("data", type=Path, metavar="DATA")
+    measure.add_argument("--split", default="dev")
+    add_model(measure)
+    add_json(measure)
+    measure.set_defaults(run=run)
+    return measure
 
 
 def _evaluate_captions(options: argparse.Namespace) -> int:

@@ -318,7 +318,7 @@ def test_the_one_file_explorer_holds_everything_and_runs_nothing_else(sight: Sig
     look = look_value(trace, sight.spec, sight.picture, seen.view)
     page = explorer_html(look, picture_file(sight.picture), pack_weights(trace))
     assert "default-src 'none'" in page
-    assert page.count("</script>") == 2, "the caption's own does not end the data"
+    assert page.count("</script>") == 3, "the caption's own does not end the data"
     assert "alert(1)</script>" not in page
     assert "src=" not in page.split("<script type")[0]
     data = json.loads(page.split('id="cs-data">')[1].split("</script>")[0])

@@ -429,7 +429,7 @@ def test_the_map_is_saved_as_text_arrays_pictures_and_one_file(loader: ColourLoa
     page = content.decode()
     assert name == "image-map.html"
     assert "default-src 'none'" in page
-    assert page.count("</script>") == 3
+    assert page.count("</script>") == 4
     assert document_of(view)["model"] == "embedded"
 
 
