@@ -1,7 +1,8 @@
 """A clip → evenly spaced frames with their times, or one clear sentence.
 
 The times of all frames are read first, without decoding anything; then only what the wanted frames need is decoded.
-decord is tried first, PyAV where decord cannot, and Pillow reads animated WebP and PNG. Nothing is written anywhere.
+PyAV does so, decord is tried where PyAV decodes nothing, and Pillow reads animated WebP and PNG. Nothing is written
+anywhere.
 """
 
 from __future__ import annotations
@@ -362,18 +363,18 @@ def read_frames(
     if index.reader == "pillow":
         choices: list[str] = ["pillow"]
     else:
-        choices = ["decord", "pyav"] if backend == "auto" else [backend]
+        choices = ["pyav", "decord"] if backend == "auto" else [backend]
+    problem = ""
     for choice in choices:
         try:
             frames = _collect(index, _READERS[choice], wanted, shape, on_frame)
         except _CannotReadError as error:
-            if choice != choices[-1]:
-                continue
-            raise VideoError(f"{index.name} cannot be read by {choice} ({error}).") from error
-        if not frames:
-            raise VideoError(f"No frame of {index.name} can be decoded; save or upload it again.")
-        return frames, choice
-    raise AssertionError("a reader is always chosen")
+            problem = problem or f"{index.name} cannot be read by {choice} ({error})."
+            continue
+        if frames:
+            return frames, choice
+        problem = problem or f"No frame of {index.name} can be decoded; save or upload it again."
+    raise VideoError(problem)
 
 
 def fit_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
