@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-
+_SECONDS_BETWEEN_LOG_LINES = 15.0
 _DEFAULTS = DecodingOptions()
 _OPTION_HELP = {
     "max_new_tokens": "longest continuation, in tokens",
@@ -113,20 +113,25 @@ def print_progress(line: str) -> None:
 
 
 class ProgressLine:
-    """One line on the terminal that says what is done and how long the rest will take."""
+    """What is done and how long the rest will take: one line on a terminal, a line now and then in a log."""
 
     def __init__(self) -> None:
         self._what = ""
         self._started = self._shown = 0.0
+        self._terminal = sys.stderr.isatty()
 
     def show(self, what: str, done: int, total: int) -> None:
-        """Show the state at most twice a second; ends the line when all is done."""
+        """Show the state, at most twice a second on a terminal; ends the line when all is done."""
         now = time.monotonic()
         if what != self._what:
-            self._what, self._started, self._shown = what, now, 0.0
-        if not done or (now - self._shown < 0.5 and done < total):
+            self._what, self._started, self._shown = what, now, now
+        wait = 0.5 if self._terminal else _SECONDS_BETWEEN_LOG_LINES
+        if not done or (now - self._shown < wait and done < total):
             return
         self._shown = now
         left = (now - self._started) / done * (total - done)
-        end = "\n" if done == total else ""
-        print(f"\r{what} {done}/{total}, {left:.0f} s left ", end=end, file=sys.stderr, flush=True)
+        line = f"{what} {done}/{total}, {left:.0f} s left"
+        if self._terminal:
+            print(f"\r{line} ", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
