@@ -25,24 +25,27 @@ from captioning.tabs import TABS
 from captioning.ui.endpoints import add_endpoints
 from captioning.ui.guard import RequestGuard
 from captioning.ui.links import open_links
+from captioning.ui.login import LoginGate, check_login, read_names
 from captioning.ui.model_menu import Header
 from captioning.ui.page import LoadCaptioner
 from captioning.ui.showcase import prepare, tour
+from captioning.ui.temporary import own_folder, sweeping
 from captioning.ui.theme import make_theme
-
-_FILE_CHECK_SECONDS, _FILE_AGE_SECONDS = 600, 6 * 3600
+from captioning.ui.visitor import for_visitors
 
 
 def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -> gr.Blocks:
     """The whole page; `load` makes captioners, and `model` is the one that answers first."""
+    own_folder()  # before any part of the page asks where files go
     demo = gr.Blocks(
         title="Captionscope",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(_FILE_CHECK_SECONDS, _FILE_AGE_SECONDS),
     )
+    first_model = model or get_settings().model
+    load = for_visitors(load, first_model)
     with demo:
-        header = Header(load, model or get_settings().model)
+        header = Header(load, first_model)
         header.page.tabs.render()  # type: ignore[no-untyped-call]
         with header.page.tabs:
             for tab in TABS:
@@ -59,7 +62,9 @@ def launch_options() -> dict[str, Any]:
     """What `demo.launch` needs beyond an address: looks, limits, and nothing that records or contacts anybody."""
     settings = get_settings()
     upload_bytes = max(settings.max_upload_bytes, settings.video_bytes)
-    guard = Middleware(RequestGuard, upload_bytes, settings.max_request_bytes)
+    doors = [Middleware(RequestGuard, upload_bytes, settings.max_request_bytes)]
+    if check_login(settings):
+        doors.insert(0, Middleware(LoginGate, read_names(settings.login_names)))
     password = settings.password.encode()
     return {
         "theme": make_theme(),
@@ -74,7 +79,7 @@ def launch_options() -> dict[str, Any]:
         "pwa": False,
         "footer_links": ["api"],
         "max_file_size": upload_bytes,
-        "app_kwargs": {"middleware": [guard]},
+        "app_kwargs": {"middleware": doors, "lifespan": sweeping},
     }
 
 
@@ -148,7 +153,10 @@ if _flags.show_settings:
     print(get_settings().describe())
     sys.exit()
 _load = partial(load_captioner, device=_flags.device, precision=_flags.precision)
-demo = build_demo(_load, _flags.model)
+try:
+    demo = build_demo(_load, _flags.model)
+except CaptioningError as error:
+    sys.exit(f"captionscope: {error}")
 
 if __name__ == "__main__":
     launch(_flags)

@@ -215,10 +215,11 @@ function drawFound(lit) {
 
 function drawMatrix(unit, colours) {
   const { look, weights, raster } = state;
-  const token = state.units[unit].positions[0];
-  const importance = importanceOf(token);
+  const { positions } = state.units[unit];
+  const [token] = positions;
+  const importance = importanceOf(positions);
   const loaded = weights.layers.filter(Boolean).length;
-  const key = [look.id, token, state.scaling, state.colours, state.sort, Boolean(importance), loaded, document.body.classList.contains('dark')].join('|');
+  const key = [look.id, positions, state.scaling, state.colours, state.sort, Boolean(importance), loaded, document.body.classList.contains('dark')].join('|');
   const layer = isTraced(state.method) ? state.layer : null;
   sort.field.value = state.sort;
   for (const option of sort.field.options) option.disabled = option.value === 'importance' && !importance;
@@ -232,9 +233,9 @@ function drawMatrix(unit, colours) {
   matrix.show({ look, weights, raster, token, colours, shared: state.scaling !== 'per_map', sort: importance || state.sort !== 'importance' ? state.sort : 'place', importance, layer, head: state.head, about: SILENT_ABOUT });
 }
 
-/** How much each head matters for a token, where that was measured. */
-function importanceOf(token) {
-  return (state.look.importance || {})[token] || null;
+/** How much each head matters for the word at some positions, where that was measured. */
+function importanceOf(positions) {
+  return (state.look.importance || {})[positions.join(',')] || null;
 }
 
 function drawWords(maps, unit, colours) {

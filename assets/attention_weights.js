@@ -6,13 +6,6 @@ const HEADER_NUMBERS = 3;
 /** Of a shared scale's values so many lie below its end: else one patch that draws everything hides all others. */
 const CLIPPED_SHARE = 0.985;
 
-function bytesOf(base64) {
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length);
-  for (let index = 0; index < text.length; index += 1) bytes[index] = text.charCodeAt(index);
-  return bytes;
-}
-
 async function unzipped(base64) {
   const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream('gzip'));
   return new Response(stream).arrayBuffer();

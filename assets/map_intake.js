@@ -8,8 +8,7 @@ const folderInput = make('input', { type: 'file', webkitdirectory: true, hidden:
 const filesButton = make('button', { type: 'button', class: 'cs-button', onclick: () => filesInput.click() }, 'Choose files…');
 const folderButton = make('button', { type: 'button', class: 'cs-button', onclick: () => folderInput.click() }, 'Choose a folder…');
 const give = (kind, more = {}) => trigger('pictures_given', { kind, adds: adding && addChoice.checked, ...more });
-const samplesButton = make('button', { type: 'button', class: 'cs-button', onclick: () => give('samples') }, 'Sample photographs');
-const clipButton = make('button', { type: 'button', class: 'cs-button', onclick: () => give('clip') }, 'Frames of a sample clip');
+const samplesButtons = props.value.samples.map(([samples, title]) => make('button', { type: 'button', class: 'cs-button', onclick: () => give('samples', { samples }) }, title));
 const haltButton = make('button', { type: 'button', class: 'cs-button', hidden: true, onclick: () => { stopped = true; } }, '■ Stop');
 const own = `goal${Math.random().toString(36).slice(2, 9)}`;
 const addChoice = make('input', { type: 'radio', name: own, checked: true });
@@ -27,7 +26,7 @@ const about = make('p', { class: 'cs-intake-about' });
 const kinds = make('p', { class: 'cs-hint cs-intake-kinds' });
 root.classList.add('cs-intake');
 root.append(filesInput, folderInput, about,
-  make('div', { class: 'cs-intake-buttons' }, filesButton, folderButton, samplesButton, clipButton, haltButton), goal, folderBox, kinds, meter, state);
+  make('div', { class: 'cs-intake-buttons' }, filesButton, folderButton, ...samplesButtons, haltButton), goal, folderBox, kinds, meter, state);
 
 let adding = false;
 let stopped = false;
@@ -61,7 +60,7 @@ async function send(found) {
   const failed = [];
   let next = 0;
   let done = 0;
-  const buttons = [filesButton, folderButton, samplesButton, clipButton];
+  const buttons = [filesButton, folderButton, ...samplesButtons];
   for (const button of buttons) button.disabled = true;
   haltButton.hidden = meter.hidden = false;
   const work = async () => {

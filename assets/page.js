@@ -88,6 +88,14 @@ function makePanel(title, ...content) {
   return panel;
 }
 
+/** What a text of base64 stands for. */
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let index = 0; index < text.length; index += 1) bytes[index] = text.charCodeAt(index);
+  return bytes;
+}
+
 /** Show the moment of the clip, in seconds, in the player. */
 function seekClip(seconds) {
   const player = document.querySelector('#cs-clip video');

@@ -10,6 +10,7 @@ import numpy as np
 
 from captioning.errors import VideoError
 from captioning.video import OnFrame, fit_size, index_clip, read_frames
+from captioning.whole_files import whole_file
 
 ANIMATIONS = (".gif", ".webp", ".png", ".apng")
 _UNIT = Fraction(1, 1000)
@@ -26,9 +27,8 @@ def animation_to_mp4(path: str | os.PathLike[str], out: Path, on_frame: OnFrame 
     import av
 
     index = index_clip(path, on_frame=on_frame)
-    partial = out.with_name(f"{out.name}.partial")
     try:
-        with av.open(str(partial), "w", format="mp4") as container:
+        with whole_file(out) as partial, av.open(str(partial), "w", format="mp4") as container:
             stream = container.add_stream("libx264", options={"crf": "16", "preset": "veryfast"})
             stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _UNIT
             # The encoder wants even sides.
@@ -43,8 +43,5 @@ def animation_to_mp4(path: str | os.PathLike[str], out: Path, on_frame: OnFrame 
                     if on_frame is not None:
                         on_frame(frame.index + 1, len(index))
             container.mux(stream.encode())
-        partial.replace(out)
     except av.error.FFmpegError as error:
         raise VideoError(f"{index.name} cannot be turned into a clip for the player ({error.strerror}).") from error
-    finally:
-        partial.unlink(missing_ok=True)

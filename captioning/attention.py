@@ -231,8 +231,12 @@ def _share(shares: NDArray[np.float32], layer: int | None, head: Head) -> NDArra
 
 
 def word_groups(caption: Caption) -> tuple[tuple[int, ...], ...]:
-    """The token positions of each word, in order: a word goes on until a token begins with a space."""
-    starts = [n for n, token in enumerate(caption.tokens) if n == 0 or token.startswith(" ")]
+    """The token positions of each word, in order: a word goes on until a token begins with a space.
+
+    What the model writes begins a word of its own, also where the prompt ended within one.
+    """
+    firsts = (0, caption.num_prompt_tokens)
+    starts = [n for n, token in enumerate(caption.tokens) if n in firsts or token.startswith(" ")]
     return tuple(tuple(range(a, b)) for a, b in itertools.pairwise([*starts, len(caption.tokens)]))
 
 

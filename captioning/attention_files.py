@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from captioning.attention import (
@@ -23,22 +23,17 @@ from captioning.contract import Captioner
 from captioning.errors import OptionsError
 from captioning.explorer import explorer_html, look_value, pack_weights, picture_file, shown_maps
 from captioning.export import trace_to_json, trace_to_npz
-from captioning.render import overlay, shrink, to_png, token_grid, walk_gif
+from captioning.render import Brush, overlay, shrink, to_png, token_grid, walk_gif
 from captioning.types import Caption, CaptionTrace, ModelSpec, Picture
+from captioning.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """How maps are drawn: the scale of their values, the colours, and how much of the picture shows through."""
+    """How maps are drawn: the scale of their values, and the brush."""
 
     scale: Scale = "shared"
-    opacity: float = 0.6
-    colour_map: str = "magma"
-    smooth: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.opacity <= 1:
-            raise OptionsError(f"The opacity must be between 0 and 1, not {self.opacity}.")
+    brush: Brush = field(default_factory=Brush)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,16 +112,15 @@ def write_files(sight: Sight, paint: Paint, folder: Path) -> list[Path]:
     caption, layout = sight.trace.caption, sight.trace.layout
     labels = [caption.tokens[position].strip() for position in sight.positions]
     shown = _shown(sight, paint)
-    style = (layout, paint.opacity, paint.colour_map, paint.smooth)
     picture = shrink(sight.picture)
     own = [
-        (f"{position:02d}-{_slug(label)}.png", lambda heat=heat: to_png(overlay(picture, heat, *style)))
+        (f"{position:02d}-{_slug(label)}.png", lambda heat=heat: to_png(overlay(picture, heat, layout, paint.brush)))
         for position, label, heat in zip(sight.positions, labels, shown, strict=True)
     ]
     files: list[tuple[str, Callable[[], bytes]]] = [
         *own,
-        ("grid.png", lambda: to_png(token_grid(picture, shown, labels, *style))),
-        ("walk.gif", lambda: walk_gif(picture, shown, labels, *style)),
+        ("grid.png", lambda: to_png(token_grid(picture, shown, labels, layout, paint.brush))),
+        ("walk.gif", lambda: walk_gif(picture, shown, labels, layout, paint.brush)),
         ("trace.npz", lambda: trace_to_npz(sight.trace, sight.picture.name, _named_maps(sight))),
         ("trace.json", lambda: _saved_view(sight, paint).encode()),
         ("explorer.html", lambda: _explorer(sight).encode()),
@@ -134,7 +128,7 @@ def write_files(sight: Sight, paint: Paint, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, make in files:
-            (folder / name).write_bytes(make())
+            write_whole(folder / name, make())
     except OSError as error:
         raise OptionsError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
     return [folder / name for name, _ in files]
@@ -156,9 +150,9 @@ def _saved_view(sight: Sight, paint: Paint) -> str:
     shown = {
         "chosen": sight.positions[0],
         "scaling": paint.scale,
-        "colours": paint.colour_map,
-        "opacity": paint.opacity,
-        "smooth": paint.smooth,
+        "colours": paint.brush.colour_map,
+        "opacity": paint.brush.opacity,
+        "smooth": paint.brush.smooth,
         "merged": False,
         "mode": "overlay",
     }

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -68,6 +68,11 @@ class ByteBoundedCache(Generic[Value]):
             self._values.move_to_end(key)
             return entry[0]
 
+    def count(self, counts: Callable[[Any], bool]) -> int:
+        """How many of the keys count."""
+        with self._lock:
+            return sum(map(counts, self._values))
+
     def put(self, key: Hashable, value: Value, num_bytes: int) -> None:
         """Keep a value; one that is larger than the whole cache is not kept."""
         with self._lock:
@@ -112,6 +117,16 @@ class SingleFlight:
         return result
 
 
+@dataclass(slots=True)
+class _Record:
+    """What a captioner knows of itself and its last work, for all views of it."""
+
+    encoded_images: int = 0
+    encode_seconds: float | None = None
+    tokens_per_second: float | None = None
+    info: ModelInfo | None = None
+
+
 class SharedCaptioner:
     """A captioner of the same contract that many threads may use at once."""
 
@@ -133,10 +148,9 @@ class SharedCaptioner:
         # A lent GPU hears one caller at a time.
         self._queue = DecodingQueue(self._decode_batch, self._work, 1 if runtime.ON_ZERO_GPU else _MAX_ROWS)
         self._flights = SingleFlight()
-        self._encoded_images = 0
-        self._encode_seconds: float | None = None
-        self._tokens_per_second: float | None = None
-        self._info: ModelInfo | None = None
+        self._record = _Record()
+        self._visitor = ""
+        self._shared_ids: frozenset[str] = frozenset()
 
     @property
     def spec(self) -> ModelSpec:
@@ -179,11 +193,11 @@ class SharedCaptioner:
             title=self.spec.title,
             device=self.device,
             precision=self.precision,
-            cached_images=len(self._features),
+            cached_images=self._features.count(lambda key: key[0] in ("", self._visitor)),
             cached_bytes=self._features.num_bytes + self._results.num_bytes,
-            encoded_images=self._encoded_images,
-            encode_seconds=self._encode_seconds,
-            tokens_per_second=self._tokens_per_second,
+            encoded_images=self._record.encoded_images,
+            encode_seconds=self._record.encode_seconds,
+            tokens_per_second=self._record.tokens_per_second,
             reason=self._reason,
             model_bytes=self.num_bytes,
             engine=self.engine,
@@ -199,19 +213,33 @@ class SharedCaptioner:
         other._features = ByteBoundedCache[ImageFeatures](0)
         return other
 
+    def private_to(self, visitor: str, shared_ids: frozenset[str]) -> SharedCaptioner:
+        """The same captioner, taking turns and room as before, that finds nothing again but the visitor's own.
+
+        Pictures of `shared_ids` are everybody's; a clip's average is its visitor's.
+        """
+        other = copy(self)
+        other._visitor, other._shared_ids = visitor, shared_ids
+        return other
+
+    def is_same_model(self, other: SharedCaptioner) -> bool:
+        """Whether both are the same weights in memory."""
+        return self._captioner is other._captioner
+
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         """One `ImageFeatures` a picture; only pictures that nobody asked for before cost anything."""
         found: dict[str, ImageFeatures] = {}
         new: dict[str, Picture] = {}
         for image in images:
-            known = self._features.get(image.image_id)
+            known = self._features.get(self._key(image.image_id))
             if known is None:
                 new[image.image_id] = image
             else:
                 found[image.image_id] = known
         if new:
             ids = tuple(new)
-            made = self._flights.run(("encode", ids), lambda: self._encode_new(new))
+            flight = ("encode", tuple(map(self._key, ids)))
+            made = self._flights.run(flight, lambda: self._encode_new(new))
             found |= dict(zip(ids, made, strict=True))
         return [found[image.image_id] for image in images]
 
@@ -224,7 +252,7 @@ class SharedCaptioner:
     ) -> list[Caption]:
         """Captions for every prefix; the seed decides sampled ones too, so those written before come from memory."""
         keys: list[Hashable] = [
-            ("caption", features.image_id, p if isinstance(p, str) else tuple(p), options) for p in prefixes
+            ("caption", self._key(features.image_id), p if isinstance(p, str) else tuple(p), options) for p in prefixes
         ]
         known: dict[int, list[Caption]] = {}
         for place, key in enumerate(keys):
@@ -263,7 +291,7 @@ class SharedCaptioner:
         if head_mask is not None:
             with self._work:
                 return self._captioner.trace(features, caption, head_mask)
-        key = ("trace", features.image_id, caption.token_ids, caption.num_prompt_tokens, caption.options)
+        key = ("trace", self._key(features.image_id), caption.token_ids, caption.num_prompt_tokens, caption.options)
         known: CaptionTrace | None = self._results.get(key)
         if known is not None:
             return known
@@ -278,7 +306,8 @@ class SharedCaptioner:
 
     def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
         """Where the picture made the tokens at `positions` likely, `[positions, patches]`; only new ones cost."""
-        keys = {p: ("explain", method, image.image_id, caption.token_ids, caption.model_id, p) for p in positions}
+        about = (method, self._key(image.image_id), caption.token_ids, caption.model_id)
+        keys = {p: ("explain", *about, p) for p in positions}
         maps: dict[int, Any] = {p: self._results.get(key) for p, key in keys.items()}
         missing = [p for p, known in maps.items() if known is None]
         if missing or not positions:
@@ -301,18 +330,22 @@ class SharedCaptioner:
     def info(self) -> ModelInfo:
         """What is inside the model, looked up once."""
         with self._work:
-            if self._info is None:
-                self._info = self._captioner.info()
-            return self._info
+            if self._record.info is None:
+                self._record.info = self._captioner.info()
+            return self._record.info
+
+    def _key(self, image_id: str) -> tuple[str, str]:
+        """What stands for a picture in every key: whose it is, nobody's where all share it, and its id."""
+        return "" if image_id in self._shared_ids else self._visitor, image_id
 
     def _encode_new(self, new: dict[str, Picture]) -> list[ImageFeatures]:
         with self._work:
             started = time.perf_counter()
             made = self._captioner.encode(list(new.values()))
-            self._encode_seconds = (time.perf_counter() - started) / len(made)
-            self._encoded_images += len(made)
+            self._record.encode_seconds = (time.perf_counter() - started) / len(made)
+            self._record.encoded_images += len(made)
         for features in made:
-            self._features.put(features.image_id, features, features.num_bytes)
+            self._features.put(self._key(features.image_id), features, features.num_bytes)
         return made
 
     def _explain_new(self, image: Picture, caption: Caption, positions: list[int], method: str) -> NDArray[np.float32]:
@@ -333,7 +366,7 @@ class SharedCaptioner:
         captions = [caption for part in written if not isinstance(part, Exception) for caption in part]
         count = sum(len(caption.token_ids) - caption.num_prompt_tokens for caption in captions)
         if count:  # captions that end at once measure nothing
-            self._tokens_per_second = count / seconds
+            self._record.tokens_per_second = count / seconds
         return written
 
 
@@ -396,7 +429,7 @@ class ModelShelf:
             held = list(self._captioners.values())
             left = self._left
         # Without this one, which may have left already.
-        others = [other for other in held if other is not captioner]
+        others = [other for other in held if not other.is_same_model(captioner)]
         num_bytes = captioner.num_bytes + sum(other.num_bytes for other in others)
         own = captioner.own_status()
         return replace(own, models_in_memory=1 + len(others), model_bytes=num_bytes, models_left=left)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from captioning.attention import word_groups, word_text
 from captioning.contract import Captioner
 from captioning.images import open_image
 from captioning.types import Caption, ImageFeatures, VideoFrame
@@ -115,16 +116,9 @@ def mark_changes(before: str | None, after: str) -> tuple[tuple[str, bool], ...]
 
 
 def split_words(caption: Caption) -> tuple[Word, ...]:
-    """A caption's words with the positions of their tokens; a token that begins with a space begins a word."""
-    groups: list[list[int]] = []
-    for position, token in enumerate(caption.tokens):
-        starts = not groups or token.startswith(" ") or position == caption.num_prompt_tokens
-        if starts:
-            groups.append([])
-        groups[-1].append(position)
+    """A caption's words with the positions of their tokens."""
     return tuple(
-        Word("".join(caption.tokens[p] for p in group).strip(), tuple(group), group[0] < caption.num_prompt_tokens)
-        for group in groups
+        Word(word_text(caption, group), group, group[0] < caption.num_prompt_tokens) for group in word_groups(caption)
     )
 
 

@@ -27,6 +27,7 @@ _PATH_COLUMNS = ("path", "image", "image_path", "imagepath", "file", "filepath",
 _LABEL_COLUMNS = ("label", "class", "class_name", "category", "kind", "target")
 _SEPARATORS = (",", ";", "\t", "|")
 _CHUNK_BYTES = 2**20
+_DIGIT_SIDE = 160
 _DIRECTORY_BYTES_PER_FILE = 400
 """More than a file's entry in an archive's directory takes with any sensible name."""
 
@@ -197,6 +198,28 @@ def sample_collection() -> Collection:
         if spec is not None and spec.origin is not None:
             home = Path(spec.origin).parent / folder
             images += [NamedImage(file, home / file, folder=package) for file in files if (home / file).is_file()]
+    return Collection(tuple(images))
+
+
+def digit_collection(into: Path, count: int = 300) -> Collection:
+    """Handwritten digits of scikit-learn, evenly taken, with their labels: 8 × 8 greys drawn larger below `into`.
+
+    So many that UMAP has neighbours to go by, of kinds that anybody can check (Alpaydin and Kaynak 1998, CC BY 4.0).
+    """
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    folder = into / "digits"
+    folder.mkdir(exist_ok=True)
+    images = []
+    for place in np.linspace(0, len(digits.images), count, endpoint=False).astype(int).tolist():
+        ink, label = digits.images[place] / 16, str(digits.target[place])
+        path = folder / f"{place:04d}.png"
+        paper = Image.fromarray(np.rint(255 * (1 - ink)).astype(np.uint8))
+        paper.resize((_DIGIT_SIDE, _DIGIT_SIDE), Image.Resampling.BICUBIC).save(path)
+        images.append(NamedImage(f"digit-{label}-{place:04d}.png", path, label))
     return Collection(tuple(images))
 
 

@@ -65,15 +65,15 @@ def look_value(
     *,
     paint: Mapping[str, Any] | None = None,
     maps: Mapping[str, Maps] | None = None,
-    importance: Mapping[int, Maps] | None = None,
+    importance: Mapping[tuple[int, ...], Maps] | None = None,
     on_demand: bool = False,
     look_id: str | None = None,
 ) -> dict[str, Any]:
     """What `assets/attention.js` needs of a caption, except the picture and the weights themselves.
 
     `view` is what it opens on, and `paint` how: the position `chosen`, colours, opacity. `maps` has [tokens, patches]
-    of methods beyond raw attention, `importance` [layers, heads] of positions where it was measured. `on_demand` has
-    the weights fetched layer by layer; another `look_id` than before opens the explorer anew.
+    of methods beyond raw attention, `importance` [layers, heads] of words, by their positions, where it was measured.
+    `on_demand` has the weights fetched layer by layer; another `look_id` than before opens the explorer anew.
     """
     caption, layout = trace.caption, trace.layout
     layers, heads, _, patches = trace.image_attentions.shape
@@ -202,9 +202,9 @@ def pack_maps(maps: Maps) -> dict[str, Any]:
     return {"rows": to_base64(rows.tobytes()), "scales": [float(f"{scale / 255:.6g}") for scale in scales]}
 
 
-def pack_importance(importance: Mapping[int, Maps]) -> dict[str, list[list[float]]]:
-    """What heads matter [layers, heads], in nats, for each position, as it travels."""
-    return {str(position): drops.round(5).tolist() for position, drops in importance.items()}
+def pack_importance(importance: Mapping[tuple[int, ...], Maps]) -> dict[str, list[list[float]]]:
+    """What heads matter [layers, heads], in nats, for the word at some positions, as it travels."""
+    return {",".join(map(str, positions)): drops.round(5).tolist() for positions, drops in importance.items()}
 
 
 def shown_maps(

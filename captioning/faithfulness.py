@@ -1,7 +1,8 @@
-"""Can a map be believed? Patches are hidden in its order, and the token's log-probability tells whether they mattered.
+"""Can a map be believed? Patches are hidden in its order, and the word's log-probability tells whether they mattered.
 
 Deletion and insertion as in RISE (Petsiuk, Das, Saenko 2018), on differences of log-probability rather than on
-probabilities, whose heavy tails hide everything else. Works through any captioner, on arrays alone.
+probabilities, whose heavy tails hide everything else. A word is named by the positions of its tokens, and its
+log-probability is the sum of theirs. Works through any captioner, on arrays alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from captioning.attention import check_positions, pixel_boxes
+from captioning.attention import check_positions, pixel_boxes, word_text
 from captioning.contract import Captioner
 from captioning.errors import OptionsError
 from captioning.images import open_image
@@ -36,7 +37,7 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaithfulnessCurves:
-    """A token's log-probability while patches go or come, in the order of a map.
+    """A word's log-probability while patches go or come, in the order of a map.
 
     `deletion [steps + 1]` starts at the whole picture and `insertion [steps + 1]` at the hidden one. Areas are
     means over a curve, in nats: a faithful map has a low deletion and a high insertion area.
@@ -62,14 +63,14 @@ def _area(curve: NDArray[np.float32]) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Belief:
-    """Whether one map of one token beats random orders, all in nats of the token's log-probability.
+    """Whether one map of one word beats random orders, all in nats of the word's log-probability.
 
     `random` has the curves of each seed, `centre` those of an order from the picture's centre outwards. `gain` is
     the mean of how far the map's deletion area lies below random's and its insertion area above. `interval` puts
     95 % limits to it: below its low end a single random order might do as well.
     """
 
-    token: str
+    word: str
     curves: FaithfulnessCurves
     random: tuple[FaithfulnessCurves, ...]
     centre: FaithfulnessCurves
@@ -95,7 +96,7 @@ class Belief:
     @property
     def sentence(self) -> str:
         """What the numbers say, for people."""
-        word = self.token.strip() or "this token"
+        word = self.word or "this token"
         low, high = self.interval
         figures = f"{self.gain:+.2f} nats, {low:+.2f} to {high:+.2f}"
         if self.beats_random:
@@ -195,53 +196,66 @@ def centre_heat(layout: PatchLayout) -> NDArray[np.float32]:
     return heat
 
 
+def word_score(scores: NDArray[np.float32], caption: Caption, positions: Sequence[int]) -> NDArray[np.float32]:
+    """The log-probability `[…]` of the word at `positions`, of those of all tokens `[…, tokens]`, in nats.
+
+    Raises `OptionsError` for no position, or one that the caption does not have.
+    """
+    if not positions:
+        raise OptionsError("There is no word to measure; choose one.")
+    total: NDArray[np.float32] = scores[..., check_positions(caption, positions)].sum(axis=-1)
+    return total
+
+
 def measure_orders(
     captioner: Captioner,
     picture: Picture,
     caption: Caption,
-    position: int,
+    positions: Sequence[int],
     orders: Sequence[NDArray[np.intp]],
     steps: int = STEPS,
     fill: Fill = "mean",
     on_step: OnStep | None = None,
 ) -> list[FaithfulnessCurves]:
-    """Curves of the token at `position` for each order of patches `[patches]`, hottest first."""
+    """Curves of the word at `positions` for each order of patches `[patches]`, hottest first."""
     masks = [half(order, steps) for order in orders for half in (deletion_masks, insertion_masks)]
-    scores = score_hidden(captioner, picture, caption, np.concatenate(masks), fill, on_step)[:, position]
-    return [FaithfulnessCurves(*pair) for pair in scores.reshape(len(orders), 2, steps + 1)]
+    scores = score_hidden(captioner, picture, caption, np.concatenate(masks), fill, on_step)
+    curves = word_score(scores, caption, positions).reshape(len(orders), 2, steps + 1)
+    return [FaithfulnessCurves(*pair) for pair in curves]
 
 
 def measure_map(
     captioner: Captioner,
     picture: Picture,
     caption: Caption,
-    position: int,
+    positions: Sequence[int],
     heat: NDArray[np.float32],
     steps: int = STEPS,
     seeds: int = SEEDS,
     fill: Fill = "mean",
     on_step: OnStep | None = None,
 ) -> Belief:
-    """Whether a map `[patches]` of the token at `position` beats `seeds` random orders of the patches.
+    """Whether a map `[patches]` of the word at `positions` beats `seeds` random orders of the patches.
 
     Looks at `expected_encodings(steps, seeds)` pictures. Raises `OptionsError` for a position that is not there,
     more than 16 steps, or fewer than 2 or more than 16 seeds.
     """
     _check_budget(steps, seeds)
-    check_positions(caption, [position])
+    check_positions(caption, positions)
     layout = captioner.preprocess(picture).layout
     own, centre = order_of(heat), order_of(centre_heat(layout))
     # What a random order hides step by step is what its reverse, as random as itself, has still to show.
     chance = [np.random.default_rng(seed).permutation(len(own)) for seed in range(seeds)]
     halves = [half(order, steps) for order in (own, centre) for half in (deletion_masks, insertion_masks)]
     masks = np.concatenate([*halves, *(deletion_masks(order, steps) for order in chance)])
-    scores = score_hidden(captioner, picture, caption, masks, fill, on_step)[:, position].reshape(-1, steps + 1)
+    scores = score_hidden(captioner, picture, caption, masks, fill, on_step)
+    scores = word_score(scores, caption, positions).reshape(-1, steps + 1)
     random = tuple(FaithfulnessCurves(curve, curve[::-1]) for curve in scores[4:])
     curves = FaithfulnessCurves(scores[0], scores[1])
     deletion_gain, insertion_gain, gain = _gains(curves, random)
     reach = _reach([one.deletion_area for one in random])
     return Belief(
-        token=caption.tokens[position],
+        word=word_text(caption, positions),
         curves=curves,
         random=random,
         centre=FaithfulnessCurves(scores[2], scores[3]),
@@ -284,23 +298,23 @@ def ablate_blocks(
     captioner: Captioner,
     picture: Picture,
     caption: Caption,
-    position: int,
+    positions: Sequence[int],
     blocks: int = BLOCKS,
     fill: Fill = "mean",
     on_step: OnStep | None = None,
 ) -> NDArray[np.float32]:
-    """How much the token's log-probability falls when one block of the picture is hidden, `[rows, columns]` in nats.
+    """How much the word's log-probability falls when one block of the picture is hidden, `[rows, columns]` in nats.
 
     At most `blocks` rows and columns, fewer where a grid has fewer. Raises `OptionsError` for more than 6 blocks.
     """
     if not 1 <= blocks <= BLOCKS:
         raise OptionsError(f"A picture is hidden in 1 to {BLOCKS} blocks a side, not {blocks}.")
-    check_positions(caption, [position])
+    check_positions(caption, positions)
     layout = captioner.preprocess(picture).layout
     rows, columns = (min(blocks, length) for length in layout.grid or (blocks, blocks))
     numbers = block_numbers(layout, rows, columns)
     masks = numbers == np.arange(-1, rows * columns)[:, None]  # the first hides nothing
-    scores = score_hidden(captioner, picture, caption, masks, fill, on_step)[:, position]
+    scores = word_score(score_hidden(captioner, picture, caption, masks, fill, on_step), caption, positions)
     drops: NDArray[np.float32] = (scores[0] - scores[1:]).reshape(rows, columns)
     return drops
 
@@ -341,21 +355,21 @@ def head_importance(
     captioner: Captioner,
     features: ImageFeatures,
     caption: Caption,
-    position: int,
+    positions: Sequence[int],
     on_step: OnStep | None = None,
 ) -> NDArray[np.float32]:
-    """How much the token's log-probability falls when a head is silenced, `[layers, heads]` in nats.
+    """How much the word's log-probability falls when a head is silenced, `[layers, heads]` in nats.
 
     One pass of the decoder a head (Michel, Levy, Neubig 2019). Raises `CapabilityError` where there are no heads.
     """
-    check_positions(caption, [position])
+    check_positions(caption, positions)
     shape = captioner.trace(features, caption).image_attentions.shape[:2]
-    whole = captioner.score([features], caption)[0, position]
+    whole = word_score(captioner.score([features], caption)[0], caption, positions)
     drops = np.zeros(shape, np.float32)
     for done, place in enumerate(np.ndindex(*shape), start=1):
         mask = np.ones(shape, np.float32)
         mask[place] = 0
-        drops[place] = whole - captioner.score([features], caption, mask)[0, position]
+        drops[place] = whole - word_score(captioner.score([features], caption, mask)[0], caption, positions)
         if on_step is not None:
             on_step(done, drops.size)
     return drops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -31,6 +32,22 @@ _CELL, _LABEL = 224, 22
 _LIGHT, _DARK = (255, 255, 255), (20, 20, 24)
 
 
+@dataclass(frozen=True, slots=True)
+class Brush:
+    """How maps are painted: their opacity in 0…1, the colour scale, and whether patches are blended or keep edges."""
+
+    opacity: float = 0.6
+    colour_map: str = COLOUR_MAPS[0]
+    smooth: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise OptionsError(f"The opacity must be between 0 and 1, not {self.opacity}.")
+
+
+_BRUSH = Brush()
+
+
 @cache
 def colour_table(name: str = "magma") -> NDArray[np.uint8]:
     """The 256 colours of a scale, low to high, `[256, 3]`. Raises `OptionsError` for a name that is none."""
@@ -44,23 +61,16 @@ def colour_table(name: str = "magma") -> NDArray[np.uint8]:
     return table
 
 
-def overlay(
-    picture: Picture,
-    heat: NDArray[np.float32],
-    layout: PatchLayout,
-    opacity: float = 0.6,
-    colour_map: str = "magma",
-    smooth: bool = True,
-) -> Image.Image:
+def overlay(picture: Picture, heat: NDArray[np.float32], layout: PatchLayout, brush: Brush = _BRUSH) -> Image.Image:
     """The picture under a map `[patches]` of values in 0…1, at the picture's size.
 
-    `opacity` in 0…1 is the map's. What the model does not see stays as it is.
+    What the model does not see stays as it is.
     """
     pixels = np.asarray(picture.image, np.float32)
     height, width = pixels.shape[:2]
-    levels = np.rint(sample_map(heat, layout, height, width, smooth).clip(0, 1) * 255).astype(np.uint8)
-    share = opacity * _covered(layout, height, width)[..., None]
-    mixed = pixels * (1 - share) + colour_table(colour_map)[levels] * share
+    levels = np.rint(sample_map(heat, layout, height, width, brush.smooth).clip(0, 1) * 255).astype(np.uint8)
+    share = brush.opacity * _covered(layout, height, width)[..., None]
+    mixed = pixels * (1 - share) + colour_table(brush.colour_map)[levels] * share
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
@@ -101,9 +111,7 @@ def token_grid(
     maps: NDArray[np.float32],
     labels: Sequence[str],
     layout: PatchLayout,
-    opacity: float = 0.6,
-    colour_map: str = "magma",
-    smooth: bool = True,
+    brush: Brush = _BRUSH,
     columns: int = 6,
 ) -> Image.Image:
     """All maps `[tokens, patches]` beside each other, row by row, each over the picture and under its label."""
@@ -117,7 +125,7 @@ def token_grid(
         row, column = divmod(number, columns)
         left, top = gap + column * (width + gap), gap + row * (height + _LABEL + gap)
         _write(sheet, label, (left, top), width, _DARK)
-        sheet.paste(overlay(small, heat, layout, opacity, colour_map, smooth), (left, top + _LABEL))
+        sheet.paste(overlay(small, heat, layout, brush), (left, top + _LABEL))
     return sheet
 
 
@@ -126,9 +134,7 @@ def walk_gif(
     maps: NDArray[np.float32],
     labels: Sequence[str],
     layout: PatchLayout,
-    opacity: float = 0.6,
-    colour_map: str = "magma",
-    smooth: bool = True,
+    brush: Brush = _BRUSH,
     seconds: float = 0.8,
 ) -> bytes:
     """A GIF that goes through maps `[tokens, patches]`, a label and `seconds` each. Raises `OptionsError` for none."""
@@ -140,7 +146,7 @@ def walk_gif(
     for label, heat in zip(labels, maps, strict=True):
         frame = Image.new("RGB", (width, height + _LABEL), _DARK)
         _write(frame, label, (4, 0), width - 8, _LIGHT)
-        frame.paste(overlay(small, heat, layout, opacity, colour_map, smooth), (0, _LABEL))
+        frame.paste(overlay(small, heat, layout, brush), (0, _LABEL))
         frames.append(frame.quantize(128, dither=Image.Dither.NONE))
     file = io.BytesIO()
     # Every frame is kept, also one that equals the last: a word takes its time.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Annotated, get_type_hints
+from typing import Annotated, Literal, get_args, get_type_hints
 
 from captioning.errors import OptionsError
 
@@ -41,10 +41,30 @@ class Settings:
     zip_files: Annotated[int, "files in a zip file"] = 50_000
     zip_ratio: Annotated[int, "how many times its size a large zip file may unpack to"] = 200
     local_folders: Annotated[
-        str, "whether the page opens folders of this machine: yes, no, or auto for only where nobody else reaches it"
+        Literal["auto", "on", "off"],
+        "whether the page opens folders of this machine: on, off, or auto for whoever sits at it",
     ] = "auto"
+    visitor_models: Annotated[
+        str,
+        "models that may be named on the page and over HTTP: any, listed for those that the menu lists, names with "
+        "commas between them, or auto for any to whoever sits at this machine and listed to others",
+    ] = "auto"
+    visitor_model_bytes: Annotated[
+        int, "the largest download among the listed models that visitors may choose, in bytes"
+    ] = 2 * 2**30
+    private_cache: Annotated[
+        Literal["off", "on"],
+        "on computes everything anew for each visitor, so that speed tells nobody what others handed in",
+    ] = "off"
+    file_seconds: Annotated[int, "how long files of visitors stay on this machine, in seconds"] = 6 * 3600
     model_events: Annotated[int, "events of the page and endpoints that may ask models at once"] = 8
     password: Annotated[str, "what visitors must know to come in; empty lets everybody in"] = ""
+    login: Annotated[
+        Literal["none", "huggingface"], "huggingface lets in who signed in there; only on a Space with hf_oauth"
+    ] = "none"
+    login_names: Annotated[
+        str, "Hugging Face names that may come in, with commas between them; empty for everybody who signed in"
+    ] = ""
     queue_size: Annotated[int, "events that may wait; beyond them the answer is 503"] = 32
     job_seconds: Annotated[int, "the longest that one job may take, in seconds"] = 1800
     visitor_jobs: Annotated[int, "jobs that one visitor may have under way at once"] = 6
@@ -53,6 +73,7 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Settings with every `CAPTIONSCOPE_…` variable applied. Raises `OptionsError` for unknown or bad ones."""
         known = {f.name: type(f.default) for f in fields(cls)}
+        hints = get_type_hints(cls)
         values: dict[str, str | int] = {}
         for variable, text in environment.items():
             if not variable.startswith(PREFIX):
@@ -60,6 +81,9 @@ class Settings:
             name = variable.removeprefix(PREFIX).lower()
             if name not in known:
                 raise OptionsError(f"There is no setting {variable}; choose from {', '.join(sorted(known))}.")
+            choices = get_args(hints[name])
+            if choices and text not in choices:
+                raise OptionsError(f"{variable} must be {' or '.join(choices)}, not {text!r}.")
             if known[name] is str:
                 values[name] = text
             elif text.isdecimal():

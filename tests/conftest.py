@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from PIL import Image
 from captioning.cache import SharedCaptioner
 from captioning.contract import DecodingRequest, OnToken, Prefix
 from captioning.errors import CapabilityError, FeaturesError, HubError, PromptError, UnknownModelError
+from captioning.settings import get_settings
 from captioning.types import (
     Capabilities,
     Caption,
@@ -356,3 +357,17 @@ def features_of() -> Callable[[FakeCaptioner, str], ImageFeatures]:
         return captioner.encode([Picture(Image.new("RGB", (8, 8)), image_id)])[0]
 
     return make
+
+
+@pytest.fixture
+def change_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Sets settings of this process by name until the test ends."""
+
+    def change(**values: str | int) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"CAPTIONSCOPE_{name.upper()}", str(value))
+        get_settings.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    get_settings.cache_clear()

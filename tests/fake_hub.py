@@ -31,6 +31,8 @@ class Repository:
     is_gated: bool = False
     break_after: int | None = None
     """Drop the connection after so many bytes of a large file, once."""
+    stall_after: int | None = None
+    """Say nothing more after so many bytes of a file that is larger, once, until the hub closes."""
     ignores_ranges: bool = False
     unlisted: set[str] = field(default_factory=set)
     """Files that are listed and then cannot be had."""
@@ -45,6 +47,7 @@ class FakeHub:
         """Method, path, and the range asked for."""
         self.status: int | None = None
         """Answer everything with this status."""
+        self.closed = threading.Event()
         hub = self
 
         class Handler(_Handler):
@@ -69,6 +72,7 @@ class FakeHub:
 
     def close(self) -> None:
         """Stop listening; further requests find nobody."""
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -186,6 +190,11 @@ class _Handler(BaseHTTPRequestHandler):
         span = self.headers.get("Range")
         start = int(span.removeprefix("bytes=").split("-")[0]) if span and not repository.ignores_ranges else 0
         headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+        if repository.stall_after is not None and len(data) > repository.stall_after:
+            so_many, repository.stall_after = repository.stall_after, None
+            self._send(206 if start else 200, data[start:], headers, so_many)
+            self.fake_hub.closed.wait()
+            return
         keep, repository.break_after = repository.break_after, None
         self._send(206 if start else 200, data[start:], headers, keep)
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(p for p in [ROOT / "app.py", *(ROOT / "captioning").rglob("*.py")] if "__pycache__" not in p.parts)
 
 # What each part of the package may import of the others. Everyone may import the first line's modules.
-COMMON = {"types", "errors", "settings", "contract", "prompts", "runtime", "assets"}
+COMMON = {"types", "errors", "settings", "contract", "prompts", "runtime", "assets", "whole_files"}
 ANALYSIS = {
     "images",
     "video",
@@ -27,6 +27,7 @@ ANALYSIS = {
     "export",
     "model_report",
     "explorer",
+    "map_page",
     "one_file",
 }
 MAY_IMPORT = {
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "batching": set(),
     "models": {"models"},
     "training": {"training", "models", "cache", "images", "attention", "faithfulness", "image_map"},
-    "bench": {"models", "cache", "images", "video", "clip", "collection", "image_map"},
+    "bench": {"models", "cache", *ANALYSIS},
     "deploy": set(),
 } | dict.fromkeys(ANALYSIS, ANALYSIS)
 HEAVY = {"torch": {"models", "cache", "runtime", "training", "bench"}, "gradio": {"app", "ui", "tabs"}}

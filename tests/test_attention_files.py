@@ -14,6 +14,7 @@ from captioning.attention import View
 from captioning.attention_files import Paint, Sight, choose_view, find_positions, look, write_files
 from captioning.errors import OptionsError
 from captioning.export import trace_from_json
+from captioning.render import Brush
 from captioning.types import Capabilities, Caption, DecodingOptions, Picture
 from tests.conftest import FAKE_SPEC, FakeCaptioner
 
@@ -56,7 +57,7 @@ def test_every_token_has_its_picture_and_every_file_opens(tmp_path: Path, method
 
 
 def test_only_what_was_asked_for_is_drawn(tmp_path: Path) -> None:
-    files = write_files(see(View("relevance"), (1,)), Paint("minimum", 0.4, "viridis", smooth=False), tmp_path)
+    files = write_files(see(View("relevance"), (1,)), Paint("minimum", Brush(0.4, "viridis", smooth=False)), tmp_path)
     assert [file.name for file in files if file.suffix == ".png"] == ["01-dog.png", "grid.png"]
     document = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
     assert document["shown"]["chosen"] == 1
@@ -86,7 +87,7 @@ def test_a_view_is_what_was_asked_for_and_otherwise_what_measured_best() -> None
 
 def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match="between 0 and 1"):
-        Paint(opacity=2)
+        Brush(opacity=2)
     blocked = tmp_path / "file"
     blocked.write_text("in the way", encoding="utf-8")
     with pytest.raises(OptionsError, match="choose another folder"):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import pytest
 
 from captioning.bench import CASES, BenchResult, as_table, run_cases
 from captioning.bench.machine import MachineLimit
-from captioning.bench.result import BenchCase, alone, beside, take_turns
+from captioning.bench.result import BenchCase, NotMeasuredError, alone, beside, take_turns
 from captioning.bench.setup import Setup
 
 
@@ -36,6 +39,30 @@ def test_a_short_run_measures_few_cases_and_a_named_one_is_always_measured() -> 
     assert len(run_cases([], quick=False, report=said.append)) == 4
     assert len(run_cases(["long"], quick=True, report=said.append)) == 2
     assert said[0] == "made_up: a made-up case"
+
+
+@pytest.mark.usefixtures("only_made_up")
+def test_what_cannot_be_measured_here_is_said_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(setup: Setup, repetitions: int) -> Iterator[BenchResult]:
+        yield alone("half", [1.0], "before")
+        raise NotMeasuredError("There is no browser; install one.")
+
+    def nothing(setup: Setup, repetitions: int) -> Iterator[BenchResult]:
+        raise NotMeasuredError("There is no browser; install one.")
+
+    monkeypatch.setitem(CASES, "half", BenchCase("half", "half of it", half))
+    monkeypatch.setitem(CASES, "nothing", BenchCase("nothing", "nothing at all", nothing))
+    said: list[str] = []
+    assert [r.case for r in run_cases(["half", "made_up"], True, said.append)] == ["half", "made_up", "made_up"]
+    assert "half: not measured. There is no browser; install one." in said
+    with pytest.raises(NotMeasuredError, match="install one"):
+        run_cases(["nothing"], True, said.append)
+
+
+def test_a_page_without_a_browser_to_open_it_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
+    with pytest.raises(NotMeasuredError, match=r"requirements-dev\.txt"):
+        run_cases(["explorer"], True, lambda _: None)
 
 
 @pytest.mark.usefixtures("only_made_up")

@@ -220,7 +220,9 @@ def test_room_is_made_before_a_model_is_loaded_and_one_that_is_too_large_stays_a
     assert shelf.status(small).models_in_memory == 2
 
 
-def test_many_threads_may_load_and_ask_at_once() -> None:
+def test_many_threads_may_load_and_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A collection a load is right for models, and takes minutes for hundreds of fakes beside much else in memory.
+    monkeypatch.setattr("captioning.cache.gc.collect", lambda: 0)
     shelf = ModelShelf(100)
 
     def visit(number: int) -> None:
@@ -291,3 +293,38 @@ def test_explanations_asked_for_at_once_are_computed_once() -> None:
     for thread in threads:
         thread.join()
     assert fake.explained == 1
+
+
+def test_a_private_view_finds_its_own_and_what_is_shared() -> None:
+    fake = FakeCaptioner()
+    shared = SharedCaptioner(fake)
+    one, two = (shared.private_to(name, frozenset({"sample"})) for name in ("one", "two"))
+    for view in (one, two, one, two):
+        (features, sample) = view.encode([picture("a"), picture("sample")])
+        view.decode(features, ["x"], GREEDY)
+        view.decode(sample, ["x"], GREEDY)
+    assert fake.encoded == 3
+    assert one.status().cached_images == two.status().cached_images == 2
+    assert shared.private_to("three", frozenset()).status().cached_images == 1
+    assert one.status().encoded_images == shared.status().encoded_images == 3
+    assert one.status().tokens_per_second == two.status().tokens_per_second is not None
+
+
+def test_private_views_wait_for_no_computation_of_others() -> None:
+    fake = FakeCaptioner(encode_delay=0.2)
+    shared = SharedCaptioner(fake)
+    views = [shared.private_to(name, frozenset()) for name in ("one", "two")]
+    threads = [threading.Thread(target=view.encode, args=([picture("a")],)) for view in views]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert fake.encoded == 2
+
+
+def test_a_view_of_a_captioner_counts_as_one_model_in_memory() -> None:
+    shelf = ModelShelf(10**9)
+    shared = SharedCaptioner(FakeCaptioner(), shelf=shelf)
+    shelf.put(("embedded", "cpu", "float32"), shared)
+    status = shared.private_to("one", frozenset()).status()
+    assert (status.models_in_memory, status.model_bytes) == (1, shared.num_bytes)

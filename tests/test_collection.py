@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import stat
 import zipfile
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,6 +13,7 @@ from captioning import collection
 from captioning.collection import (
     Collection,
     NamedImage,
+    digit_collection,
     open_any,
     open_csv,
     open_files,
@@ -288,3 +291,16 @@ def test_the_samples_are_real_pictures_on_this_machine() -> None:
     found = sample_collection()
     assert {"china.jpg", "flower.jpg"} <= set(names_of(found))
     assert all(min(open_image(image.path).image.size) > 100 for image in found.images)
+
+
+def test_the_sample_digits_are_pictures_of_every_kind_evenly(tmp_path: Path) -> None:
+    found = digit_collection(tmp_path)
+    assert len(found.images) == 300
+    kinds = Counter(image.label for image in found.images)
+    assert set(kinds) == set("0123456789")
+    assert min(kinds.values()) > 20
+    pictures = [open_image(image.path) for image in found.images]
+    assert len({picture.image_id for picture in pictures}) == 300
+    pixels = np.asarray(pictures[0].image)
+    assert np.median(pixels) > 200, "dark ink on light paper"
+    assert pixels.min() < 50

@@ -137,7 +137,7 @@ def test_a_folder_becomes_a_map_in_every_form(tmp_path: Path, capsys: pytest.Cap
     assert all({"x", "y", "cluster", "caption"} <= set(point) for point in document["points"])
     assert all(point["caption"] for point in document["points"])
     assert (document["model"], document["options"]["seed"], document["errors"]) == ("embedded", 3, [])
-    assert {path.name for path in out.iterdir()} == {"map.csv", "map.json", "map.png", "features.npz"}
+    assert {path.name for path in out.iterdir()} == {"map.html", "map.csv", "map.json", "map.png", "features.npz"}
     assert json.loads((out / "map.json").read_text(encoding="utf-8")) == document
     assert (out / "map.csv").read_text(encoding="utf-8").startswith("image,")
 

@@ -136,7 +136,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "unknown visibility": (MINIMAL.replace("public", "publik"), 3, "did you mean public?"),
     "unknown hardware": (MINIMAL.replace("cpu-basic", "h9000"), 4, "choose from cpu-basic"),
     "mistyped hardware": (MINIMAL.replace("cpu-basic", "zero-a10"), 4, "did you mean zero-a10g?"),
-    "space without owner": (MINIMAL.replace("someone/captions", "captions"), 2, "write OWNER/NAME"),
+    "space of nobody": (MINIMAL.replace("someone/captions", "/captions"), 2, "or NAME for one of your own"),
     "space with spaces": (MINIMAL.replace("someone/captions", "some one/captions"), 2, "write OWNER/NAME"),
     "space with an address": (MINIMAL.replace("someone", "https://hf.co/someone"), 2, "write OWNER/NAME"),
     "sleep in words": (MINIMAL + "sleep_time: an hour\n", 7, "whole number of seconds, or never"),
@@ -276,6 +276,32 @@ def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
 
 
 # --- applying it
+
+
+def test_a_name_alone_is_a_space_of_whoever_deploys(
+    project: Path, hub: SpaceHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, MINIMAL.replace(SPACE, "captions"))
+    document = run_json(project, capsys)
+    assert (document["space"], document["url"]) == (SPACE, f"{hub.url}/spaces/{SPACE}")
+    assert list(hub.spaces) == [SPACE]
+    assert run_json(project, capsys)["changes"] == []
+
+
+def test_signing_in_needs_a_head_that_allows_it(
+    project: Path, hub: SpaceHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, f"{MINIMAL}variables: {{CAPTIONSCOPE_LOGIN: huggingface}}\n")
+    assert run(project) == 1
+    assert "`hf_oauth: true` in the head of README.md" in capsys.readouterr().err
+    assert hub.writes == []
+    head = "---\nsdk: gradio\napp_file: app.py\nhf_oauth: true\n---\n"
+    (project / "README.md").write_text(head, encoding="utf-8")
+    assert run(project, "--dry-run") == 0
+
+
+def test_the_projects_own_spacefile_names_no_stranger() -> None:
+    assert "/" not in read_spacefile(ROOT / "Spacefile").space
 
 
 def test_a_new_space_becomes_what_the_spacefile_says(

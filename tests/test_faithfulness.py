@@ -68,7 +68,7 @@ def test_the_order_that_starts_with_what_matters_has_low_deletion_and_high_inser
     (features,) = captioner.encode([picture])
     (caption,) = captioner.decode(features, [""], DecodingOptions())
     others = [n for n in range(16) if n != 6]
-    best, worst = measure_orders(captioner, picture, caption, 0, [np.array([6, *others]), np.array([*others, 6])])
+    best, worst = measure_orders(captioner, picture, caption, [0], [np.array([6, *others]), np.array([*others, 6])])
     assert best.deletion_area < worst.deletion_area - 1
     assert best.insertion_area > worst.insertion_area + 1
     for curves in (best, worst):
@@ -111,8 +111,8 @@ def test_the_map_that_finds_what_matters_beats_random_and_says_so() -> None:
     captioner, picture = SeesFourPatches(), four_patches()
     caption = written(captioner, picture)
     heat = one_hot(5) + one_hot(6) + one_hot(9) + one_hot(10)
-    belief = measure_map(captioner, picture, caption, 2, heat, seeds=8)
-    assert belief.token == caption.tokens[2]
+    belief = measure_map(captioner, picture, caption, [2], heat, seeds=8)
+    assert belief.word == caption.tokens[2].strip()
     assert belief.beats_random
     assert belief.interval[0] < belief.gain < belief.interval[1]
     assert belief.gain == pytest.approx((belief.deletion_gain + belief.insertion_gain) / 2)
@@ -126,17 +126,31 @@ def test_the_map_that_finds_what_matters_beats_random_and_says_so() -> None:
 def test_the_map_that_hides_what_matters_last_is_worse_than_random_and_says_so() -> None:
     captioner, picture = SeesFourPatches(), four_patches()
     heat = -(one_hot(5) + one_hot(6) + one_hot(9) + one_hot(10))
-    belief = measure_map(captioner, picture, written(captioner, picture), 2, heat, seeds=8)
+    belief = measure_map(captioner, picture, written(captioner, picture), [2], heat, seeds=8)
     assert belief.gain < 0
     assert not belief.beats_random
     assert "worse than random" in belief.sentence
+
+
+def test_a_word_of_several_tokens_is_measured_by_the_sum_of_their_log_probabilities() -> None:
+    captioner, picture = SeesFourPatches(), four_patches()
+    caption = written(captioner, picture)
+    heat = one_hot(5) + one_hot(6) + one_hot(9) + one_hot(10)
+    one, both = (measure_map(captioner, picture, caption, at, heat, seeds=4) for at in ([2], [2, 3]))
+    assert both.word == "".join(caption.tokens[2:4]).strip()
+    np.testing.assert_allclose(both.curves.deletion, 2 * one.curves.deletion, rtol=1e-6)
+    assert both.gain == pytest.approx(2 * one.gain)
+    single, double = (ablate_blocks(captioner, picture, caption, at, blocks=2) for at in ([2], [2, 3]))
+    np.testing.assert_allclose(double, 2 * single, rtol=1e-5)
+    (curves,) = measure_orders(captioner, picture, caption, [2, 3], [np.arange(16)])
+    assert curves.deletion[0] == pytest.approx(2 * -0.1, abs=1e-5), "with everything in sight a token has -0.1"
 
 
 def test_a_random_map_rarely_beats_random() -> None:
     captioner, picture = SeesFourPatches(), four_patches()
     caption = written(captioner, picture)
     maps = np.random.default_rng(1).random((40, 16)).astype(np.float32)
-    beliefs = [measure_map(captioner, picture, caption, 0, heat, seeds=5) for heat in maps]
+    beliefs = [measure_map(captioner, picture, caption, [0], heat, seeds=5) for heat in maps]
     assert sum(belief.beats_random for belief in beliefs) <= 4
     assert all("cannot be told" in b.sentence for b in beliefs if b.interval[0] <= 0 <= b.interval[1])
 
@@ -146,7 +160,7 @@ def test_measuring_looks_at_as_many_pictures_as_it_said_and_stops_when_asked() -
     caption = written(captioner, picture)
     captioner.encoded = 0
     heard: list[tuple[int, int]] = []
-    measure_map(captioner, picture, caption, 0, one_hot(6), 4, 3, on_step=lambda *step: heard.append(step))
+    measure_map(captioner, picture, caption, [0], one_hot(6), 4, 3, on_step=lambda *step: heard.append(step))
     assert captioner.encoded == heard[-1][0] == heard[-1][1] <= expected_encodings(4, 3)
     assert captioner.encoded > expected_encodings(4, 3) - 6  # masks may meet by chance
     assert [done for done, _ in heard] == sorted(done for done, _ in heard)
@@ -156,7 +170,7 @@ def test_measuring_looks_at_as_many_pictures_as_it_said_and_stops_when_asked() -
 
     captioner.encoded = 0
     with pytest.raises(Stopped):
-        measure_map(captioner, picture, caption, 0, one_hot(6), on_step=stop)
+        measure_map(captioner, picture, caption, [0], one_hot(6), on_step=stop)
     assert captioner.encoded <= 8
 
 
@@ -166,13 +180,14 @@ def test_measuring_looks_at_as_many_pictures_as_it_said_and_stops_when_asked() -
         ({"steps": 17}, "2 to 16 steps"),
         ({"steps": 1}, "2 to 16 steps"),
         ({"seeds": 1}, "2 to 16 seeds"),
-        ({"position": 7}, "choose from 0 to 6"),
+        ({"positions": [7]}, "choose from 0 to 6"),
+        ({"positions": []}, "no word to measure"),
         ({"fill": "stars"}, "mean, blur"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments: dict[str, Any], says: str) -> None:
     captioner, picture = SeesOnePatch(), bright_patch()
-    asked: dict[str, Any] = {"position": 0, "heat": one_hot(6)} | arguments
+    asked: dict[str, Any] = {"positions": [0], "heat": one_hot(6)} | arguments
     with pytest.raises(OptionsError, match=says):
         measure_map(captioner, picture, written(captioner, picture), **asked)
 
@@ -229,13 +244,13 @@ def test_the_centre_comes_first_from_the_centre() -> None:
 def test_hiding_block_by_block_finds_the_one_that_matters() -> None:
     captioner, picture = SeesOnePatch(), bright_patch()
     caption = written(captioner, picture)
-    drops = ablate_blocks(captioner, picture, caption, 0, blocks=2)
+    drops = ablate_blocks(captioner, picture, caption, [0], blocks=2)
     assert drops.shape == (2, 2)
     assert drops[0, 1] > 1
     assert np.abs(np.delete(drops.ravel(), 1)).max() < 1e-6
-    assert ablate_blocks(captioner, picture, caption, 0).shape == (4, 4)  # no more blocks than patches
+    assert ablate_blocks(captioner, picture, caption, [0]).shape == (4, 4)  # no more blocks than patches
     with pytest.raises(OptionsError, match="1 to 6 blocks"):
-        ablate_blocks(captioner, picture, caption, 0, blocks=7)
+        ablate_blocks(captioner, picture, caption, [0], blocks=7)
 
 
 def test_rank_correlation_is_that_of_ranks() -> None:
@@ -260,6 +275,6 @@ def test_a_head_matters_as_much_as_its_silence_costs() -> None:
     (features,) = captioner.encode([bright_patch()])
     (caption,) = captioner.decode(features, [""], DecodingOptions())
     heard: list[tuple[int, int]] = []
-    drops = head_importance(captioner, features, caption, 0, lambda *step: heard.append(step))
+    drops = head_importance(captioner, features, caption, [0], lambda *step: heard.append(step))
     assert drops.tolist() == [[1, 0, 0], [0, 0, 3]]
     assert heard == [(n, 6) for n in range(1, 7)]

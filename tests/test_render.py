@@ -11,6 +11,7 @@ from PIL import Image
 from captioning.errors import OptionsError
 from captioning.render import (
     COLOUR_MAPS,
+    Brush,
     colour_table,
     hide_hottest,
     overlay,
@@ -40,7 +41,7 @@ def test_a_single_hot_patch_lights_exactly_its_place(width: int, height: int) ->
     layout = PatchLayout.from_grid(3, 5)
     picture = grey_picture(width, height)
     for patch in (0, 7, 14):
-        pixels = np.asarray(overlay(picture, one_hot(layout, patch), layout, 0.5, "magma", smooth=False), int)
+        pixels = np.asarray(overlay(picture, one_hot(layout, patch), layout, Brush(0.5, smooth=False)), int)
         left, top, right, bottom = np.rint(layout.boxes[patch] * (width, height, width, height)).astype(int)
         hot, cold = (np.rint(GREY / 2 + colour_table()[level] / 2.0) for level in (255, 0))
         expected = np.tile(cold, (height, width, 1))
@@ -53,7 +54,7 @@ def test_the_place_stays_when_the_picture_is_made_smaller() -> None:
     large = grey_picture(2000, 900)
     small = shrink(large)
     assert small.image.size == (1024, 461)
-    pixels = np.asarray(overlay(small, one_hot(layout, 7), layout, smooth=False), int).sum(axis=-1)
+    pixels = np.asarray(overlay(small, one_hot(layout, 7), layout, Brush(smooth=False)), int).sum(axis=-1)
     rows, columns = np.nonzero(pixels > pixels.min())
     assert (rows.min(), rows.max() + 1) == (154, 307)
     assert (columns.min(), columns.max() + 1) == (410, 614)
@@ -62,7 +63,7 @@ def test_the_place_stays_when_the_picture_is_made_smaller() -> None:
 
 def test_a_smooth_patch_is_brightest_at_its_centre_and_gone_at_its_neighbours() -> None:
     layout = PatchLayout.from_grid(3, 5)
-    pixels = np.asarray(overlay(grey_picture(300, 120), one_hot(layout, 7), layout, 1.0), int).sum(axis=-1)
+    pixels = np.asarray(overlay(grey_picture(300, 120), one_hot(layout, 7), layout, Brush(1.0)), int).sum(axis=-1)
     row, column = np.unravel_index(pixels.argmax(), pixels.shape)
     assert (abs(row - 60) <= 1, abs(column - 150) <= 1) == (True, True)
     assert pixels[60, 90] <= pixels.min() + 30
@@ -72,7 +73,9 @@ def test_a_smooth_patch_is_brightest_at_its_centre_and_gone_at_its_neighbours() 
 def test_what_the_model_does_not_see_stays_as_it_is() -> None:
     layout = PatchLayout(np.array([[0.25, 0, 0.5, 1], [0.5, 0, 0.75, 1]]), (1, 2))
     for smooth in (True, False):
-        pixels = np.asarray(overlay(grey_picture(80, 40), np.array([1, 0], np.float32), layout, 1.0, smooth=smooth))
+        pixels = np.asarray(
+            overlay(grey_picture(80, 40), np.array([1, 0], np.float32), layout, Brush(1.0, smooth=smooth))
+        )
         assert (pixels[:, :20] == GREY).all()
         assert (pixels[:, 60:] == GREY).all()
         assert (pixels[:, 25] == colour_table()[255]).all()
@@ -82,9 +85,9 @@ def test_what_the_model_does_not_see_stays_as_it_is() -> None:
 def test_opacity_is_of_the_map() -> None:
     layout = PatchLayout.from_grid(2, 2)
     picture = grey_picture(20, 10)
-    assert (np.asarray(overlay(picture, one_hot(layout, 1), layout, 0.0)) == GREY).all()
+    assert (np.asarray(overlay(picture, one_hot(layout, 1), layout, Brush(0.0))) == GREY).all()
     assert (
-        np.asarray(overlay(picture, one_hot(layout, 1), layout, 1.0, smooth=False))[2, 15] == colour_table()[255]
+        np.asarray(overlay(picture, one_hot(layout, 1), layout, Brush(1.0, smooth=False)))[2, 15] == colour_table()[255]
     ).all()
 
 

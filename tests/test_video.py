@@ -98,7 +98,11 @@ def test_both_backends_give_the_same_frames(tmp_path: Path) -> None:
 def test_decord_is_tried_where_pyav_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_clip(tmp_path / "h264.mp4")
     assert sample_clip(path, 4).backend == "pyav"
-    monkeypatch.setitem(video._READERS, "pyav", lambda *_: (pair for pair in ()))
+
+    def read_nothing(*_: object) -> Iterator[tuple[int, video.Pixels]]:
+        yield from ()
+
+    monkeypatch.setitem(video._READERS, "pyav", read_nothing)
     clip = sample_clip(path, 4)
     assert clip.backend == "decord"
     check(clip)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from captioning.errors import CaptioningError
 
 if TYPE_CHECKING:
     from captioning.bench.setup import Setup
@@ -34,12 +36,19 @@ class BenchResult:
 
 @dataclass(frozen=True, slots=True)
 class BenchCase:
-    """A case by name; `run` takes what all share and how often to repeat. `quick` ones are part of a short run."""
+    """A case by name; `run` takes what all share and how often to repeat. `quick` ones are part of a short run.
+
+    Results come as they are measured; `run` raises `NotMeasuredError` for what this machine cannot measure.
+    """
 
     name: str
     title: str
-    run: Callable[[Setup, int], list[BenchResult]]
+    run: Callable[[Setup, int], Iterable[BenchResult]]
     quick: bool = False
+
+
+class NotMeasuredError(CaptioningError):
+    """What a case needs is missing on this machine."""
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -59,8 +59,9 @@ def _attention(options: argparse.Namespace) -> int:
     from captioning.attention_files import Paint, choose_view, find_positions, look, write_files
     from captioning.images import open_image
     from captioning.prompts import check_prompts
+    from captioning.render import Brush
 
-    paint = Paint(options.scale, options.opacity, options.colour_map, not options.patches)
+    paint = Paint(options.scale, Brush(options.opacity, options.colour_map, not options.patches))
     decoding = read_decoding(options)
     prompt = options.prompt if options.prompt is not None else "" if options.text else DEFAULT_PROMPT
     check_prompts([prompt])

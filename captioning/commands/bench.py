@@ -8,6 +8,7 @@ from pathlib import Path
 from captioning.commands.shared import Subparsers, add_json, print_json, print_progress, wants_json
 from captioning.errors import OptionsError
 from captioning.types import plain_dict
+from captioning.whole_files import write_whole
 
 
 def add(commands: Subparsers) -> None:
@@ -29,7 +30,7 @@ def _bench(options: argparse.Namespace) -> int:
     results = run_cases(options.cases or [], quick=options.quick, report=print_progress)
     table = as_table(results)
     if options.out:
-        options.out.write_text(table, encoding="utf-8")
+        write_whole(options.out, table)
     if wants_json(options):
         print_json([plain_dict(result) for result in results])
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from captioning.commands.shared import ProgressLine, Subparsers, add_json, add_model, load, print_json, wants_json
 from captioning.image_map.options import MapOptions
 from captioning.types import plain_dict
+from captioning.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from captioning.image_map import ImageMap
@@ -39,7 +40,7 @@ def add(commands: Subparsers) -> None:
         "--captions", action=argparse.BooleanOptionalAction, default=True, help="caption every picture (default: yes)"
     )
     image_map.add_argument(
-        "--out", type=Path, metavar="DIR", help="also write map.csv, map.json, map.png and features.npz here"
+        "--out", type=Path, metavar="DIR", help="also write map.html, map.csv, map.json, map.png and features.npz here"
     )
     add_model(image_map)
     add_json(image_map)
@@ -68,7 +69,7 @@ def _map(options: argparse.Namespace) -> int:
         }
         document = map_document(made.points, made.quality, made.failed, about)
         if options.out:
-            _write_map(options.out, made, document)
+            _write_map(options.out, made, document, captioner.spec.title)
     if wants_json(options):
         print_json(document)
     else:
@@ -76,15 +77,18 @@ def _map(options: argparse.Namespace) -> int:
     return 1 if made.failed else 0
 
 
-def _write_map(folder: Path, made: ImageMap, document: dict[str, Any]) -> None:
+def _write_map(folder: Path, made: ImageMap, document: dict[str, Any], model: str) -> None:
     from captioning.image_map import draw_map, map_to_csv, map_to_npz
+    from captioning.map_page import map_to_html
 
     folder.mkdir(parents=True, exist_ok=True)
     points = made.points
-    (folder / "map.csv").write_text(map_to_csv(points), encoding="utf-8")
-    (folder / "map.json").write_text(json.dumps(document, ensure_ascii=False, indent=2), encoding="utf-8")
-    (folder / "features.npz").write_bytes(map_to_npz(points))
-    draw_map(points.images, points.positions, points.clusters).save(folder / "map.png")
+    write_whole(folder / "map.html", map_to_html(made, model))
+    write_whole(folder / "map.csv", map_to_csv(points))
+    write_whole(folder / "map.json", json.dumps(document, ensure_ascii=False, indent=2))
+    write_whole(folder / "features.npz", map_to_npz(points))
+    with whole_file(folder / "map.png") as file:
+        draw_map(points.images, points.positions, points.clusters).save(file, "PNG")
 
 
 def _print_map(made: ImageMap) -> None:

@@ -24,8 +24,11 @@ _TRAINING_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
     "weight_decay": (float, "pull of weights towards 0"),
     "label_smoothing": (float, "share of a target spread over all words"),
     "contrastive_weight": (float, "of the loss that pulls pictures to their words"),
+    "reward_weight": (float, "of the self-critical loss, which rewards drawn captions by CIDEr-D; 0 is none"),
+    "samples": (int, "captions drawn for a photograph to be rewarded"),
     "opening_rate": (float, "share of captions that follow a given opening"),
     "augmentation": (float, "strength of random changes to pictures; 0 is none"),
+    "views": (int, "changed looks at a picture that a frozen encoder keeps; 0 looks anew every time"),
     "average_decay": (float, "memory of the average of weights"),
     "warmup_steps": (int, "steps until the learning rate is reached"),
     "cooldown": (float, "share of the run in which it falls to 0"),
@@ -69,6 +72,9 @@ def add(commands: Subparsers) -> None:
     )
     for name, (kind, text) in _TRAINING_HELP.items():
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    train.add_argument(
+        "--freeze-encoder", action="store_true", default=None, help="train the decoder alone; image features stay"
+    )
     for name, (kind, text) in _SHAPE_HELP.items():
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"of a new captioner: {text}")
     train.set_defaults(run=_train)
@@ -82,7 +88,7 @@ def _train(options: argparse.Namespace) -> int:
         return {name: value for name in names if (value := getattr(options, name)) is not None}
 
     beginning = Beginning(options.encoder, options.start_from, given(_SHAPE_HELP))
-    training = replace(beginning.recipe, **given(_TRAINING_HELP))
+    training = replace(beginning.recipe, **given((*_TRAINING_HELP, "freeze_encoder")))
     train(
         options.data,
         options.out,

@@ -21,6 +21,7 @@ from captioning.commands.shared import (
 from captioning.errors import CaptioningError, OptionsError
 from captioning.prompts import DEFAULT_PROMPT
 from captioning.types import DecodingOptions, plain_dict
+from captioning.whole_files import write_whole
 
 if TYPE_CHECKING:
     from captioning.cache import SharedCaptioner
@@ -105,7 +106,7 @@ def _caption_clip(
     singly = [captioner.decode(one, prompts[:1], decoding)[0] for one in features]
     if options.srt:
         segments = merge_segments(clip.frames, singly, clip.start, clip.end)
-        options.srt.write_text(segments_to_srt(segments), encoding="utf-8")
+        write_whole(options.srt, segments_to_srt(segments))
     summary = summarize(options.summary, [caption.text for caption in singly]) if options.summary else None
     return clip, captions, summary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def deploy(
     files = collect_files(spacefile)
     secrets = {name: environment[name] for name in spacefile.secrets if environment.get(name)}
     space = Space(spacefile.space, secrets)
+    spacefile = replace(spacefile, space=space.space_id)
     deployed = space.read()
     changes = compare(spacefile, files, deployed, renew_secrets)
     if changes and not dry_run:

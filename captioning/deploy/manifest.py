@@ -112,3 +112,5 @@ def _check_head(spacefile: Spacefile, names: list[str]) -> None:
             f"The head of README.md names {head.get('app_file') or 'no file'} as app_file, which is not among the "
             "files; correct it, or add the file to include."
         )
+    if spacefile.variables.get("CAPTIONSCOPE_LOGIN") == "huggingface" and head.get("hf_oauth") is not True:
+        raise DeployError("Signing in with Hugging Face needs `hf_oauth: true` in the head of README.md; add it there.")

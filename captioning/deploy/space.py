@@ -30,7 +30,10 @@ _ADVICE = {
 
 
 class Space:
-    """One Space. `secrets` are the values at hand, by name; no message ever repeats one."""
+    """One Space, by OWNER/NAME or, where it belongs to whoever signed in, by NAME alone.
+
+    `secrets` are the values at hand, by name; no message ever repeats one.
+    """
 
     def __init__(self, space_id: str, secrets: Mapping[str, str]) -> None:
         from huggingface_hub import HfApi, get_token
@@ -46,6 +49,9 @@ class Space:
         self._secrets = secrets
         self._hidden = tuple(value for value in (token, *secrets.values()) if value)
         self._api = HfApi(token=token)
+        if "/" not in space_id:
+            with self._explained("asking whose token this is"):
+                self.space_id = f"{self._api.whoami()['name']}/{space_id}"
 
     @property
     def url(self) -> str:

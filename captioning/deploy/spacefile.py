@@ -27,7 +27,7 @@ FIXED_SLEEP = ("cpu-basic", "zero-a10g")
 """Hardware whose sleep time the hub decides."""
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_SPACE_ID = re.compile(f"{_PART}/{_PART}")
+_SPACE_ID, _SPACE_NAME = re.compile(f"{_PART}/{_PART}"), re.compile(_PART)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"(hf_|api_org_|sk-|gh[opsu]_|github_pat_|AKIA|xox[abp]-)[A-Za-z0-9_-]{12,}|-----BEGIN ")
 """What keys to well-known services look like."""
@@ -118,7 +118,7 @@ class _Reader:
         else:
             readers: dict[str, Callable[[Node], Any]] = {
                 "version": self._version,
-                "space": self._space,
+                "space": self._own_space,
                 "visibility": lambda node: self._choice(node, VISIBILITIES),
                 "hardware": lambda node: self._choice(node, _hardware_names()),
                 "sleep_time": self._sleep_time,
@@ -210,14 +210,22 @@ class _Reader:
             self._complain(node, f"this program reads version {VERSION} of the format; write `version: {VERSION}`.")
         return text
 
-    def _space(self, node: Node) -> str | None:
+    def _own_space(self, node: Node) -> str | None:
+        """The Space that is described; a name alone is one of whoever deploys."""
+        return self._space(node, owner_may_lack=True)
+
+    def _space(self, node: Node, owner_may_lack: bool = False) -> str | None:
         text = self._text(node, "space")
-        if text is None or (_SPACE_ID.fullmatch(text) and ".." not in text and "--" not in text):
+        if text is None:
+            return None
+        is_name = _SPACE_ID.fullmatch(text) or (owner_may_lack and _SPACE_NAME.fullmatch(text))
+        if is_name and ".." not in text and "--" not in text:
             return text
+        alone = ", or NAME for one of your own," if owner_may_lack else ""
         self._complain(
             node,
-            f"{text} is no name of a Space; write OWNER/NAME in letters, digits, dots, dashes and underscores, as in "
-            "its address.",
+            f"{text} is no name of a Space; write OWNER/NAME{alone} in letters, digits, dots, dashes and underscores, "
+            "as in its address.",
         )
         return None
 

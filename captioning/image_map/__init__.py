@@ -23,6 +23,7 @@ from captioning.image_map.measures import LayoutQuality, MapQuality, quality
 from captioning.image_map.neighbours import group_copies, nearest
 from captioning.image_map.options import MapOptions
 from captioning.image_map.projection import Projection, place, project, refit, warm_up
+from captioning.image_map.thumbnails import thumbnail
 
 __all__ = [
     "Embedded",
@@ -47,6 +48,7 @@ __all__ = [
     "quality",
     "quality_record",
     "refit",
+    "thumbnail",
     "warm_up",
     "write_captions",
     "write_pictures",

@@ -26,6 +26,7 @@ from captioning.models.pretrained import first_line
 from captioning.models.source import source_of
 from captioning.models.untrained import untrained_ids
 from captioning.types import ModelSpec
+from captioning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -235,7 +236,7 @@ def _remember_commit(repo_id: str, commit: str) -> None:
     """Let the name mean this commit from now on, so that the model opens without the hub later."""
     reference = storage_folder(repo_id) / "refs" / "main"
     reference.parent.mkdir(parents=True, exist_ok=True)
-    reference.write_text(commit, encoding="utf-8")
+    write_whole(reference, commit)
 
 
 def _is_pinned(spec: ModelSpec) -> bool:

@@ -6,6 +6,7 @@ The library itself only warns about weights that it does not find, and makes the
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from captioning.errors import ModelFilesError
 from captioning.models.download import SAFETENSORS
 from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe
+from captioning.whole_files import SUFFIX, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -91,8 +93,20 @@ def first_line(error: BaseException) -> str:
 
 
 def write_folder(module: Any, tokenizer: Tokenizer, pixels: PixelRecipe, folder: Path, card: str) -> None:
-    """Write a transformers model in the hub's layout: weights, tokenizer, how it wants its pictures, and its card."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a transformers model in the hub's layout: weights, tokenizer, how it wants its pictures, and its card.
+
+    A file appears whole or not at all, and the weights last: without them a folder is no model.
+    """
+    staging = folder / f"model{SUFFIX}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    _write_files(module, tokenizer, pixels, staging, card)
+    for file in sorted(staging.iterdir(), key=lambda file: file.suffix == ".safetensors"):
+        file.replace(folder / file.name)
+    staging.rmdir()
+
+
+def _write_files(module: Any, tokenizer: Tokenizer, pixels: PixelRecipe, folder: Path, card: str) -> None:
     module.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     documents = {
@@ -100,8 +114,8 @@ def write_folder(module: Any, tokenizer: Tokenizer, pixels: PixelRecipe, folder:
         "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", **_special_tokens(module, tokenizer)},
     }
     for name, document in documents.items():
-        (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+        write_whole(folder / name, json.dumps(document, indent=2) + "\n")
+    write_whole(folder / "README.md", card)
 
 
 def _special_tokens(module: Any, tokenizer: Tokenizer) -> dict[str, str]:

@@ -28,6 +28,7 @@ from captioning.ui.picture import chosen_sample, list_samples, make_picture_inpu
 from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab, current_tab
+from captioning.ui.visitor import invites_names
 from captioning.ui.worker import Done, Job, Run, Runs, follow
 
 NO_PICTURE = "There is no picture yet; drop one, paste one, use the webcam, or click a sample."
@@ -54,7 +55,8 @@ class CaptionTab:
                         multiselect=True,
                         allow_custom_value=True,
                         label="Models",
-                        info="Two to four, on the same picture and prompts; folders and hub names can be typed.",
+                        info="Two to four, on the same picture and prompts"
+                        + ("; folders and hub names can be typed." if invites_names() else "."),
                     )
                     self.compare = gr.Button("Compare", elem_id="cs-compare-start")
             with gr.Column(scale=7, min_width=320):

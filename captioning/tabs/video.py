@@ -58,6 +58,7 @@ from captioning.ui.parts import make_part
 from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab
+from captioning.ui.visitor import check_helper
 from captioning.ui.worker import Done, Job, Runs, finish, follow
 from captioning.video import DEFAULT_FRAMES, Clip, ClipIndex, check_range, choose_frames, index_clip, read_frames
 
@@ -446,7 +447,12 @@ class VideoTab:
         self, request: gr.Request, asked: Asked | None, model_id: str | None
     ) -> AsyncIterator[dict[Any, Any]]:
         """The captions of all frames, summed up by a text model."""
-        work = partial(sum_up, self._store, self._page.load, (model_id or "").strip())
+        name = (model_id or "").strip()
+
+        def work(asked: Asked, job: Job[PanelStep[Summary]]) -> Summary:
+            check_helper(name)
+            return sum_up(self._store, self._page.load, name, asked, job)
+
         async for state, found in follow_panel(self._summary_runs, request.session_hash, work, asked):
             yield {self.summary: summary_value(state, found)} | self._tell_status(state, asked)
 

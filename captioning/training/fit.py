@@ -26,8 +26,10 @@ from captioning.models.families.patch_captioner.network import ConvolutionalEnco
 from captioning.training.batches import Batch, StepSampler, load_batches
 from captioning.training.data import Photo, PhotoSet
 from captioning.training.options import TrainingOptions
+from captioning.training.self_critical import CiderReward, self_critical_loss
 from captioning.training.sight import FreshSight, make_sight
 from captioning.training.start import Start
+from captioning.whole_files import whole_file
 
 STATE_NAME = "training_state.pt"
 STATISTICS_BATCHES = 32  # enough that the normalisation statistics no longer depend on which
@@ -42,6 +44,7 @@ class TrainingProgress:
     caption_loss: float
     contrastive_loss: float
     token_accuracy: float
+    reward: float
     learning_rate: float
     photos_per_second: float
     seconds_left: float
@@ -112,7 +115,9 @@ class Trainer:
         self.total_steps = len(sampler)
         self._photos = data.photos
         self._groups = torch.from_numpy(_groups(data.photos))
-        self.sight = make_sight(start, data.pixels, options, device, report)
+        self._reward = CiderReward(data.photos) if options.reward_weight else None
+        self._layout = start.layout
+        self.sight = make_sight(start, data.pixels, options, device, out, report)
         # Products in bfloat16 pay only where the device has them; elsewhere they are emulated.
         self._half = runtime.choose_precision(device) is torch.bfloat16
 
@@ -133,7 +138,7 @@ class Trainer:
 
     def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 20) -> Iterator[int]:
         """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
-        losses = np.zeros(4)
+        losses = np.zeros(5)
         started, start_step = time.monotonic(), self.step
         for batch in load_batches(self._photos, self.network, self.options, self.step):
             losses += self._train_step(batch)
@@ -147,6 +152,7 @@ class Trainer:
                         caption_loss=float(losses[0] / report_steps),
                         contrastive_loss=float(losses[1] / report_steps),
                         token_accuracy=float(losses[2] / max(losses[3], 1)),
+                        reward=float(losses[4] / report_steps),
                         learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.options),
                         photos_per_second=rate * self.options.batch_size,
                         seconds_left=(self.total_steps - self.step) / rate,
@@ -159,7 +165,7 @@ class Trainer:
             if ends_pass:
                 yield self.step // self.steps_per_pass
 
-    def _train_step(self, batch: Batch) -> tuple[float, float, float, float]:
+    def _train_step(self, batch: Batch) -> tuple[float, float, float, float, float]:
         options = self.options
         torch.manual_seed(batch.seed)
         input_ids, labels = batch.input_ids.to(self.device), batch.labels.to(self.device)
@@ -168,13 +174,13 @@ class Trainer:
         self.network.module.train()
         with self._autocast():
             states, embeds = self.sight.encode(batch.places, batch.seed)
-            states = states.repeat_interleave(options.captions_per_photo, dim=0)
-            logits = self.network.teach(input_ids, states)
+            logits = self.network.teach(input_ids, states.repeat_interleave(options.captions_per_photo, dim=0))
             contrastive = self._contrast(embeds, labels[:: options.captions_per_photo], batch.places)
+            self_critical, reward = self._criticise(states, batch)
         flat = labels.flatten()
         logits = logits.flatten(0, 1).float()
         caption_loss = F.cross_entropy(logits, flat, ignore_index=-100, label_smoothing=options.label_smoothing)
-        loss = caption_loss + options.contrastive_weight * contrastive
+        loss = caption_loss + options.contrastive_weight * contrastive + options.reward_weight * self_critical
         if not torch.isfinite(loss):
             raise DataError(
                 f"The loss stopped being a number at step {batch.step}; lower --learning-rate and start anew."
@@ -186,10 +192,12 @@ class Trainer:
         self._update_average()
         learnt = flat != -100
         right = (logits.argmax(dim=-1) == flat)[learnt].sum()
-        return caption_loss.item(), contrastive.item(), right.item(), learnt.sum().item()
+        return caption_loss.item(), contrastive.item(), right.item(), learnt.sum().item(), reward
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
+        # A weight that was cast while captions were drawn knows no gradient, and must not be used again.
+        cache = not self.options.reward_weight
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half, cache_enabled=cache)
 
     def _contrast(self, embeds: Tensor | None, labels: Tensor, places: Tensor) -> Tensor:
         """The contrastive loss between pictures and the words of their first captions `labels [N, T]`, or 0."""
@@ -201,14 +209,34 @@ class Trainer:
         loss: Tensor = self.head(embeds, words, word_mask, self._groups[places].to(self.device))
         return loss
 
+    def _criticise(self, states: Tensor, batch: Batch) -> tuple[Tensor, float]:
+        """The self-critical loss of the photographs that have captions, and the mean reward of what was drawn; or 0."""
+        described = [row for row, place in enumerate(batch.places.tolist()) if self._photos[place].captions]
+        if self._reward is None or not described:
+            return torch.zeros((), device=self.device), 0.0
+        return self_critical_loss(
+            self.network,
+            states[described],
+            self._layout,
+            batch.places[described].tolist(),
+            self._reward,
+            self.options.samples,
+            self.options.max_tokens,
+            batch.seed,
+        )
+
     def _make_head(self) -> ContrastiveHead | None:
         if not self.options.contrastive_weight:
             return None
         module = self.network.module
-        if not isinstance(module, PatchNetwork) or not isinstance(module.image_encoder, ConvolutionalEncoder):
+        if (
+            not isinstance(module, PatchNetwork)
+            or not isinstance(module.image_encoder, ConvolutionalEncoder)
+            or module.image_encoder.frozen
+        ):
             raise OptionsError(
-                "Only the convolutional encoder learns an embedding that a contrastive loss could pull at; leave out "
-                "--contrastive-weight."
+                "Only a convolutional encoder that is not frozen learns an embedding that a contrastive loss could "
+                "pull at; leave out --contrastive-weight."
             )
         return ContrastiveHead(module.config.hidden_size).to(self.device)
 
@@ -236,7 +264,8 @@ class Trainer:
     def _measure_statistics(self) -> None:
         """The averaged statistics are those of the networks averaged, not of their average: measured anew."""
         module = self.network.module
-        if isinstance(self.sight, FreshSight) and isinstance(module, PatchNetwork):
+        learns = self.start.frozen_encoder is None
+        if learns and isinstance(self.sight, FreshSight) and isinstance(module, PatchNetwork):
             batches = load_batches(self._photos, self.network, replace(self.options, passes=STATISTICS_BATCHES))
             pixels = (self.sight.pixel_values(b.places, b.seed) for b in islice(batches, STATISTICS_BATCHES))
             with self._autocast():
@@ -283,10 +312,9 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "head": None if self.head is None else self.head.state_dict(),
         }
-        # Written whole, then renamed: a kill leaves the last good checkpoint.
-        partial = self.out / f"{STATE_NAME}.partial"
-        torch.save(state, partial)
-        partial.replace(self.out / STATE_NAME)
+        # A kill leaves the last good checkpoint.
+        with whole_file(self.out / STATE_NAME) as file:
+            torch.save(state, file)
 
 
 def _plain(origin: Mapping[str, Any]) -> str:

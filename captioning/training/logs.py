@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from captioning.errors import OptionsError
 from captioning.models.pretrained import first_line
+from captioning.whole_files import write_whole
 
 LOG_NAME = "log.jsonl"
 PROJECT = "captionscope"
@@ -37,6 +38,9 @@ class JsonLog:
 
     def __init__(self, out: Path) -> None:
         self._path = out / LOG_NAME
+        if self._path.is_file():  # what a killed run left of a line is no record
+            lines = self._path.read_bytes()
+            write_whole(self._path, lines[: lines.rfind(b"\n") + 1])
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Append one line."""

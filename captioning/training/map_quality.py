@@ -15,6 +15,7 @@ from captioning.attention import (
     check_method,
     default_view,
     map_tokens,
+    merge_words,
     methods_for,
     remove_interference,
     select,
@@ -32,6 +33,7 @@ from captioning.faithfulness import (
     order_of,
     paired_bootstrap,
     score_hidden,
+    word_score,
 )
 from captioning.images import open_image
 from captioning.training.data import PhotoSet
@@ -41,6 +43,8 @@ Report = Callable[[str, int, int], None]
 View = tuple[str, int | None, Head]
 """A method, and for attention a layer (`None` is their mean) and a head."""
 MoreViews = Literal["layers", "heads"]
+Word = tuple[int, ...]
+"""The positions of a word's tokens."""
 Interval = tuple[float, float, float]
 
 
@@ -73,13 +77,13 @@ def evaluate_faithfulness(
         picture = open_image(Image.fromarray(np.ascontiguousarray(data.pixels[number].transpose(1, 2, 0))))
         (features,) = captioner.encode([picture])
         (caption,) = captioner.decode(features, [""], DecodingOptions())
-        positions = noun_positions(caption, nouns)
-        if positions:
+        words = find_nouns(caption, nouns)
+        if words:
             chance = [np.random.default_rng((seed, number, n)) for n in range(num_random)]
-            gains, random = _measure_picture(captioner, picture, caption, positions, views, chance, steps, fill)
+            gains, random = _measure_picture(captioner, picture, caption, words, views, chance, steps, fill)
             areas += list(gains)
             chances += list(random)
-            groups += [number] * len(positions)
+            groups += [number] * len(words)
         if report:
             report("hiding patches of", number + 1, len(data.photos))
     names = [*map(view_name, views), "centre"]
@@ -135,30 +139,30 @@ def _measure_picture(
     captioner: Captioner,
     picture: Picture,
     caption: Caption,
-    positions: Sequence[int],
+    words: Sequence[Word],
     views: Sequence[View],
     chance: Sequence[np.random.Generator],
     steps: int,
     fill: Fill,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gains over random order `[positions, views + 1, 2]`, and the area of random order `[positions]`, in nats.
+    """Gains over random order `[words, views + 1, 2]`, and the area of random order `[words]`, in nats.
 
     All masks go through the model together; what two words or two methods have in common is looked at once.
     """
     layout = captioner.preprocess(picture).layout
-    heats = np.stack([*_maps(captioner, picture, caption, positions, views)], axis=1)  # [positions, views, patches]
-    centre = np.broadcast_to(centre_heat(layout), (len(positions), 1, heats.shape[-1]))
+    heats = np.stack(_maps(captioner, picture, caption, words, views), axis=1)  # [words, views, patches]
+    centre = np.broadcast_to(centre_heat(layout), (len(words), 1, heats.shape[-1]))
     orders = [order_of(heat) for word in np.concatenate((heats, centre), axis=1) for heat in word]
     own = [half(order, steps) for order in orders for half in (deletion_masks, insertion_masks)]
     # What a random order hides step by step is what its reverse, as random as itself, has still to show.
     random = [deletion_masks(generator.permutation(heats.shape[-1]), steps) for generator in chance]
     scores = score_hidden(captioner, picture, caption, np.concatenate([*own, *random]), fill)
-    scores = scores.reshape(-1, steps + 1, scores.shape[-1])
-    gains = np.zeros((len(positions), len(views) + 1, 2))
-    areas = np.zeros(len(positions))
-    for place, position in enumerate(positions):
-        curves = scores[: len(own), :, position].reshape(len(positions), len(views) + 1, 2, steps + 1)[place]
-        randoms = [FaithfulnessCurves(curve, curve[::-1]) for curve in scores[len(own) :, :, position]]
+    gains = np.zeros((len(words), len(views) + 1, 2))
+    areas = np.zeros(len(words))
+    for place, word in enumerate(words):
+        of_word = word_score(scores, caption, word).reshape(-1, steps + 1)
+        curves = of_word[: len(own)].reshape(len(words), len(views) + 1, 2, steps + 1)[place]
+        randoms = [FaithfulnessCurves(curve, curve[::-1]) for curve in of_word[len(own) :]]
         areas[place] = np.mean([one.deletion_area for one in randoms])
         for view, pair in enumerate(curves):
             measured = FaithfulnessCurves(*pair)
@@ -167,18 +171,22 @@ def _measure_picture(
 
 
 def _maps(
-    captioner: Captioner, picture: Picture, caption: Caption, positions: Sequence[int], views: Sequence[View]
+    captioner: Captioner, picture: Picture, caption: Caption, words: Sequence[Word], views: Sequence[View]
 ) -> list[NDArray[np.float32]]:
-    """The maps `[positions, patches]` of each view, from one trace."""
+    """The maps `[words, patches]` of each view, from one trace: the mean of each word's tokens."""
     (features,) = captioner.encode([picture])
     trace = captioner.trace(features, caption)
+    positions = [position for word in words for position in word]
+    ends = np.cumsum([len(word) for word in words])
+    rows = [range(end - len(word), end) for word, end in zip(words, ends.tolist(), strict=True)]
     maps = []
     for method, layer, head in views:
         if method in TRACED:
             whole = select(trace, layer, head)
-            maps.append((remove_interference(whole) if method == "attention_clean" else whole)[list(positions)])
+            own = (remove_interference(whole) if method == "attention_clean" else whole)[positions]
         else:
-            maps.append(map_tokens(captioner, picture, caption, method, positions=positions))
+            own = map_tokens(captioner, picture, caption, method, positions=positions)
+        maps.append(merge_words(own, rows))
     return maps
 
 
@@ -192,10 +200,10 @@ def _summarise(
     return {name: paired_bootstrap(column, groups) for name, column in columns.items()}
 
 
-def noun_positions(caption: Caption, nouns: Collection[str]) -> list[int]:
-    """Where a noun of the list begins, for each of its appearances in the generated words."""
+def find_nouns(caption: Caption, nouns: Collection[str]) -> list[Word]:
+    """The positions of a noun of the list, for each of its appearances in the generated words."""
     return [
-        group[0]
+        group
         for group in word_groups(caption)
         if group[0] >= caption.num_prompt_tokens and word_text(caption, group) in nouns
     ]

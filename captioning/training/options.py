@@ -17,8 +17,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "weight_decay": (0.0, 1.0),
     "label_smoothing": (0.0, 0.9),
     "contrastive_weight": (0.0, 100.0),
+    "reward_weight": (0.0, 100.0),
+    "samples": (2, 64),
     "opening_rate": (0.0, 1.0),
     "augmentation": (0.0, 1.5),
+    "views": (0, 64),
     "average_decay": (0.0, 0.999999),
     "warmup_steps": (1, 1_000_000),
     "cooldown": (0.001, 1.0),
@@ -35,8 +38,10 @@ class TrainingOptions:
 
     Of a photograph's captions, `captions_per_photo` are drawn anew each time it is seen, and those with human
     captions are seen `captioned_repeats` times a pass. `augmentation` scales every random change to a picture; 0
-    leaves pictures as they are. `vocab_size` counts where a new tokenizer is made. Raises `OptionsError` where a
-    value leaves its range.
+    leaves pictures as they are. Where the encoder is frozen, `views` such changes of each picture are seen once and
+    kept; 0 looks anew every time. `reward_weight` is that of the self-critical loss, whose reward is the CIDEr-D of
+    `samples` captions drawn for each photograph with human ones. `vocab_size` counts where a new tokenizer is made.
+    Raises `OptionsError` where a value leaves its range.
     """
 
     passes: int = 14
@@ -47,8 +52,12 @@ class TrainingOptions:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     contrastive_weight: float = 0.3
+    reward_weight: float = 0.0
+    samples: int = 5
+    freeze_encoder: bool = False
     opening_rate: float = 0.3
     augmentation: float = 1.0
+    views: int = 0
     average_decay: float = 0.999
     warmup_steps: int = 500
     cooldown: float = 0.4
@@ -119,5 +128,10 @@ class Beginning:
         usual = self.recipe
         values = {f.name: getattr(options, f.name) for f in fields(options)}
         given |= {key: value for key, value in values.items() if value != getattr(usual, key)}
-        flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in given.items())
+        flags = "".join(_flag(key, value) for key, value in given.items())
         return f"python -m captioning train DATA --out {name}{flags}"
+
+
+def _flag(name: str, value: object) -> str:
+    """A flag of the command line; one that is switched on has no value."""
+    return f" --{name.replace('_', '-')}" + ("" if value is True else f" {value}")

@@ -28,6 +28,7 @@ from captioning.training.model_card import write_card
 from captioning.training.options import Beginning, TrainingOptions
 from captioning.training.start import Start, make_start
 from captioning.types import ModelSpec
+from captioning.whole_files import write_whole
 
 GLANCE = 300  # dev photographs looked at after each pass
 
@@ -74,6 +75,7 @@ def train(
         figures = _write_and_measure(trainer, out, dev, kinds, photos, command, report)
         run_logs.write(trainer.step, {f"final/{k}": v for k, v in figures.items() if isinstance(v, float)})
         run_logs.keep(out, _model_files(start, out))
+    trainer.sight.close()
     report(f"wrote {out}")
     return figures
 
@@ -98,7 +100,7 @@ def _write_and_measure(
         NetworkCaptioner(_spec(start, out), written), dev, kinds, report=lambda _, done, total: progress(done, total)
     )
     card = write_card(start, name, command, photos, figures)
-    (out / "README.md").write_text(card, encoding="utf-8")
+    write_whole(out / "README.md", card)
     return figures
 
 
@@ -142,6 +144,7 @@ def _progress_figures(progress: TrainingProgress) -> dict[str, float]:
         "train/caption_loss": progress.caption_loss,
         "train/contrastive_loss": progress.contrastive_loss,
         "train/token_accuracy": progress.token_accuracy,
+        "train/reward": progress.reward,
         "train/learning_rate": progress.learning_rate,
         "train/photos_per_second": progress.photos_per_second,
     }
@@ -155,6 +158,7 @@ def _progress_line(progress: TrainingProgress) -> str:
     minutes = progress.seconds_left / 60
     return (
         f"step {progress.step}/{progress.total_steps}  caption {progress.caption_loss:.3f}  "
-        f"contrastive {progress.contrastive_loss:.3f}  tokens right {progress.token_accuracy:.3f}  "
+        f"contrastive {progress.contrastive_loss:.3f}  reward {progress.reward:.3f}  "
+        f"tokens right {progress.token_accuracy:.3f}  "
         f"{progress.photos_per_second:.0f} pictures/s  {minutes:.0f} min left"
     )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from captioning import runtime
-from captioning.models.families.patch_captioner.clip_encoder import ClipEncoder
+from captioning.errors import OptionsError
 from captioning.training.augment import augment
 from captioning.training.options import TrainingOptions
-from captioning.training.start import Start
+from captioning.training.start import FrozenEncoder, Start
 
+FEATURES_NAME = "features"
 _BATCH = 64
 
 
@@ -23,6 +30,10 @@ class Sight(Protocol):
 
     def encode(self, places: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
         """States `[N, prefix + patches, hidden]` of the photographs at `places`, and their embeddings if learnt."""
+        ...
+
+    def close(self) -> None:
+        """Remove what was kept: the run is done, and all of it can be computed again."""
         ...
 
 
@@ -53,28 +64,51 @@ class FreshSight:
         """States and embeddings of the photographs at `places`."""
         return self._network.encode(self.pixel_values(places, seed))
 
+    def close(self) -> None:
+        """Nothing was kept."""
+
 
 class KeptSight:
-    """What a frozen encoder saw, once and for all, in half precision."""
+    """What a frozen encoder saw of every photograph, once or in several views, kept in half precision.
+
+    Kept in a file of the run's folder, so that a run that is resumed goes on where it was.
+    """
 
     def __init__(
-        self, sight: FreshSight, encoder: ClipEncoder, num_photos: int, device: torch.device,
-        report: Callable[[int, int], None],
+        self, sight: FreshSight, encoder: FrozenEncoder, num_photos: int, views: int, seed: int, path: Path,
+        device: torch.device, report: Callable[[int, int], None],
     ) -> None:  # fmt: skip
         self._encoder = encoder
         self._device = device
-        seen = torch.empty(num_photos, *_states_shape(encoder), dtype=torch.float16)
-        with torch.no_grad():
-            for first in range(0, num_photos, _BATCH):
-                places = torch.arange(first, min(first + _BATCH, num_photos))
-                seen[places] = encoder.look(sight.pixel_values(places, 0)).half().cpu()
-                report(int(places[-1]) + 1, num_photos)
-        self._seen = hold(seen, device)
+        self._views = views
+        self._path = path
+        shape = (views, num_photos, *encoder.kept_shape)
+        row_bytes = 2 * math.prod(encoder.kept_shape)
+        with path.open("ab") as file, torch.no_grad():
+            for view, first in product(range(views), range(0, num_photos, _BATCH)):
+                last = min(first + _BATCH, num_photos)
+                if file.tell() >= (view * num_photos + last) * row_bytes:
+                    continue
+                file.truncate((view * num_photos + first) * row_bytes)
+                # Every batch has changes of its own, the same ones whenever it is seen.
+                draw = np.random.default_rng((seed, 2, view, first)).integers(2**62)
+                seen = encoder.look(sight.pixel_values(torch.arange(first, last), int(draw)))
+                file.write(seen.half().cpu().numpy().tobytes())
+                file.flush()
+                report(view * num_photos + last, views * num_photos)
+        # Read where it lies: the system holds as much of it in memory as there is room for.
+        self._seen = hold(torch.from_numpy(np.memmap(path, np.float16, "c", shape=shape)), device)
 
     def encode(self, places: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
-        """States of the photographs at `places`; the embedding is the frozen encoder's own."""
-        seen = self._seen[places.to(self._seen.device)].to(self._device, torch.float32)
+        """States of the photographs at `places`, each in a view drawn for it; the embedding is the encoder's own."""
+        views = torch.randint(self._views, places.shape, generator=torch.Generator().manual_seed(seed))
+        here = self._seen.device
+        seen = self._seen[views.to(here), places.to(here)].to(self._device, torch.float32)
         return self._encoder.read(seen), None
+
+    def close(self) -> None:
+        """Remove the file of features."""
+        self._path.unlink(missing_ok=True)
 
 
 def make_sight(
@@ -82,20 +116,27 @@ def make_sight(
     pixels: NDArray[Any],
     options: TrainingOptions,
     device: torch.device,
+    out: Path,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sight:
     """How photographs `pixels [N, 3, side, side]` are seen; `report` hears of features computed (done, total).
 
-    Features are kept where the encoder is frozen, pictures stay as they are, and half of the free memory holds them.
+    Features are kept where the encoder is frozen and pictures stay as they are, or where so many views are asked for;
+    and where half of the free memory holds them. Raises `OptionsError` for views of an encoder that changes.
     """
     fresh = FreshSight(start, pixels, options, device)
     encoder = start.frozen_encoder
-    if encoder is None or options.augmentation:
+    if encoder is None:
+        if options.views:
+            raise OptionsError("Only what a frozen encoder sees is kept; add --freeze-encoder, or leave out --views.")
         return fresh
-    num_states, width = _states_shape(encoder)
-    if len(pixels) * num_states * width * 2 > runtime.free_bytes(torch.device("cpu")) // 2:
+    views = options.views or int(not options.augmentation)
+    num_values = views * len(pixels) * math.prod(encoder.kept_shape)
+    if not views or num_values * 2 > runtime.free_bytes(torch.device("cpu")) // 2:
         return fresh
-    return KeptSight(fresh, encoder, len(pixels), device, report)
+    told = json.dumps([dict(start.origin), len(pixels), views, options.augmentation, options.seed], sort_keys=True)
+    path = out / f"{FEATURES_NAME}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.f16"
+    return KeptSight(fresh, encoder, len(pixels), views, options.seed, path, device, report)
 
 
 def hold(values: Tensor, device: torch.device) -> Tensor:
@@ -103,9 +144,3 @@ def hold(values: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu" or values.numel() * values.element_size() > runtime.free_bytes(device) // 2:
         return values
     return values.to(device)
-
-
-def _states_shape(encoder: ClipEncoder) -> tuple[int, int]:
-    """How many states a picture has, and how wide each is."""
-    vision = encoder.vision.config
-    return encoder.num_prefix_tokens + (vision.image_size // vision.patch_size) ** 2, vision.hidden_size

@@ -14,7 +14,7 @@ from captioning.models import get_family, hub, list_families
 from captioning.models.base import TrainableNetwork
 from captioning.models.families.patch_captioner import CLIP_DECODER, MODEL_TYPE, PatchCaptionerNetwork
 from captioning.models.families.patch_captioner.clip_encoder import SHAPE_FIELDS, ClipEncoder
-from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork, PatchNetworkConfig
 from captioning.models.family import ModelFamily
 from captioning.models.parts import fetch_part, find_part, load_image_encoder
 from captioning.models.pixels import PixelRecipe
@@ -23,6 +23,8 @@ from captioning.training.options import CONVOLUTIONAL, Beginning, TrainingOption
 from captioning.types import PatchLayout, Picture
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
+FrozenEncoder = ClipEncoder | ConvolutionalEncoder
+"""An encoder of our own that training may leave as it is: what it sees of a picture can be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,11 @@ class Start:
         return self.network.preprocess(Picture(Image.new("RGB", (width, height)), "blank")).layout
 
     @property
-    def frozen_encoder(self) -> ClipEncoder | None:
+    def frozen_encoder(self) -> FrozenEncoder | None:
         """The image encoder, where it stays as it was trained."""
         encoder = getattr(self.network.module, "image_encoder", None)
+        if isinstance(encoder, ConvolutionalEncoder):
+            return encoder if encoder.frozen else None
         return encoder if isinstance(encoder, ClipEncoder) else None
 
     def side(self, options: TrainingOptions) -> int:
@@ -65,11 +69,16 @@ class Start:
 def make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Beginning) -> Start:
     """What a run on `photos` begins with.
 
-    Raises `OptionsError` for a shape that cannot be, `CapabilityError` for a family that is not trained further, and
-    whatever opening a model may raise.
+    Raises `OptionsError` for a shape that cannot be or an encoder that cannot be frozen, `CapabilityError` for a family
+    that is not trained further, and whatever opening a model may raise.
     """
     if beginning.start_from is not None:
-        return _start_from(beginning.start_from)
+        start = _start_from(beginning.start_from)
+        if options.freeze_encoder:
+            _freeze_encoder(start)
+        return start
+    if options.freeze_encoder:
+        raise OptionsError("An encoder is frozen where a model is trained further; leave out --freeze-encoder.")
     if beginning.encoder == CONVOLUTIONAL:
         return _start_fresh(photos, options, beginning.shape)
     name = beginning.encoder.partition(":")[2]
@@ -132,6 +141,15 @@ def _start_from(model_id: str) -> Start:
     summary = f"{spec.title}{_at(spec.revision or '')}, trained further: {_millions(network.module)}."
     origin = {"from": model_id, "revision": spec.revision or ""}
     return Start(network, family, origin, summary, model_id)
+
+
+def _freeze_encoder(start: Start) -> None:
+    encoder = getattr(start.network.module, "image_encoder", None)
+    if not isinstance(encoder, ConvolutionalEncoder):
+        raise OptionsError(
+            "Only the convolutional encoder of a patch_captioner can be frozen; leave out --freeze-encoder."
+        )
+    encoder.requires_grad_(False)
 
 
 def _make_config(values: Mapping[str, Any]) -> PatchNetworkConfig:

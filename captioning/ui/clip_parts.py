@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from PIL import Image
 
 from captioning.clip import Segment, Word, mark_changes
 from captioning.models.summarizer import Summary
+from captioning.one_file import to_base64
+from captioning.render import colour_table
 from captioning.types import PatchLayout, VideoFrame
 from captioning.ui.parts import make_part, next_serial
 from captioning.video import describe_duration
@@ -149,7 +150,7 @@ def summary_value(state: PanelState, summary: Summary | None = None) -> dict[str
 
 def make_word_panel(elem_id: str) -> gr.HTML:
     """The panel on one word; also raises `word_wanted` with the number of a `word`."""
-    return make_part("word_across", word_value(PanelState()), elem_id)
+    return make_part(("attention_paint", "word_across"), word_value(PanelState()), elem_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +172,7 @@ def word_value(
         "words": [[word.text or "␣", word.is_prompt] for word in words],
         "chosen": chosen,
         "frames": [],
+        "colours": to_base64(colour_table().tobytes()),
         "note": "" if words else "Caption a clip, and its words can be chosen here.",
     }
     if across is None:
@@ -186,7 +188,7 @@ def word_value(
             "time": describe_duration(frame.seconds),
             "grid": list(grid or (1, len(boxes))),
             "region": region,
-            "map": base64.b64encode(row.tobytes()).decode(),
+            "map": to_base64(row.tobytes()),
             "contribution": round(float(added), 4),
         }
         for frame, row, added in zip(across.frames, levels, across.contributions, strict=True)
@@ -204,4 +206,4 @@ def thumbnail(frame: VideoFrame) -> str:
     small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=75)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/jpeg;base64,{to_base64(file.getvalue())}"

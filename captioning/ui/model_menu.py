@@ -15,11 +15,14 @@ import gradio as gr
 from captioning.cache import OFFERED_MODEL, SharedCaptioner
 from captioning.errors import CaptioningError, Stopped, UnknownModelError
 from captioning.models import get_spec, list_models
+from captioning.settings import get_settings
 from captioning.types import ModelSpec
+from captioning.ui.login import check_login
 from captioning.ui.messages import explain
 from captioning.ui.page import LoadCaptioner, Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.status import failed_value, make_status_line, status_value, waiting_value
+from captioning.ui.visitor import invites_names, offered_models
 from captioning.ui.worker import Done, Job, Progress, Runs, follow
 
 if TYPE_CHECKING:
@@ -51,6 +54,15 @@ class Header:
             )
             status = make_status_line()
             make_part("present", {"tabs": "cs-tabs"}, "cs-present")
+            if check_login(get_settings()):
+                look: dict[str, Any] = {
+                    "variant": "secondary",
+                    "icon": None,
+                    "size": "sm",
+                    "scale": 0,
+                    "min_width": 120,
+                }
+                gr.LoginButton(logout_value="Sign out ({})", elem_id="cs-login", **look)
         self.notice = make_part("model_notice", _notice_value(), "cs-notice")
         tabs = gr.Tabs(elem_id="cs-tabs", render=False)
         self.page = Page(load, model_id, picture, status, carried=gr.State(None), link=gr.State(None), tabs=tabs)
@@ -89,7 +101,8 @@ class Header:
         run = self._runs.start(session)
         try:
             if not wanted:
-                raise UnknownModelError("Choose a model from the menu, or type a folder or a hub name.")
+                typed = ", or type a folder or a hub name" if invites_names() else ""
+                raise UnknownModelError(f"Choose a model from the menu{typed}.")
             async for event in follow(partial(self._load_model, wanted), run.stop):
                 if isinstance(event, Done):
                     yield self._switched(event.result, wanted)
@@ -129,14 +142,16 @@ class Header:
         if model_id != _EMBEDDED:
             return _notice_value(error=error)
         try:
-            return _notice_value(get_spec(_EMBEDDED).summary, _offer(), error=error)
+            offer = _offer() if OFFERED_MODEL in offered_models() else None
+            return _notice_value(get_spec(_EMBEDDED).summary, offer, error=error)
         except CaptioningError:
             return _notice_value(error=error)
 
 
 def menu_choices(model_id: str = "", spec: ModelSpec | None = None) -> list[tuple[str, str]]:
-    """Labels and names of the registered models, and of the one in use where it is not among them."""
-    choices = [(_label(known), known.model_id) for known in list_models()]
+    """Labels and names of the models that one may choose, and of the one in use where it is not among them."""
+    labels = {known.model_id: _label(known) for known in list_models()}
+    choices = [(labels.get(name, name), name) for name in offered_models()]
     if spec is not None and model_id not in {name for _, name in choices}:
         choices.append((spec.title, model_id))
     return choices

@@ -17,10 +17,9 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from gradio.context import LocalContext
-
 from captioning.errors import LimitError, Stopped
 from captioning.settings import get_settings
+from captioning.ui.visitor import current_session
 
 Update = TypeVar("Update")
 Result = TypeVar("Result")
@@ -127,7 +126,9 @@ class Visitors:
         """A place for one more job of a visitor. Raises `LimitError` where there are `most` already."""
         with self._lock:
             if self._jobs[visitor] >= most:
-                raise LimitError(f"You have {most} things running here already; wait for one of them, or stop it.")
+                running = "something" if most == 1 else f"{most} things"
+                which = "it" if most == 1 else "one of them"
+                raise LimitError(f"You have {running} running here already; wait for {which}, or stop it.")
             self._jobs[visitor] += 1
         try:
             yield
@@ -137,12 +138,6 @@ class Visitors:
 
 
 _visitors = Visitors()
-
-
-def _visitor() -> str:
-    """The session whose event is being handled; empty outside of any."""
-    request = LocalContext.request.get(None)
-    return (request and request.session_hash) or ""
 
 
 async def follow(
@@ -155,7 +150,7 @@ async def follow(
     sets `stop`.
     """
     settings = get_settings()
-    visitor = _visitor()
+    visitor = current_session()
     with _visitors.place(visitor, settings.visitor_jobs) if visitor else nullcontext():
         async with aclosing(_follow(work, stop or threading.Event(), settings.job_seconds)) as events:
             async for event in events:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import pytest
 
+from captioning.bench.browser import open_chromium
+from captioning.bench.result import NotMeasuredError
 from captioning.ui.page import LoadCaptioner
 from tests.serving import serve
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZES = {"wide": {"width": 1360, "height": 900}, "narrow": {"width": 390, "height": 844}}
 
 
@@ -23,17 +23,12 @@ def browser() -> Iterator[Any]:
 
     It lives no longer than its module: its driver keeps an event loop running, in which no other can be started.
     """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        _go_without("playwright is not installed")
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        _go_without("there is no Chromium on this machine; install Debian's chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with ExitStack() as stack:
+        try:
+            chromium = stack.enter_context(open_chromium())
+        except NotMeasuredError as error:
+            _go_without(str(error))
         yield chromium
-        chromium.close()
 
 
 def _go_without(reason: str) -> NoReturn:

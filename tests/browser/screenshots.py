@@ -6,16 +6,15 @@ They show the embedded captioner and the samples that docs/credits.md names, in 
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from captioning.bench.browser import open_chromium
 from captioning.cache import load_captioner
 from captioning.ui.page import LoadCaptioner
-from tests.browser.conftest import BROWSERS
 from tests.serving import serve
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
@@ -55,14 +54,8 @@ def save(shot: bytes, path: Path) -> int:
 
 def main(folder: Path, load: LoadCaptioner) -> None:
     """All tabs in both themes."""
-    from playwright.sync_api import sync_playwright
-
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        sys.exit("screenshots: there is no Chromium on this machine; install Debian's chromium.")
     folder.mkdir(parents=True, exist_ok=True)
-    with serve(load) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with open_chromium() as browser, serve(load) as address:
         for theme in ("light", "dark"):
             page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme=theme)
             page.emulate_media(reduced_motion="reduce")
@@ -70,7 +63,6 @@ def main(folder: Path, load: LoadCaptioner) -> None:
             for tab in SHOTS:
                 target = folder / f"{tab}-{theme}.png"
                 print(f"{target} {save(take(page, tab, address), target):,} bytes", flush=True)
-        browser.close()
 
 
 def load_embedded(model_id: str = "embedded", *, report: Any = None) -> Any:

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from captioning.attention import View
 from captioning.attention_files import Paint, look, write_files
-from captioning.errors import CapabilityError, FeaturesError, OptionsError, PromptError, Stopped
+from captioning.errors import CapabilityError, FeaturesError, ImageError, OptionsError, PromptError, Stopped
 from captioning.explorer import explorer_html, first_word, look_value, pack_weights, picture_file, shown_maps
+from captioning.render import Brush
 from captioning.settings import Settings
 from captioning.tabs.attention.asking import ask_again
 from captioning.tabs.attention.believing import belief_value, measure_word, same_word, untrained_twin
@@ -178,7 +180,7 @@ def test_the_weights_travel_with_scales_shares_and_the_mean_of_layers(sight: Sig
 
 
 def test_a_look_says_what_there_is_and_survives_json(sight: Sight, seen: Seen) -> None:
-    look = look_value(sight.trace, sight.spec, sight.picture, seen.view, importance={3: np.ones((2, 3), np.float32)})
+    look = look_value(sight.trace, sight.spec, sight.picture, seen.view, importance={(3,): np.ones((2, 3), np.float32)})
     assert json.loads(json.dumps(look)) == look
     assert (look["layers"], look["heads"], look["patches"], look["prefix"]) == (2, 3, 16, 1)
     assert (look["grid"], look["region"]) == ([4, 4], [0, 0, 1, 1])
@@ -261,11 +263,40 @@ def test_a_saved_view_is_opened_again(fake_loader: FakeLoader, seen: Seen, photo
     assert again.look_id != seen.look_id, "it opens anew"
 
 
+@pytest.mark.parametrize("text", ["", "a hat on a dog"])
+def test_a_saved_view_without_its_picture_says_which_one_and_what_to_do(
+    fake_loader: FakeLoader, asked: Asked, tmp_path: Path, text: str
+) -> None:
+    seen, _, _ = look_at(fake_loader, replace(asked, text=text), make_job())
+    data, _ = render_file(fake_loader, seen, "json", VIEW, make_job())
+    saved, other = tmp_path / "view.json", tmp_path / "other.png"
+    saved.write_bytes(data)
+    Image.new("RGB", (50, 40), "teal").save(other)
+    with pytest.raises(ImageError, match=r"saved from photo\.png.* choose that picture first, then open"):
+        read_saved_view(str(saved), None, "auto")
+    encoded = fake_loader.fakes["embedded"].encoded
+    with pytest.raises(FeaturesError, match=r"saved from photo\.png, and other\.png is another picture; choose"):
+        look_at(fake_loader, read_saved_view(str(saved), str(other), "auto"), make_job())
+    assert fake_loader.fakes["embedded"].encoded == encoded, "nothing is looked at in vain"
+    again, _, _ = look_at(fake_loader, read_saved_view(str(saved), seen.path, "auto"), make_job())
+    assert again.caption == seen.caption
+
+
+def test_a_saved_view_whose_tokens_are_not_its_text_s_is_not_opened_on_another_picture(
+    fake_loader: FakeLoader, seen: Seen, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.png"
+    Image.new("RGB", (50, 40), "teal").save(other)
+    beyond = replace(seen.caption, token_ids=tuple(9_999_999 for _ in seen.caption.token_ids))
+    with pytest.raises(FeaturesError, match="another picture"):
+        look_at(fake_loader, Asked(str(other), "auto", "", caption=beyond, saved_from="photo.png"), make_job())
+
+
 def test_what_the_command_line_saved_is_opened_too(
     fake_loader: FakeLoader, sight: Sight, seen: Seen, photo: Path, tmp_path: Path
 ) -> None:
     traced = look(sight.captioner, sight.picture, seen.caption, View(layer=1), [4, 5])
-    write_files(traced, Paint(colour_map="viridis"), tmp_path / "out")
+    write_files(traced, Paint(brush=Brush(colour_map="viridis")), tmp_path / "out")
     asked = read_saved_view(str(tmp_path / "out" / "trace.json"), str(photo), "auto")
     again, _, _ = look_at(fake_loader, asked, make_job())
     assert again.view.layer == 1
@@ -308,7 +339,7 @@ def test_a_file_that_is_no_json_is_one_sentence(photo: Path, tmp_path: Path, con
 
 def test_token_numbers_from_a_file_never_reach_the_model(fake_loader: FakeLoader, asked: Asked, seen: Seen) -> None:
     beyond = replace(seen.caption, token_ids=(10**9,) * len(seen.caption.token_ids))
-    again, _, _ = look_at(fake_loader, replace(asked, caption=beyond, saved=True), make_job())
+    again, _, _ = look_at(fake_loader, replace(asked, caption=beyond, saved_from="photo.png"), make_job())
     assert again.caption.token_ids == seen.caption.token_ids
 
 
@@ -358,6 +389,20 @@ def test_a_word_is_measured_and_everything_is_told(explaining_loader: FakeLoader
     assert [row["title"] for row in result["rows"]][-2:] == ["centre blob", "random orders, mean"]
     assert len(result["curves"]["deletion"]["map"]) == 17
     assert "no untrained net" in result["notes"][0]
+
+
+def test_a_word_of_two_tokens_is_measured_by_both(explaining_loader: FakeLoader, asked: Asked) -> None:
+    seen, sight, _ = look_at(explaining_loader, asked, make_job())
+    found, _ = measure_word(explaining_loader, seen, {**VIEW, "positions": [3, 4], "merged": True}, make_job())
+    assert found.word == "".join(seen.caption.tokens[3:5]).strip()
+    assert found.belief is not None
+    whole = sight.captioner.score([sight.features], seen.caption)[0]
+    assert found.belief.curves.deletion[0] == pytest.approx(whole[3] + whole[4])
+    assert set(
+        look_value(
+            sight.trace, sight.spec, sight.picture, seen.view, importance={found.positions: np.ones((2, 3), np.float32)}
+        )["importance"]
+    ) == {"3,4"}
 
 
 def test_measuring_keeps_no_changed_picture(fake_loader: FakeLoader, seen: Seen) -> None:

@@ -21,17 +21,19 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from captioning.errors import DataError, OptionsError, Stopped
-from captioning.image_map import MapOptions
-from captioning.tabs.image_map.answers import Thumbnails, find_neighbours, make_answers, shrink
+from captioning.image_map import MapOptions, thumbnail
+from captioning.tabs.image_map.answers import Thumbnails, find_neighbours, make_answers
 from captioning.tabs.image_map.files import document_of, make_file
 from captioning.tabs.image_map.intake import (
     SentFile,
     Source,
     clean_name,
     folder_source,
+    gather,
     may_read_folders,
     read_sent_files,
 )
+from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import MapShelf, MapView, Scratch, copy_groups, map_news, map_value, progress_value
 from captioning.tabs.image_map.work import Drawn, add, draw, find_out, refit_map
 from captioning.ui.worker import Job
@@ -335,14 +337,27 @@ def test_a_map_goes_with_its_session_and_its_files_with_it(drawn: Drawn, tmp_pat
     assert not folder.exists()
 
 
+def test_every_sample_set_holds_pictures_that_can_be_read(tmp_path: Path) -> None:
+    counts = {}
+    for known in SAMPLE_SETS:
+        scratch = Scratch(str(tmp_path))  # its pictures go with it
+        found = gather(Source("samples", samples=known.name), scratch, lambda *_: None)
+        assert found.failed == ()
+        assert all(thumbnail(image.path, 16) for image in found.images)
+        counts[known.name] = len(found.images)
+    assert counts["digits"] == 300
+    with pytest.raises(DataError, match="choose from photographs, digits, clip"):
+        find_samples("../etc")
+
+
 def test_thumbnails_are_upright_small_and_on_white(tmp_path: Path) -> None:
     photo = Image.new("RGB", (400, 200), "red")
     exif = Image.Exif()
     exif[0x0112] = 6
     photo.save(tmp_path / "turned.jpg", exif=exif)
-    assert _decode(shrink(tmp_path / "turned.jpg", 64)).size == (32, 64)
+    assert _decode(thumbnail(tmp_path / "turned.jpg", 64)).size == (32, 64)
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert _decode(shrink(tmp_path / "clear.png", 64)).getpixel((5, 5)) == (255, 255, 255)
+    assert _decode(thumbnail(tmp_path / "clear.png", 64)).getpixel((5, 5)) == (255, 255, 255)
     assert Thumbnails().get(tmp_path / "gone.png") == ""
 
 

@@ -25,8 +25,12 @@ def _rows() -> list[tuple[str, str, str, str, tuple[int, int, int]]]:
 
 @pytest.fixture
 def data_folder(tmp_path: Path) -> Path:
+    """A folder of drawings of a test's own."""
+    return write_data(tmp_path / "data")
+
+
+def write_data(folder: Path) -> Path:
     """Twelve training and six dev pictures with captions, as many with a class name; half as files, half in a tar."""
-    folder = tmp_path / "data"
     folder.mkdir()
     lines = ["image\tsplit\tclass_name\tcaption"]
     written: set[str] = set()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from captioning.errors import CapabilityError
 from captioning.training.data import Photo, PhotoSet
-from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table, noun_positions
+from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table, find_nouns
 from captioning.types import Capabilities, Caption, CaptionTrace, DecodingOptions, ImageFeatures, Picture
 from tests.conftest import FAKE_SPEC, FakeCaptioner
 
@@ -106,11 +106,11 @@ def test_an_unknown_method_is_refused_with_the_choices(photos: PhotoSet) -> None
         evaluate_faithfulness(SeesTheMiddle(SPEC), photos, NOUNS, ["relevance"])
 
 
-def test_nouns_are_found_where_they_begin_and_not_in_the_prompt() -> None:
+def test_nouns_are_found_with_all_their_tokens_and_not_in_the_prompt() -> None:
     tokens = ("a", " dog", " near", " tr", "ees", " and", " dog", "s")
     count = len(tokens)
     caption = Caption(
         "m", "", "i", "a dog", DecodingOptions(), "".join(tokens), tuple(range(count)), tokens, 2, (-1.0,) * count,
         ((),) * count, 0.0,
     )  # fmt: skip
-    assert noun_positions(caption, NOUNS) == [3]
+    assert find_nouns(caption, NOUNS) == [(3, 4)]

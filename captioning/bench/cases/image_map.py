@@ -1,74 +1,180 @@
-"""Collections as maps."""
+"""Collections as maps: from files to features, to positions, to a map on the screen, and from a click to the panel."""
 
 from __future__ import annotations
 
 import tempfile
-from functools import partial
+import time
+from collections.abc import Generator, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from captioning.bench.browser import DRAWN, open_chromium, open_document
 from captioning.bench.result import BenchCase, BenchResult, alone, beside, seconds_of, take_turns
-from captioning.bench.setup import Setup, new_picture
+from captioning.bench.setup import Setup
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from playwright.sync_api import Browser, Page
 
-_SIZES, _MOST_ENCODED, _MOST_ENCODED_QUICK = (0, 1, 2, 3, 9, 10, 200, 2_000, 10_000), 2_000, 200
-_PLAIN_SIZE = 10
-
-
-def _map(_: Setup, repetitions: int) -> list[BenchResult]:
-    """Collections of every size: files to features with the embedded captioner, features to positions."""
-    from captioning.cache import load_uncached
     from captioning.collection import NamedImage
+    from captioning.image_map import ImageMap
+
+_SIZES, _MOST_QUICK = (0, 1, 2, 3, 9, 10, 200, 2_000, 10_000), 200
+_PLAIN_SIZE = 10
+_CLICKS = 8
+_LARGE_SIDE, _LARGE_QUALITY = 720, 85
+"""How large the page shows a picture that is clicked."""
+_CLICK = f"""async (number) => {{
+  {DRAWN}
+  const pictures = document.querySelectorAll('.cs-map-pictures img');
+  const box = pictures[number % pictures.length].getBoundingClientRect();
+  const place = {{ clientX: box.x + box.width / 2, clientY: box.y + box.height / 2, button: 0, bubbles: true }};
+  const stage = document.querySelector('.cs-map-stage');
+  const large = document.querySelector('.cs-map-large');
+  const isThere = () => large.getAttribute('src') && large.complete;
+  await drawn();
+  const started = performance.now();
+  stage.dispatchEvent(new PointerEvent('pointerdown', place));
+  stage.dispatchEvent(new PointerEvent('pointerup', place));
+  do await drawn(); while (!isThere());
+  return (performance.now() - started) / 1000;
+}}"""
+
+
+def _map(_: Setup, repetitions: int) -> Iterator[BenchResult]:
+    """Collections of every size; a short run leaves out the large ones."""
+    sizes = [size for size in _SIZES if repetitions >= 3 or size <= _MOST_QUICK]
+    with tempfile.TemporaryDirectory() as folder:
+        images = _write_pictures(Path(folder), max(sizes))
+        embeds = yield from _features(images, sizes, repetitions)
+        yield from _positions(embeds, sizes, repetitions)
+        with open_chromium() as browser:
+            for size in sizes[1:]:  # a page draws no map of nothing
+                yield from _on_the_screen(browser, images[:size], embeds[:size], _turns(size, repetitions))
+
+
+def _write_pictures(folder: Path, count: int) -> list[NamedImage]:
+    """So many different pictures: blocks of noise, as JPEG of 320 × 240."""
+    from PIL import Image
+
+    from captioning.collection import NamedImage
+
+    images = []
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
+        path = folder / f"{number}.jpg"
+        Image.fromarray(noise).resize((320, 240), Image.Resampling.NEAREST).save(path, quality=85)
+        images.append(NamedImage(path.name, path))
+    return images
+
+
+def _features(
+    images: Sequence[NamedImage], sizes: Sequence[int], repetitions: int
+) -> Generator[BenchResult, None, NDArray[np.float32]]:
+    """Files to features `[images, hidden]`, which are returned."""
+    from captioning.cache import load_uncached
     from captioning.image_map import embed
 
-    captioner = load_uncached("embedded")
-    most = _MOST_ENCODED_QUICK if repetitions < 3 else _MOST_ENCODED
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
-        images = [NamedImage(path.name, path) for path in _write_pictures(Path(folder), most)]
-        embeds = embed(captioner, images).embeds
-        for size in (size for size in _SIZES if size <= most):
-            times = [seconds_of(partial(embed, captioner, images[:size])) for _ in range(_turns(size, repetitions))]
-            what = f"{size:,} files to features, embedded, {captioner.device}, {captioner.precision}"
-            results.append(alone("map", times, what))
-    return results + _map_positions(embeds, repetitions)
+    captioner = load_uncached("embedded", "cpu")
+    found = embed(captioner, images[:10])
+    for size in sizes:
+        times = []
+        for _ in range(_turns(size, repetitions)):
+            started = time.perf_counter()
+            found = embed(captioner, images[:size])
+            times.append(time.perf_counter() - started)
+        what = f"{size:,} files (JPEG of noise, 320 × 240) to features"
+        yield alone("map", times, f"{what}, embedded, {captioner.device}, {captioner.precision}")
+    return found.embeds
 
 
-def _map_positions(embeds: NDArray[np.float32], repetitions: int) -> list[BenchResult]:
-    """Known features to positions; of what the model says of noise, repeated and spread a little."""
-    from captioning.image_map import project
+def _positions(embeds: NDArray[np.float32], sizes: Sequence[int], repetitions: int) -> Iterator[BenchResult]:
+    """Known features to positions."""
+    from captioning.image_map import project, warm_up
 
-    many = np.random.default_rng(0).normal(0, 0.05, (max(_SIZES), embeds.shape[1])).astype(np.float32)
-    many += np.resize(embeds, many.shape)
-    project(many[:64])  # compiles
-    results = []
-    for size in _SIZES:
-        known, turns = many[:size], _turns(size, repetitions)
+    warm_up()
+    for size in sizes:
+        known, turns = embeds[:size], _turns(size, repetitions)
         what = f"{size:,} known features to positions"
         if size < _PLAIN_SIZE:
             times = [seconds_of(partial(project, known)) for _ in range(turns)]
-            results.append(alone("map", times, f"{what}, {project(known).method}"))
+            yield alone("map", times, f"{what}, {project(known).method}")
         else:
             both = take_turns(partial(project, known), partial(_plain_umap, known), turns)
-            results.append(beside("map", *both, None, f"{what}; the reference is umap-learn's own search and start"))
-    return results
+            yield beside("map", *both, None, f"{what}; the reference is umap-learn's own search and start")
+
+
+def _on_the_screen(
+    browser: Browser, images: Sequence[NamedImage], embeds: NDArray[np.float32], turns: int
+) -> Iterator[BenchResult]:
+    """Known features to a map that Chromium has painted from its one file, and a click to the panel beside it.
+
+    A file reads Plotly anew, and is written; a page that has shown a map before needs neither.
+    """
+    parts: list[tuple[float, float, float, float]] = []
+    clicks: list[float] = []
+    answers = [_answer(images, embeds, number) for number in range(min(_CLICKS, len(images)))]
+    for _ in range(turns):
+        started = time.perf_counter()
+        made = _lay_out(images, embeds)
+        laid_out = time.perf_counter()
+        document = _as_file(made)
+        written = time.perf_counter()
+        with open_document(browser, document, '.cs-map[data-map="drawn"]') as (page, opened):
+            read: float = page.evaluate("performance.getEntriesByName('cs-start')[0].startTime / 1000")
+            clicks += _click_pictures(page)
+        parts.append((laid_out - started, written - laid_out, read, opened - read))
+    count = "1 point" if len(images) == 1 else f"{len(images):,} points"
+    layout, writing, reading, drawing = (median(part) for part in zip(*parts, strict=True))
+    note = f"positions and groups {layout:.2f} s, drawing {drawing:.2f} s; writing its file {writing:.2f} s, reading it"
+    note += f" with Plotly {reading:.2f} s"
+    yield alone("map", [sum(part) for part in parts], f"{count}: known features to the drawn map; {note}")
+    found = median(answers)
+    note = f"{found * 1000:.0f} ms of it for neighbours and a picture, which the page asks the server for"
+    yield alone("map", [(found + click) * 1000 for click in clicks], f"{count}: click to panel; {note}", "ms")
+
+
+def _lay_out(images: Sequence[NamedImage], embeds: NDArray[np.float32]) -> ImageMap:
+    """As the page does before it shows a map."""
+    from captioning.image_map import ImageMap, MapPoints, clusters, project
+
+    projection = project(embeds)
+    groups = clusters(projection.positions)
+    names = [image.name for image in images]
+    return ImageMap(MapPoints(images, projection.positions, embeds, groups, image_ids=names), projection, None, ())
+
+
+def _as_file(made: ImageMap) -> str:
+    from captioning.image_map import thumbnail
+    from captioning.map_page import map_to_html
+
+    return map_to_html(made, "embedded", cache(thumbnail))
+
+
+def _answer(images: Sequence[NamedImage], embeds: NDArray[np.float32], number: int) -> float:
+    """Seconds until a server has found what a panel shows; the file brings its own answers along."""
+    from captioning.image_map import nearest, thumbnail
+    from captioning.map_page import NUM_NEIGHBOURS
+
+    started = time.perf_counter()
+    nearest(embeds, NUM_NEIGHBOURS + 1, embeds[number : number + 1])
+    thumbnail(images[number].path, _LARGE_SIDE, _LARGE_QUALITY)
+    return time.perf_counter() - started
+
+
+def _click_pictures(page: Page) -> list[float]:
+    """Seconds from clicks on pictures of an open map until the panel is painted; the first is not counted."""
+    page.wait_for_selector(".cs-map-pictures img")
+    return [page.evaluate(_CLICK, number) for number in range(_CLICKS + 1)][1:]
 
 
 def _turns(size: int, repetitions: int) -> int:
     """Work that takes long needs no repeating to be told from noise."""
-    return repetitions if size <= 200 else 1
-
-
-def _write_pictures(folder: Path, count: int) -> list[Path]:
-    paths = []
-    for number in range(count):
-        paths.append(folder / f"{number}.jpg")
-        new_picture(number).image.resize((320, 240)).save(paths[-1], quality=85)
-    return paths
+    return max(1, repetitions // 2) if size <= 200 else 1
 
 
 def _plain_umap(embeds: NDArray[np.float32]) -> None:

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.attention import Maps, View, map_tokens, methods_for, word_groups
+from captioning.attention import Maps, View, map_tokens, methods_for, word_groups, word_text
 from captioning.errors import PromptError, Stopped
 from captioning.faithfulness import (
     BLOCKS,
@@ -52,7 +52,7 @@ class Measured:
     """
 
     word: str
-    position: int
+    positions: tuple[int, ...]
     title: str
     belief: Belief | None = None
     correlation: float | None = None
@@ -162,10 +162,7 @@ def count_work(sight: Sight) -> tuple[int, int]:
 
 
 def measure_word(load: LoadCaptioner, seen: Seen, view: Any, job: Job[BeliefStep]) -> tuple[Measured, str]:
-    """Everything that says whether the map in view can be believed, and what it cost; runs in a worker.
-
-    A word of several tokens is measured on its first.
-    """
+    """Everything that says whether the map in view can be believed, and what it cost; runs in a worker."""
     sight = look_again(load, seen, lambda _: job.check())
     chosen, positions, _ = read_view(view, sight.trace, sight.spec)
     captioner, picture, caption, layout = (
@@ -174,11 +171,10 @@ def measure_word(load: LoadCaptioner, seen: Seen, view: Any, job: Job[BeliefStep
         seen.caption,
         sight.trace.layout,
     )
-    position = positions[0]
     pictures, heads = count_work(sight)
     total, before = pictures + heads, 0
     title = next(method.title for method in methods_for(sight.spec) if method.name == chosen.method)
-    found = Measured(caption.tokens[position].strip(), position, title)
+    found = Measured(word_text(caption, positions), positions, title)
 
     def telling(doing: str) -> _Tell:
         job.show(BeliefStep(Step(doing, before, total), found))
@@ -188,9 +184,9 @@ def measure_word(load: LoadCaptioner, seen: Seen, view: Any, job: Job[BeliefStep
         job.show(BeliefStep(replace(step, done=before, total=total), found))
 
     heat = heat_of(sight, seen, chosen, positions, telling_maps)
-    belief = measure_map(captioner, picture, caption, position, heat, on_step=telling("Hiding and showing patches"))
+    belief = measure_map(captioner, picture, caption, positions, heat, on_step=telling("Hiding and showing patches"))
     found, before = replace(found, belief=belief), expected_encodings()
-    drops = ablate_blocks(captioner, picture, caption, position, on_step=telling("Hiding one block at a time"))
+    drops = ablate_blocks(captioner, picture, caption, positions, on_step=telling("Hiding one block at a time"))
     found = replace(found, drops=drops, correlation=rank_correlation(heat, drops, layout))
     before += drops.size
     for method in methods_for(sight.spec):
@@ -198,14 +194,14 @@ def measure_word(load: LoadCaptioner, seen: Seen, view: Any, job: Job[BeliefStep
             continue
         tell = telling(f"Comparing with {method.title.lower()}")
         other = heat_of(sight, seen, View(method.name), positions, telling_maps)
-        (curves,) = measure_orders(captioner, picture, caption, position, [order_of(other)], on_step=tell)
+        (curves,) = measure_orders(captioner, picture, caption, positions, [order_of(other)], on_step=tell)
         row = (method.title, curves, rank_correlation(other, drops, layout))
         found, before = replace(found, others=(*found.others, row)), before + 2 * (STEPS - 1)
     telling("Asking an untrained net of the same shape")
     untrained, note = untrained_map(load, sight, seen, chosen, positions, job)
     found = replace(found, heat=heat, untrained=untrained, grid=layout.grid, notes=(note,) if note else ())
     importance = head_importance(
-        captioner, sight.features, caption, position, on_step=telling("Silencing one head at a time")
+        captioner, sight.features, caption, positions, on_step=telling("Silencing one head at a time")
     )
     return replace(found, importance=importance), estimate(sight)
 

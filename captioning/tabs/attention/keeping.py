@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from captioning.attention import Maps, View, word_groups, word_text
-from captioning.errors import OptionsError
-from captioning.explorer import explorer_html, look_value, pack_weights, picture_file, shown_maps
+from captioning.errors import ImageError, OptionsError
+from captioning.explorer import explorer_html, pack_weights, picture_file, shown_maps
 from captioning.export import trace_from_json, trace_to_json, trace_to_npz
-from captioning.render import overlay, shrink, to_png, token_grid, walk_gif, weight_picture
-from captioning.tabs.attention.looking import Asked, Seen, Sight, Step, computed_maps, look_again, read_paint, read_view
+from captioning.render import Brush, overlay, shrink, to_png, token_grid, walk_gif, weight_picture
+from captioning.tabs.attention.looking import (
+    Asked,
+    Seen,
+    Sight,
+    Step,
+    computed_maps,
+    describe_look,
+    look_again,
+    read_paint,
+    read_view,
+)
 from captioning.ui.page import LoadCaptioner
 from captioning.ui.parts import next_serial
 from captioning.ui.worker import Job
@@ -33,9 +43,9 @@ class Scene:
     chosen: int
 
     @property
-    def brush(self) -> tuple[float, str, bool]:
-        """Opacity, colours and smoothness, in the order that drawings take them."""
-        return self.paint["opacity"], self.paint["colours"], self.paint["smooth"]
+    def brush(self) -> Brush:
+        """How the page paints it."""
+        return Brush(self.paint["opacity"], self.paint["colours"], self.paint["smooth"])
 
 
 def render_file(load: LoadCaptioner, seen: Seen, kind: str, view: Any, job: Job[Step]) -> tuple[bytes, str]:
@@ -65,20 +75,20 @@ def render_file(load: LoadCaptioner, seen: Seen, kind: str, view: Any, job: Job[
 
 def _one_map(scene: Scene) -> bytes:
     picture, layout = shrink(scene.sight.picture), scene.sight.trace.layout
-    heat, (opacity, colours, smooth) = scene.maps[scene.chosen], scene.brush
+    heat, brush = scene.maps[scene.chosen], scene.brush
     if scene.paint["mode"] == "weighted":
-        return to_png(weight_picture(picture, heat, layout, smooth).image)
+        return to_png(weight_picture(picture, heat, layout, brush.smooth).image)
     if scene.paint["mode"] == "map":
-        opacity, smooth = 1.0, False
-    return to_png(overlay(picture, heat, layout, opacity, colours, smooth))
+        brush = replace(brush, opacity=1.0, smooth=False)
+    return to_png(overlay(picture, heat, layout, brush))
 
 
 def _all_maps(scene: Scene) -> bytes:
-    return to_png(token_grid(scene.sight.picture, scene.maps, scene.labels, scene.sight.trace.layout, *scene.brush))
+    return to_png(token_grid(scene.sight.picture, scene.maps, scene.labels, scene.sight.trace.layout, scene.brush))
 
 
 def _walk(scene: Scene) -> bytes:
-    return walk_gif(scene.sight.picture, scene.maps, scene.labels, scene.sight.trace.layout, *scene.brush)
+    return walk_gif(scene.sight.picture, scene.maps, scene.labels, scene.sight.trace.layout, scene.brush)
 
 
 def _numbers(scene: Scene) -> bytes:
@@ -90,16 +100,7 @@ def _saved_view(scene: Scene) -> bytes:
 
 
 def _one_file_explorer(scene: Scene) -> bytes:
-    sight, seen = scene.sight, scene.seen
-    look = look_value(
-        sight.trace,
-        sight.spec,
-        sight.picture,
-        scene.view,
-        paint=scene.paint,
-        maps=seen.maps,
-        importance=seen.importance,
-    )
+    sight, look = scene.sight, describe_look(replace(scene.seen, view=scene.view, paint=scene.paint), scene.sight)
     return explorer_html(look, picture_file(sight.picture), pack_weights(sight.trace)).encode()
 
 
@@ -122,10 +123,10 @@ def kept_value(phase: str, file: dict[str, Any] | None = None, name: str = "", *
     return {"serial": next_serial(), "phase": phase, "file": file, "name": name, "message": message}
 
 
-def read_saved_view(saved: str | None, path: str, model_id: str) -> Asked:
+def read_saved_view(saved: str | None, path: str | None, model_id: str) -> Asked:
     """The view of a JSON file, to be looked at on the picture at `path` with the model in use.
 
-    Raises `OptionsError` for a file that is no saved view.
+    Raises `OptionsError` for a file that is no saved view, and `ImageError` where there is no picture.
     """
     if saved is None:
         raise OptionsError("There is no file; choose a JSON file that the explorer wrote.")
@@ -137,6 +138,11 @@ def read_saved_view(saved: str | None, path: str, model_id: str) -> Asked:
     chosen = known.shown.get("chosen")
     if isinstance(chosen, bool) or not isinstance(chosen, int):
         raise OptionsError(_NO_SAVED_VIEW)
+    if path is None:
+        raise ImageError(
+            f"This view was saved from {known.image[:100]}, and the file does not hold the picture itself; choose that "
+            "picture first, then open the file again."
+        )
     caption = known.trace.caption
     paint = {**read_paint(known.shown), "chosen": chosen}
-    return Asked(path, model_id, caption.prompt, caption=caption, saved=True, view=known.view, paint=paint)
+    return Asked(path, model_id, caption.prompt, caption=caption, saved_from=known.image, view=known.view, paint=paint)

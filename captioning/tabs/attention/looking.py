@@ -24,12 +24,14 @@ from captioning.attention import (
 )
 from captioning.cache import SharedCaptioner
 from captioning.errors import CapabilityError, FeaturesError, OptionsError, PromptError
+from captioning.explorer import identify, look_value
 from captioning.images import open_image
 from captioning.prompts import check_prompts
 from captioning.render import COLOUR_MAPS
 from captioning.settings import get_settings
 from captioning.types import Caption, CaptionerStatus, CaptionTrace, DecodingOptions, ImageFeatures, ModelSpec, Picture
 from captioning.ui.page import LoadCaptioner
+from captioning.ui.parts import next_serial
 from captioning.ui.worker import Job
 
 MODES = ("overlay", "map", "weighted")
@@ -43,8 +45,8 @@ WORDS_A_STEP = 4
 class Asked:
     """What a person wants to look at: a `caption`, or a `text` they typed, or whatever the model writes.
 
-    `saved` says that the caption comes from a file, and `view` and `paint` how it shall open: `None` is what measured
-    best; `word` is the word to begin with, or its place, from 1.
+    `saved_from` names the picture of a caption that comes from a file. `view` and `paint` say how it shall open:
+    `None` is what measured best; `word` is the word to begin with, or its place, from 1.
     """
 
     path: str
@@ -52,7 +54,7 @@ class Asked:
     prompt: str
     text: str = ""
     caption: Caption | None = None
-    saved: bool = False
+    saved_from: str | None = None
     view: View | None = None
     paint: Mapping[str, Any] = field(default_factory=dict)
     word: str = ""
@@ -62,8 +64,8 @@ class Asked:
 class Seen:
     """A caption whose attention is on the page; everything large is with the captioner, which remembers it.
 
-    `maps` holds [tokens, patches] of methods beyond raw attention, `importance` [layers, heads] of positions. `paint`
-    is how the view opens, beside which map it shows.
+    `maps` holds [tokens, patches] of methods beyond raw attention, `importance` [layers, heads] of words, by their
+    positions. `paint` is how the view opens, beside which map it shows.
     """
 
     path: str
@@ -72,16 +74,16 @@ class Seen:
     view: View
     look_id: str
     maps: Mapping[str, Maps] = field(default_factory=dict)
-    importance: Mapping[int, Maps] = field(default_factory=dict)
+    importance: Mapping[tuple[int, ...], Maps] = field(default_factory=dict)
     paint: Mapping[str, Any] = field(default_factory=dict)
 
     def with_maps(self, method: str, maps: Maps) -> Seen:
         """The same with the maps of one more method."""
         return replace(self, maps={**self.maps, method: maps})
 
-    def with_importance(self, position: int, drops: NDArray[np.float32]) -> Seen:
-        """The same with what each head matters for one more token."""
-        return replace(self, importance={**self.importance, position: drops})
+    def with_importance(self, positions: tuple[int, ...], drops: NDArray[np.float32]) -> Seen:
+        """The same with what each head matters for one more word."""
+        return replace(self, importance={**self.importance, positions: drops})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def look_at(load: LoadCaptioner, asked: Asked, job: Job[Step]) -> tuple[Seen, Si
         raise CapabilityError(f"{spec.title} has no attention to its picture that could be read; choose another model.")
     job.show(Step("Looking at the picture"))
     picture = open_image(asked.path)
+    _check_saved(asked, spec, picture)
     (features,) = captioner.encode([picture])
     caption = _caption(captioner, features, asked, job)
     _check_caption(caption, spec, picture)
@@ -158,6 +161,21 @@ def look_again(load: LoadCaptioner, seen: Seen, check: Any) -> Sight:
     picture = open_image(seen.path)
     (features,) = captioner.encode([picture])
     return Sight(captioner, picture, features, captioner.trace(features, seen.caption))
+
+
+def describe_look(seen: Seen, sight: Sight, on_demand: bool = False) -> dict[str, Any]:
+    """What the explorer shows, except the picture and the weights; `on_demand` has those fetched layer by layer."""
+    return look_value(
+        sight.trace,
+        sight.spec,
+        sight.picture,
+        seen.view,
+        paint=seen.paint,
+        maps=seen.maps,
+        importance=seen.importance,
+        on_demand=on_demand,
+        look_id=seen.look_id,
+    )
 
 
 def compute_maps(sight: Sight, method: str, tell: Tell) -> Maps:
@@ -199,7 +217,7 @@ def is_large(trace: CaptionTrace) -> bool:
 
 def _caption(captioner: SharedCaptioner, features: ImageFeatures, asked: Asked, job: Job[Step]) -> Caption:
     if asked.caption is not None:
-        return _as_written(captioner, features, asked.caption) if asked.saved else asked.caption
+        return asked.caption if asked.saved_from is None else _as_written(captioner, features, asked.caption)
     prompts = captioner.spec.capabilities.supports_prompt
     (prompt,) = check_prompts([asked.prompt if prompts else ""])
     text = asked.text.strip()
@@ -217,11 +235,22 @@ def _as_written(captioner: SharedCaptioner, features: ImageFeatures, saved: Capt
 
     Numbers from a file never reach a model unseen: one that has no such token would read beyond its tables.
     """
-    _check_model(saved, captioner.spec)
     prompt = saved.prompt if captioner.spec.capabilities.supports_prompt else ""
     text = "".join(saved.tokens[saved.num_prompt_tokens :]).strip()
     known = captioner.caption_from_text(features, prompt, text)
     return saved if saved.token_ids == known.token_ids else known
+
+
+def _check_saved(asked: Asked, spec: ModelSpec, picture: Picture) -> None:
+    """Raise `FeaturesError` where a caption from a file meets another model or picture than its own."""
+    if asked.caption is None or asked.saved_from is None:
+        return
+    _check_model(asked.caption, spec)
+    if asked.caption.image_id != picture.image_id:
+        raise FeaturesError(
+            f"This view was saved from {asked.saved_from[:100]}, and {picture.name} is another picture; choose "
+            "the one it was saved from, then open the file again."
+        )
 
 
 def _check_caption(caption: Caption, spec: ModelSpec, picture: Picture) -> None:
@@ -246,9 +275,6 @@ def _check_model(caption: Caption, spec: ModelSpec) -> None:
 
 def _identify(asked: Asked, sight: Sight) -> str:
     """A name for what is on the page. Whoever asks for a view of their own gets it opened anew."""
-    from captioning.explorer import identify
-    from captioning.ui.parts import next_serial
-
     return identify(sight.trace) + (f"-{next_serial()}" if asked.view is not None else "")
 
 

@@ -11,13 +11,23 @@ from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
 from captioning.attention import METHODS
-from captioning.errors import ImageError, OptionsError, PromptError, Stopped
-from captioning.explorer import SCRIPTS, look_value, pack_importance, pack_weights, picture_file
+from captioning.errors import OptionsError, PromptError, Stopped
+from captioning.explorer import SCRIPTS, pack_importance, pack_weights, picture_file
 from captioning.prompts import DEFAULT_PROMPT
 from captioning.tabs.attention.asking import AgainPanel
 from captioning.tabs.attention.believing import BeliefPanel, Measured
 from captioning.tabs.attention.keeping import KEPT_NOTHING, kept_value, read_saved_view, render_file
-from captioning.tabs.attention.looking import Asked, Seen, Sight, Step, compute_maps, is_large, look_again, look_at
+from captioning.tabs.attention.looking import (
+    Asked,
+    Seen,
+    Sight,
+    Step,
+    compute_maps,
+    describe_look,
+    is_large,
+    look_again,
+    look_at,
+)
 from captioning.ui.links import Link, linked_file
 from captioning.ui.messages import explain
 from captioning.ui.page import CarriedCaption, Page
@@ -208,19 +218,7 @@ class AttentionTab:
 
     def _describe(self, seen: Seen, sight: Sight) -> dict[str, Any]:
         """What the explorer shows, with picture and weights as files that the page may fetch."""
-        large = is_large(sight.trace)
-        look = look_value(
-            sight.trace,
-            sight.spec,
-            sight.picture,
-            seen.view,
-            paint=seen.paint,
-            maps=seen.maps,
-            importance=seen.importance,
-            on_demand=large,
-            look_id=seen.look_id,
-        )
-        return look | {
+        return describe_look(seen, sight, on_demand=is_large(sight.trace)) | {
             "picture": self._as_file(picture_file(sight.picture), "picture.jpg"),
             "weights": self._as_file(pack_weights(sight.trace), "attention.bin"),
         }
@@ -270,7 +268,7 @@ class AttentionTab:
         """The explorer with what each head matters for the word that was measured."""
         if found.importance is None:
             return {}
-        more = seen.with_importance(found.position, found.importance)
+        more = seen.with_importance(found.positions, found.importance)
         look = shown | {"importance": pack_importance(more.importance)}
         return {self.explorer: explorer_value("done", look=look), self.seen: more, self.shown: look}
 
@@ -300,8 +298,6 @@ class AttentionTab:
     ) -> AsyncIterator[Any]:
         """Open the view that a JSON file holds, on its picture."""
         try:
-            if path is None:
-                raise ImageError("The file holds no picture; choose the picture it was saved from first.")
             asked = read_saved_view(saved, path, model_id)
         except Exception as error:
             yield self._nothing(error)

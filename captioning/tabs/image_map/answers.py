@@ -5,26 +5,24 @@ Each question names a map by its id, which cannot be guessed; an id that nobody 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gradio.utils import get_upload_folder, is_in_or_equal
-from PIL import Image, ImageOps
 
 from captioning.cache import ByteBoundedCache
 from captioning.errors import ImageError
-from captioning.image_map import nearest
+from captioning.image_map import nearest, thumbnail
 from captioning.images import open_image
+from captioning.map_page import NUM_NEIGHBOURS
 from captioning.tabs.image_map.view import MapShelf, MapView, map_news
 from captioning.ui.messages import explain
 from captioning.ui.page import LoadCaptioner
 
 THUMBNAIL_SIDE, LARGE_SIDE = 128, 720
-NUM_NEIGHBOURS, NUM_ALIKE = 8, 24
+NUM_ALIKE = 24
 _MOST_ASKED = 64
 _THUMBNAIL_BYTES = 64 * 2**20
 
@@ -39,31 +37,17 @@ class Thumbnails:
 
     def get(self, path: Path, side: int = THUMBNAIL_SIDE, quality: int = 78) -> str:
         """A picture whose longer side has `side` pixels. Empty where the file is gone or unreadable."""
-        key = (str(path), side, quality)
+        try:
+            # With its time: the same file sent again, by whomever, is another one.
+            key = (str(path), path.stat().st_mtime_ns, side, quality)
+        except OSError:
+            return ""
         known = self._known.get(key)
         if known is None:
-            try:
-                known = shrink(path, side, quality)
-            except (OSError, ValueError, SyntaxError, TypeError):
-                return ""  # it was readable when the map was drawn; the page then shows its name alone
-            self._known.put(key, known, len(known))
+            known = thumbnail(path, side, quality)
+            if known:
+                self._known.put(key, known, len(known))
         return known
-
-
-def shrink(path: Path, side: int, quality: int = 78) -> str:
-    """A smaller copy of a picture that passed the guards before, as a `data:` address."""
-    with Image.open(path) as image:
-        image.draft("RGB", (2 * side, 2 * side))
-        image.thumbnail((2 * side, 2 * side), Image.Resampling.BILINEAR)
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            layers = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
-        small = upright.convert("RGB")
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def make_answers(shelf: MapShelf, thumbnails: Thumbnails, load: LoadCaptioner) -> list[Answer]:

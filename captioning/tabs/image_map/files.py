@@ -8,12 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from captioning.errors import OptionsError
-from captioning.image_map import MapPoints, map_document, map_to_csv, map_to_npz, write_pictures
+from captioning.image_map import map_document, map_to_csv, map_to_npz, write_pictures
+from captioning.map_page import map_to_html
 from captioning.tabs.image_map.answers import Thumbnails
-from captioning.tabs.image_map.one_file import map_to_html
 from captioning.tabs.image_map.view import MapView
 from captioning.types import plain_dict
 
@@ -28,10 +26,10 @@ def make_file(view: MapView, kind: object, indices: object, thumbnails: Thumbnai
     places = read_places(view, indices)
     name = f"image-map{'' if indices is None else f'-{len(places)}-selected'}.{kind}"
     if kind == "html":
-        return name, map_to_html(view, thumbnails).encode()
+        return name, map_to_html(view.made, view.title, thumbnails.get).encode()
     if kind == "zip":
         return name, zip_pictures(view, places)
-    points = points_of(view).select(places)
+    points = view.points.select(places)
     if kind == "npz":
         return name, map_to_npz(points)
     if kind == "csv":
@@ -41,23 +39,9 @@ def make_file(view: MapView, kind: object, indices: object, thumbnails: Thumbnai
 
 def document_of(view: MapView, places: Sequence[int] | None = None) -> dict[str, Any]:
     """A map, or some of its points, with how it came about, how good it is, and what was left out."""
-    points = points_of(view) if places is None else points_of(view).select(places)
+    points = view.points if places is None else view.points.select(places)
     about = {"model": view.model_id, "options": plain_dict(view.options), "method": view.projection.method}
     return map_document(points, view.quality, view.failed, about)
-
-
-def points_of(view: MapView) -> MapPoints:
-    """The map's points as exports take them."""
-    return MapPoints(
-        images=view.images,
-        positions=view.positions,
-        embeds=view.embeds,
-        clusters=np.array(view.clusters),
-        cluster_names=view.cluster_names,
-        captions=view.captions,
-        recall=None if view.quality is None else view.quality.per_point_recall,
-        image_ids=view.image_ids,
-    )
 
 
 def read_places(view: MapView, indices: object) -> list[int]:

@@ -19,24 +19,18 @@ from captioning.collection import (
     open_files,
     open_folder,
     open_zip,
-    sample_collection,
 )
 from captioning.errors import CaptioningError, DataError
 from captioning.settings import get_settings
+from captioning.tabs.image_map.clips import CLIP_SUFFIXES, OnStep, read_clip
+from captioning.tabs.image_map.samples import find_samples
 from captioning.tabs.image_map.view import Scratch
-from captioning.ui.clip_input import list_clips
-from captioning.video import describe_duration, sample_clip
+from captioning.ui.visitor import sits_here
 
-CLIP_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".3gp"})
-CLIP_FRAMES = 48
-_FRAME_SIDE = 720
 _FOLDERS_REFUSED = (
     "Folders are read only where the page and the server are on the same machine; upload the files instead, or "
     "set CAPTIONSCOPE_LOCAL_FOLDERS=on."
 )
-
-OnStep = Callable[[int, int, str], None]
-"""Hears how many steps are done, of how many, and the name of what is next. Raise `Stopped` from it to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +48,7 @@ class Source:
     kind: str
     files: tuple[SentFile, ...] = ()
     folder: str = ""
+    samples: str = ""
 
 
 def read_source(event: gr.EventData, request: gr.Request) -> Source:
@@ -63,8 +58,8 @@ def read_source(event: gr.EventData, request: gr.Request) -> Source:
         return Source("files", files=read_sent_files(event))
     if kind == "folder":
         return folder_source(getattr(event, "folder", None), request)
-    if kind in ("samples", "clip"):
-        return Source(kind)
+    if kind == "samples":
+        return Source(kind, samples=find_samples(getattr(event, "samples", None)).name)
     raise DataError("Nothing was chosen; choose pictures, a folder, a zip, a CSV or a clip.")
 
 
@@ -95,10 +90,7 @@ def may_read_folders(request: gr.Request) -> bool:
     allowed = get_settings().local_folders
     if allowed != "auto":
         return allowed == "on"
-    headers = {name.lower() for name in request.headers} if request.headers else set()
-    is_forwarded = bool(headers & {"x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host"})
-    host = request.client.host if request.client else ""
-    return host in ("127.0.0.1", "::1") and not is_forwarded
+    return sits_here(request)
 
 
 def folder_source(folder: object, request: gr.Request) -> Source:
@@ -113,10 +105,7 @@ def folder_source(folder: object, request: gr.Request) -> Source:
 def gather(source: Source, scratch: Scratch, on_step: OnStep) -> Collection:
     """All pictures of a source by name; what cannot be used is told by name and reason, and the rest goes on."""
     if source.kind == "samples":
-        return sample_collection()
-    if source.kind == "clip":
-        clip = list_clips()[0]
-        return read_clip(clip.path, clip.name, scratch, on_step)
+        return find_samples(source.samples).gather(scratch, on_step)
     if source.kind == "folder":
         return open_folder(Path(source.folder).expanduser())
     return gather_files(source.files, scratch, on_step)
@@ -146,24 +135,6 @@ def _open_packed(file: SentFile, scratch: Scratch, on_step: OnStep) -> Collectio
         into.mkdir()
         return open_zip(file.path, into, file.name)
     return read_clip(file.path, file.name, scratch, on_step)
-
-
-def read_clip(path: Path, name: str, scratch: Scratch, on_step: OnStep) -> Collection:
-    """Evenly spaced frames of a clip as pictures, named by their times."""
-    most = min(CLIP_FRAMES, get_settings().video_frames)
-
-    def on_frame(done: int, total: int) -> None:
-        on_step(done, total, f"frames of {name}")
-
-    clip = sample_clip(path, most, max_side=_FRAME_SIDE, name=name, on_frame=on_frame)
-    folder = scratch.path / f"clip-{len(list(scratch.path.iterdir()))}"
-    folder.mkdir()
-    images = []
-    for number, frame in enumerate(clip.frames):
-        file = folder / f"{number:04d}.png"
-        frame.image.image.save(file, "PNG", compress_level=1)
-        images.append(NamedImage(f"{name} {describe_duration(frame.seconds)}", file, folder=name))
-    return Collection(tuple(images), ())
 
 
 def lay_out(images: Sequence[NamedImage], scratch: Scratch) -> Path:

@@ -13,12 +13,13 @@ from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
 
 from captioning.errors import DataError, OptionsError, Stopped
 from captioning.image_map import MapOptions
+from captioning.map_page import SCRIPTS, plotly_file
 from captioning.settings import get_settings
 from captioning.tabs.image_map.answers import Thumbnails, make_answers
 from captioning.tabs.image_map.files import make_file
 from captioning.tabs.image_map.intake import Source, may_read_folders, read_source
-from captioning.tabs.image_map.one_file import SCRIPTS
-from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, plotly_file, progress_value
+from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
+from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, progress_value
 from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map
 from captioning.ui.links import Link
 from captioning.ui.messages import explain
@@ -29,7 +30,6 @@ from captioning.ui.tab import current_tab
 from captioning.ui.worker import Done, Job, Runs, follow
 
 Updates = AsyncIterator[dict[Any, Any]]
-_LINKED = {"photographs": "samples", "clip": "clip"}
 NO_MAP = "There is no map yet; choose pictures first."
 
 
@@ -93,13 +93,13 @@ class MapTab:
         self, request: gr.Request, link: Link | None, model_id: str, view: MapView | None, *controls: Any
     ) -> Updates:
         """The pictures that a link names."""
-        kind = _LINKED.get(link.sample) if link is not None and link.tab == "map" else None
-        if kind is None:
+        if link is None or link.tab != "map" or not link.sample:
             yield gr.skip()
             return
 
         def begin(job: Job[MapStep]) -> Drawn:
-            return draw(self._page.load, Source(kind), model_id, read_layout(*controls), self.map.GRADIO_CACHE, job)
+            source = Source("samples", samples=find_samples(link.sample).name)
+            return draw(self._page.load, source, model_id, read_layout(*controls), self.map.GRADIO_CACHE, job)
 
         async for update in self._follow(request, begin, "new", view):
             yield update
@@ -213,6 +213,7 @@ def intake_value(adding: bool = False, may_read_folders: bool | None = None) -> 
         "serial": next_serial(),
         "kinds": f"Up to {most:,} pictures. A CSV names them, with a label each; a clip gives its frames.",
         "most": most,
+        "samples": [[known.name, known.title] for known in SAMPLE_SETS],
         "adding": adding,
         "folders": may_read_folders,
     }

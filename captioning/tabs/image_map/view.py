@@ -16,12 +16,11 @@ from gradio.data_classes import FileData
 from numpy.typing import NDArray
 
 from captioning.collection import FailedImage, NamedImage
-from captioning.image_map import MapOptions, MapQuality, Projection
+from captioning.image_map import ImageMap, MapOptions, MapPoints, MapQuality, Projection
+from captioning.map_page import describe_findings, describe_points, first_copies, plotly_file
 from captioning.ui.parts import next_serial
 
 Change = Literal["new", "added", "refit"]
-K = 10
-"""How many neighbours of a picture are its true ones when a map's quality is measured."""
 
 
 class Scratch:
@@ -70,10 +69,23 @@ class MapView:
         return self.projection.positions
 
     @property
-    def copies(self) -> list[int]:
-        """The same number for identical pictures, `[n]`: the place of the first of them."""
-        first: dict[str, int] = {}
-        return [first.setdefault(image_id, place) for place, image_id in enumerate(self.image_ids)]
+    def points(self) -> MapPoints:
+        """The points as exports take them."""
+        return MapPoints(
+            images=self.images,
+            positions=self.positions,
+            embeds=self.embeds,
+            clusters=np.array(self.clusters, np.int64),
+            cluster_names=self.cluster_names,
+            captions=self.captions,
+            recall=None if self.quality is None else self.quality.per_point_recall,
+            image_ids=self.image_ids,
+        )
+
+    @property
+    def made(self) -> ImageMap:
+        """The map as far as it is known."""
+        return ImageMap(self.points, self.projection, self.quality, self.failed)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -100,13 +112,6 @@ class MapShelf:
         return self._views.get(map_id) if isinstance(map_id, str) else None
 
 
-def plotly_file() -> Path:
-    """The plotly.js that the installed plotly package brings."""
-    import plotly
-
-    return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-
-
 def map_value(view: MapView | None, change: Change = "new", after: MapView | None = None) -> dict[str, Any]:
     """What `assets/image_map.js` draws: `view`, which differs by `change` from the map that the page shows."""
     if view is None:
@@ -118,68 +123,15 @@ def map_value(view: MapView | None, change: Change = "new", after: MapView | Non
 
 def describe_map(view: MapView) -> dict[str, Any]:
     """The points of a map, and what is said below it; what comes later is in `map_news`."""
-    horizontal, vertical = np.round(view.positions.astype(np.float64), 4).T.tolist()
-    return {
-        "id": view.map_id,
-        "title": view.title,
-        "note": view.projection.note,
-        "names": [image.name for image in view.images],
-        "labels": [image.label for image in view.images],
-        "folders": [image.folder for image in view.images],
-        "copies": view.copies,
-        "clusters": list(view.clusters),
-        "clusterNames": list(view.cluster_names),
-        "x": horizontal,
-        "y": vertical,
-        "working": view.working,
-    }
+    described = describe_points(view.made) | {"id": view.map_id, "title": view.title}
+    return described | {"clusterNames": list(view.cluster_names), "working": view.working}
 
 
 def map_news(view: MapView, known: int = 0, knows_recall: bool = False) -> dict[str, Any]:
     """What was found out since the page asked last, when it had `known` captions."""
-    quality = view.quality
-    recall = None if quality is None or knows_recall else np.round(quality.per_point_recall, 3).tolist()
-    return {
-        "captions": list(view.captions[known:]),
-        "clusterNames": list(view.cluster_names),
-        "recall": recall,
-        "k": quality.k if quality is not None else K,
-        "quality": None if quality is None else describe_quality(view, quality),
-        "working": view.working,
-    }
-
-
-def describe_quality(view: MapView, measured: MapQuality) -> dict[str, Any]:
-    """How far the map can be believed: numbers in columns, and what they mean in a sentence."""
-    this = {"umap": "This map", "pca": "This map (PCA)"}.get(view.projection.method, "This map")
-    names = ("trustworthiness", "neighbour_recall", "purity", "silhouette")
-    others = (measured.pca, measured.random)
-    measures = {
-        name: [_rounded(getattr(measured, name)), *(_rounded(getattr(other, name)) for other in others)]
-        for name in names
-        if getattr(measured, name) is not None
-    }
-    k, kept = measured.k, measured.neighbour_recall
-    labels = ""
-    if measured.feature_purity is not None:
-        labels = f" In feature space the label purity is {measured.feature_purity:.3f}: more a map can hardly keep."
-        if not any(image.label for image in view.images):
-            labels += " The names of folders stand for labels."
-    return {
-        "columns": [this, "PCA", "Random"],
-        "measures": measures,
-        "verdict": (
-            f"On average {kept * k:.1f} of a picture’s {k} nearest in feature space are among its {k} nearest here; "
-            f"by chance it would be {measured.random.neighbour_recall * k:.1f}. "
-            "Colour by “Whether its place can be trusted” to see which points lie."
-        ),
-        "about": f"Measured with {k} neighbours. Two dimensions cannot keep all: trust the neighbours beside a picture "
-        f"more than its place.{labels}",
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 4)
+    found = describe_findings(view.made)
+    later = {"captions": found["captions"][known:], "recall": None if knows_recall else found["recall"]}
+    return found | later | {"working": view.working}
 
 
 def progress_value(
@@ -217,6 +169,6 @@ def _lists(view: MapView | None, failed: Sequence[FailedImage]) -> list[dict[str
 def copy_groups(view: MapView) -> list[list[str]]:
     """Names of identical pictures, a list for each that is there more than once."""
     groups: dict[int, list[str]] = {}
-    for image, group in zip(view.images, view.copies, strict=True):
+    for image, group in zip(view.images, first_copies(view.image_ids), strict=True):
         groups.setdefault(group, []).append(image.name)
     return [names for names in groups.values() if len(names) > 1]

@@ -15,9 +15,11 @@ from captioning.contract import Captioner
 from captioning.errors import CaptioningError, DataError, Stopped
 from captioning.image_map import Embedded, MapOptions, clusters, embed, name_clusters, place, project, quality, refit
 from captioning.images import open_image
+from captioning.map_page import K
 from captioning.settings import get_settings
-from captioning.tabs.image_map.intake import OnStep, Source, gather
-from captioning.tabs.image_map.view import K, MapView, Scratch, new_map_id
+from captioning.tabs.image_map.clips import OnStep
+from captioning.tabs.image_map.intake import Source, gather
+from captioning.tabs.image_map.view import MapView, Scratch, new_map_id
 from captioning.types import DecodingOptions
 from captioning.ui.page import LoadCaptioner
 from captioning.ui.worker import Job

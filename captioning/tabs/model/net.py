@@ -17,6 +17,7 @@ from captioning.ui.messages import explain
 from captioning.ui.model_menu import menu_choices
 from captioning.ui.page import LoadCaptioner, Page
 from captioning.ui.parts import make_part, next_serial
+from captioning.ui.visitor import invites_names
 from captioning.ui.worker import Done, Job, Runs, follow
 
 Listener = Callable[..., Any]
@@ -58,7 +59,7 @@ class NetSection:
             self.other = gr.Dropdown(
                 [("Side by side with…", NOBODY), *menu_choices()],
                 value=NOBODY,
-                label="Side by side with another model, a folder or a hub name",
+                label="Side by side with another model" + (", a folder or a hub name" if invites_names() else ""),
                 show_label=False,
                 container=False,
                 allow_custom_value=True,

@@ -23,6 +23,7 @@ from captioning.ui.messages import explain
 from captioning.ui.page import LoadCaptioner, Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.picture import chosen_sample, make_picture_input, make_sample_strip
+from captioning.ui.visitor import check_helper
 from captioning.ui.worker import Done, Job, Runs, follow
 
 Listener = Callable[..., Any]
@@ -105,6 +106,7 @@ class PatchSection:
                 raise ImageError("There is no picture to label yet; choose one above.")
             if not name or not name.strip():
                 raise UnknownModelError("Name a classifier: a folder, or a hub name like google/vit-base-patch16-224.")
+            check_helper(name.strip())
             async for event in follow(partial(label_picture, path, name.strip()), run.stop):
                 if isinstance(event, Done):
                     yield {self.labels: labels_value("done", event.result)}

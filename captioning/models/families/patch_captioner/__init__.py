@@ -17,6 +17,7 @@ from captioning.models.cross_attention import scaled_heads
 from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe
 from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
+from captioning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -261,9 +262,7 @@ def save(module: PatchNetwork, tokenizer: Tokenizer, folder: Path, card: str) ->
         "README.md": card.encode(),
     }
     for name, data in files.items():
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(data)
-        partial.replace(folder / name)
+        write_whole(folder / name, data)
 
 
 def _save_network(network: PatchCaptionerNetwork, folder: Path, card: str) -> None:

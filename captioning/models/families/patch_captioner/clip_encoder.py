@@ -47,6 +47,12 @@ class ClipEncoder(nn.Module):
         self.vision.eval()
         return self
 
+    @property
+    def kept_shape(self) -> tuple[int, int]:
+        """The shape of what `look` sees of a picture."""
+        config = self.vision.config
+        return self.num_prefix_tokens + (config.image_size // config.patch_size) ** 2, config.hidden_size
+
     def look(self, pixel_values: Tensor) -> Tensor:
         """Pixels `[N, 3, side, side]` → CLIP's own states `[N, 1 + patches, width]`, which training can keep."""
         states: Tensor = self.vision(pixel_values).last_hidden_state

@@ -122,6 +122,30 @@ class ConvolutionalEncoder(nn.Module):
         self.positions = nn.Parameter(torch.randn(config.grid_size**2, config.hidden_size) * 0.02)
         self.embed = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of it is learnt."""
+        return not any(parameter.requires_grad for parameter in self.parameters())
+
+    @property
+    def kept_shape(self) -> tuple[int, int]:
+        """The shape of what `look` sees of a picture."""
+        num_patches, hidden_size = self.positions.shape
+        return num_patches, hidden_size
+
+    def train(self, mode: bool = True) -> ConvolutionalEncoder:
+        """Switch between training and use; frozen, it is always in use, or its statistics would go on changing."""
+        return super().train(mode and not self.frozen)
+
+    def look(self, pixel_values: Tensor) -> Tensor:
+        """Pixels `[N, 3, side, side]` → patch features `[N, patches, hidden]`, which training can keep."""
+        features: Tensor = self(pixel_values)[0]
+        return features
+
+    def read(self, states: Tensor) -> Tensor:
+        """What `look` saw, as the decoder reads it: as it is."""
+        return states
+
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels `[N, 3, side, side]` → patch features `[N, patches, hidden]`, unit image embeddings `[N, hidden]`."""
         grid = self.layers(pixel_values.contiguous(memory_format=torch.channels_last))

@@ -1,0 +1,47 @@
+"""The page as visitors meet it who may name only what is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.test_model_page import caption_a_sample, open_tab
+from tests.conftest import FakeLoader
+
+pytestmark = pytest.mark.browser
+OpenPage = Callable[..., Any]
+
+
+@pytest.fixture
+def visitors_page(open_page: OpenPage, change_settings: Callable[..., None]) -> Any:
+    """A page on which everybody counts as a visitor."""
+    change_settings(visitor_models="listed")
+    return open_page(FakeLoader())
+
+
+@pytest.mark.parametrize("name", ["/etc", "somebody/huge-model"])
+def test_the_model_menu_takes_no_folder_and_no_name_from_a_visitor(visitors_page: Any, name: str) -> None:
+    field = visitors_page.locator("#cs-model input")
+    field.fill(name)
+    field.press("Enter")
+    visitors_page.wait_for_selector(".cs-notice .cs-error:visible")
+    assert "Visitors of this page choose from embedded," in visitors_page.locator(".cs-notice .cs-error").inner_text()
+    visitors_page.wait_for_function("() => document.querySelector('#cs-model input').value === 'Embedded captioner'")
+
+
+def test_the_model_menu_offers_a_visitor_nothing_that_is_too_large(visitors_page: Any) -> None:
+    visitors_page.locator("#cs-model input").click()
+    visitors_page.get_by_role("option", name="BLIP base", exact=False).first.wait_for()
+    assert visitors_page.get_by_role("option", name="LLaVA", exact=False).count() == 0
+
+
+@pytest.mark.slow
+def test_the_classifier_takes_no_name_from_a_visitor(visitors_page: Any) -> None:
+    page = visitors_page
+    caption_a_sample(page)
+    open_tab(page, "Model", "Picture")
+    page.locator("#cs-classifier input, #cs-classifier textarea").first.fill("somebody/classifier")
+    page.locator("#cs-classify").click()
+    page.get_by_text("Visitors of this page have none to choose from here").wait_for()
