@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
 import os
 import stat
 import zipfile
@@ -30,6 +31,8 @@ _CHUNK_BYTES = 2**20
 _DIGIT_SIDE = 160
 _DIRECTORY_BYTES_PER_FILE = 400
 """More than a file's entry in an archive's directory takes with any sensible name."""
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError, EOFError)
+"""What reading a damaged entry of an archive raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +230,11 @@ def digit_collection(into: Path, count: int = 300) -> Collection:
 
 
 def _is_clutter(name: str) -> bool:
-    """Hidden files and folders, and what archivers of macOS and Windows leave behind."""
+    """Hidden files and folders, what archivers of macOS and Windows leave behind, and what has no name at all."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in parts) or (
-        bool(parts) and parts[-1].lower() in ("thumbs.db", "desktop.ini")
-    )
+    if not parts or parts[-1].lower() in ("thumbs.db", "desktop.ini"):
+        return True
+    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in parts)
 
 
 @cache
@@ -291,7 +294,7 @@ def _unpack(archive: zipfile.ZipFile, into: Path, title: str) -> Collection:
     chosen: list[zipfile.ZipInfo] = []
     others = 0
     for entry in archive.infolist():
-        if entry.is_dir() or _is_clutter(entry.filename):
+        if _is_clutter(entry.filename) or entry.is_dir():
             continue
         reason = _refusal(entry)
         if reason:
@@ -309,7 +312,9 @@ def _unpack(archive: zipfile.ZipFile, into: Path, title: str) -> Collection:
         try:
             with archive.open(entry) as packed:
                 _copy(packed, place, entry.file_size)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+        except (*_DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's fault, and not that of the entry, of which bz2 says it the same way
             place.unlink(missing_ok=True)
             failed.append(FailedImage(entry.filename, f"It is damaged inside the archive ({error})."))
             continue

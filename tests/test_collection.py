@@ -221,13 +221,25 @@ def test_what_is_no_zip_is_one_sentence(tmp_path: Path, data: bytes) -> None:
         open_zip(path, tmp_path)
 
 
-def test_a_damaged_entry_is_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
-    path = make_zip(tmp_path / "p.zip", {"a.png": b"first" * 50, "b.png": png(tmp_path)})
-    path.write_bytes(path.read_bytes().replace(b"firstfirst", b"FIRSTfirst", 1))
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_entry_is_listed_and_the_rest_goes_on(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.png", bytes(range(256)) * 4)
+        archive.writestr("b.png", png(tmp_path))
+    data = bytearray(path.read_bytes())
+    data[60:80] = b"\x55" * 20  # inside what is packed of the first
+    path.write_bytes(data)
     found = open_zip(path, tmp_path)
     assert names_of(found) == ["b.png"]
     assert "damaged" in reasons(found)["a.png"]
     assert not (tmp_path / "00000.png").exists()
+
+
+def test_an_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "p.zip", {"nameless": b"", "b.png": png(tmp_path)})
+    path.write_bytes(path.read_bytes().replace(b"nameless", b"\0ameless"))
+    assert names_of(open_zip(path, tmp_path)) == ["b.png"]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
