@@ -25,6 +25,7 @@ _TRAINING_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
     "label_smoothing": (float, "share of a target spread over all words"),
     "contrastive_weight": (float, "of the loss that pulls pictures to their words"),
     "reward_weight": (float, "of the self-critical loss, which rewards drawn captions by CIDEr-D; 0 is none"),
+    "specificity": (float, "how much fitting other photographs too costs a caption"),
     "samples": (int, "captions drawn for a photograph to be rewarded"),
     "opening_rate": (float, "share of captions that follow a given opening"),
     "augmentation": (float, "strength of random changes to pictures; 0 is none"),

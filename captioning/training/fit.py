@@ -115,7 +115,7 @@ class Trainer:
         self.total_steps = len(sampler)
         self._photos = data.photos
         self._groups = torch.from_numpy(_groups(data.photos))
-        self._reward = CiderReward(data.photos) if options.reward_weight else None
+        self._reward = CiderReward(data.photos, options.specificity) if options.reward_weight else None
         self._layout = start.layout
         self.sight = make_sight(start, data.pixels, options, device, out, report)
         # Products in bfloat16 pay only where the device has them; elsewhere they are emulated.

@@ -18,6 +18,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "label_smoothing": (0.0, 0.9),
     "contrastive_weight": (0.0, 100.0),
     "reward_weight": (0.0, 100.0),
+    "specificity": (0.0, 100.0),
     "samples": (2, 64),
     "opening_rate": (0.0, 1.0),
     "augmentation": (0.0, 1.5),
@@ -40,7 +41,8 @@ class TrainingOptions:
     captions are seen `captioned_repeats` times a pass. `augmentation` scales every random change to a picture; 0
     leaves pictures as they are. Where the encoder is frozen, `views` such changes of each picture are seen once and
     kept; 0 looks anew every time. `reward_weight` is that of the self-critical loss, whose reward is the CIDEr-D of
-    `samples` captions drawn for each photograph with human ones. `vocab_size` counts where a new tokenizer is made.
+    `samples` captions drawn for each photograph with human ones, less `specificity` times that against the captions of
+    the batch's other photographs. `vocab_size` counts where a new tokenizer is made.
     Raises `OptionsError` where a value leaves its range.
     """
 
@@ -53,6 +55,7 @@ class TrainingOptions:
     label_smoothing: float = 0.1
     contrastive_weight: float = 0.3
     reward_weight: float = 0.0
+    specificity: float = 0.0
     samples: int = 5
     freeze_encoder: bool = False
     opening_rate: float = 0.3

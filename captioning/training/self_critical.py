@@ -33,9 +33,12 @@ class CiderReward:
     """CIDEr-D of captions against those that people gave a photograph (Vedantam et al. 2015).
 
     What `score_captions` computes, a caption at a time; an n-gram is the rarer the fewer of `photos` have it.
+    `specificity` times its mean against the captions of the other photographs of a batch is taken off, so that what
+    fits everything wins little.
     """
 
-    def __init__(self, photos: Sequence[Photo]) -> None:
+    def __init__(self, photos: Sequence[Photo], specificity: float = 0.0) -> None:
+        self._specificity = specificity
         self._references = [[plain_words(text) for text in photo.captions] for photo in photos]
         described = [texts for texts in self._references if texts]
         self._log_count = math.log(max(len(described), 1))
@@ -43,11 +46,20 @@ class CiderReward:
         for texts in described:
             self._counts.update({gram for text in texts for grams in _count_grams(text) for gram in grams})
 
-    def score(self, captions: Sequence[str], place: int) -> list[float]:
-        """The CIDEr-D of each caption, 0…10, against those of the photograph at `place`, which must have some."""
-        references = [self._weigh(text) for text in self._references[place]]
-        written = [self._weigh(plain_words(caption)) for caption in captions]
-        return [sum(_similarity(text, other) for other in references) / len(references) * 10 for text in written]
+    def score(self, captions: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[float]]:
+        """The reward of each of the captions of each photograph; those at `places` have captions of people."""
+        references = [[self._weigh(text) for text in self._references[place]] for place in places]
+        return [
+            [self._score(self._weigh(plain_words(text)), references, number) for text in texts]
+            for number, texts in enumerate(captions)
+        ]
+
+    def _score(self, text: _Text, references: Sequence[Sequence[_Text]], own: int) -> float:
+        score = _cider(text, references[own])
+        if self._specificity and len(references) > 1:
+            others = [_cider(text, texts) for number, texts in enumerate(references) if number != own]
+            score -= self._specificity * sum(others) / len(others)
+        return score
 
     def _weigh(self, text: str) -> _Text:
         counts = _count_grams(text)
@@ -66,6 +78,10 @@ def _count_grams(text: str) -> list[Counter[str]]:
         Counter(" ".join(words[first : first + order]) for first in range(len(words) - order + 1))
         for order in range(1, _ORDERS + 1)
     ]
+
+
+def _cider(text: _Text, references: Sequence[_Text]) -> float:
+    return 10 * sum(_similarity(text, reference) for reference in references) / len(references)
 
 
 def _similarity(text: _Text, reference: _Text) -> float:
@@ -131,8 +147,8 @@ def self_critical_loss(
     network.module.train(training)
     start = len(network.start_ids)
     texts = [network.ids_to_text(row[start : start + n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
-    scores = [reward.score(texts[n * count : (n + 1) * count], place) for n, place in enumerate(places)]
-    rewards = torch.tensor(scores, device=states.device)
+    drawn = [texts[first : first + count] for first in range(0, len(texts), count)]
+    rewards = torch.tensor(reward.score(drawn, places), device=states.device)
     advantages = (rewards - rewards.mean(dim=1, keepdim=True)) * count / (count - 1)
     rows = torch.arange(len(states), device=states.device).repeat_interleave(count)
     cache = network.select(network.start(states, layout), rows)

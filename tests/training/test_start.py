@@ -13,6 +13,7 @@ import torch
 from captioning.cache import load_uncached
 from captioning.contract import Captioner
 from captioning.errors import CapabilityError, ModelFilesError, OptionsError
+from captioning.models.families.patch_captioner.clip_encoder import ClipEncoder
 from captioning.models.families.patch_captioner.network import PatchNetwork
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer
@@ -50,7 +51,7 @@ def make_trainer(data_folder: Path, out: Path, beginning: Beginning, options: Tr
 
 def clip_weights(start: Start) -> torch.Tensor:
     encoder = start.frozen_encoder
-    assert encoder is not None
+    assert isinstance(encoder, ClipEncoder)
     return torch.cat([p.flatten() for p in encoder.vision.parameters()])
 
 
@@ -84,7 +85,7 @@ def test_clip_itself_stays_as_it_was_trained(data_folder: Path, clip: Path, tmp_
     assert not any("vision" in name for name in trainer.average)
     with trainer.averaged() as network:
         assert not network.module.training
-    assert trainer.start.frozen_encoder is not None
+    assert isinstance(trainer.start.frozen_encoder, ClipEncoder)
     assert not trainer.start.frozen_encoder.vision.training
     assert all(p.requires_grad for p in trainer.network.module.text_decoder.parameters())  # type: ignore[union-attr]
 
