@@ -79,6 +79,7 @@ def launch_options() -> dict[str, Any]:
         "pwa": False,
         "footer_links": ["api"],
         "max_file_size": upload_bytes,
+        "state_session_capacity": settings.sessions,
         "app_kwargs": {"middleware": doors, "lifespan": sweeping},
     }
 

@@ -66,6 +66,9 @@ class Settings:
         str, "Hugging Face names that may come in, with commas between them; empty for everybody who signed in"
     ] = ""
     queue_size: Annotated[int, "events that may wait; beyond them the answer is 503"] = 32
+    sessions: Annotated[
+        int, "pages and clients that are remembered, at 0.4 MB each; whoever was away longest starts anew"
+    ] = 300
     job_seconds: Annotated[int, "the longest that one job may take, in seconds"] = 1800
     visitor_jobs: Annotated[int, "jobs that one visitor may have under way at once"] = 6
 

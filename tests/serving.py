@@ -6,6 +6,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import gradio as gr
+
 import app
 from captioning.ui.page import LoadCaptioner
 
@@ -13,10 +15,16 @@ from captioning.ui.page import LoadCaptioner
 @contextmanager
 def serve(loader: LoadCaptioner) -> Iterator[str]:
     """The address of a dashboard whose captioners the loader makes."""
+    with serve_demo(app.build_demo(loader, "auto")) as address:
+        yield address
+
+
+@contextmanager
+def serve_demo(demo: gr.Blocks) -> Iterator[str]:
+    """The address of a dashboard."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    demo = app.build_demo(loader, "auto")
     _, address, _ = demo.launch(
         server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **app.launch_options()
     )

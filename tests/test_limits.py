@@ -24,7 +24,7 @@ from captioning.cache import SharedCaptioner
 from captioning.settings import Settings, get_settings
 from tests.clips import make_clip
 from tests.conftest import FakeDownload, FakeLoader
-from tests.serving import serve
+from tests.serving import serve, serve_demo
 
 SMALL = {
     "max_image_pixels": 10_000,
@@ -47,7 +47,7 @@ ELSEWHERE = {
     "attention_bytes": "more of it travels layer by layer: tests/tabs/test_attention.py",
     "file_seconds": "what is older is deleted: tests/ui/test_temporary.py",
 }
-BELOW = {"model_events", "queue_size", "job_seconds", "visitor_jobs"}
+BELOW = {"model_events", "queue_size", "sessions", "job_seconds", "visitor_jobs"}
 
 
 def test_every_number_among_the_settings_is_a_limit_that_is_tried() -> None:
@@ -231,6 +231,15 @@ def test_beyond_those_who_work_and_wait_the_answer_is_503(change_settings: Calla
         loader.opened.set()
         wait_for(lambda: loader.waiting == 0)
         assert Client(address, verbose=False).predict(model="embedded", api_name="/model_info")
+
+
+def test_only_so_many_sessions_are_remembered_and_new_ones_are_served(change_settings: Callable[..., None]) -> None:
+    change_settings(sessions=2)
+    demo = app.build_demo(FakeLoader(), "auto")
+    with serve_demo(demo) as address:
+        for _ in range(4):
+            assert Client(address, verbose=False).predict(model="embedded", api_name="/model_info")
+    assert len(demo.state_holder.session_data) == 2
 
 
 def test_everything_that_asks_a_model_shares_one_number_of_places() -> None:
