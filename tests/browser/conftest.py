@@ -56,7 +56,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
             page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
             page.on("request", lambda request: _check_host(request.url, address, troubles))
             page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             page.goto(address + link)
             if ready:
                 page.wait_for_selector('.cs-status[data-state="ready"]')
