@@ -8,8 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -50,6 +51,15 @@ FAKE_SPEC = ModelSpec(
     revision="7",
     summary="Knows thirteen words.",
 )
+
+
+Result = TypeVar("Result")
+
+
+def at_once(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
+    """What `work` gives for each of the `arguments`, in their order, every call in a thread of its own."""
+    with ThreadPoolExecutor(len(arguments[0])) as threads:
+        return list(threads.map(work, *arguments, timeout=60))
 
 
 class FakeTensor(np.ndarray[Any, Any]):

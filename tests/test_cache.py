@@ -13,7 +13,7 @@ from PIL import Image
 from captioning.cache import ByteBoundedCache, ModelShelf, SharedCaptioner, SingleFlight
 from captioning.errors import CapabilityError, Stopped
 from captioning.types import Capabilities, Caption, DecodingOptions, ImageFeatures, Picture
-from tests.conftest import FAKE_SPEC, FakeCaptioner
+from tests.conftest import FAKE_SPEC, FakeCaptioner, at_once
 
 GREEDY = DecodingOptions()
 
@@ -93,18 +93,12 @@ def test_traces_are_kept_unless_heads_are_masked() -> None:
 def test_one_computation_serves_all_who_wait() -> None:
     fake = FakeCaptioner(encode_delay=0.05, delay=0.005)
     shared = SharedCaptioner(fake)
-    results: list[list[Caption]] = []
 
-    def visit() -> None:
-        (features,) = shared.encode([picture("a")])
-        results.append(shared.decode(features, ["one"], GREEDY))
+    def visit(name: str) -> list[Caption]:
+        (features,) = shared.encode([picture(name)])
+        return shared.decode(features, ["one"], GREEDY)
 
-    threads = [threading.Thread(target=visit) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert len(results) == 8
+    results = at_once(visit, "a" * 8)
     assert all(result == results[0] for result in results)
     assert fake.encoded == 1
     assert fake.steps == 7
@@ -124,11 +118,7 @@ def test_only_one_piece_of_model_work_runs_at_a_time() -> None:
             return result
 
     shared = SharedCaptioner(Watched())
-    threads = [threading.Thread(target=shared.encode, args=([picture(str(n))],)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
+    at_once(shared.encode, [[picture(str(number))] for number in range(6)])
     assert len(most) == 6
     assert max(most) == 1
 
@@ -233,11 +223,7 @@ def test_many_threads_may_load_and_ask_at_once(monkeypatch: pytest.MonkeyPatch) 
                 shelf.put(key, captioner_of(key[0], 40))
             shelf.status(captioner_of("own", 1))
 
-    threads = [threading.Thread(target=visit, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    at_once(visit, range(6))
     assert sum(shelf.get((str(number), "", "")) is not None for number in range(5)) <= 2
 
 
@@ -287,11 +273,7 @@ def test_explanations_asked_for_at_once_are_computed_once() -> None:
     shared = SharedCaptioner(fake)
     (features,) = shared.encode([picture("a")])
     (caption,) = shared.decode(features, [""], GREEDY)
-    threads = [threading.Thread(target=shared.explain, args=(picture("a"), caption, [1], "relevance")) for _ in "1234"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda name: shared.explain(picture(name), caption, [1], "relevance"), "a" * 4)
     assert fake.explained == 1
 
 
@@ -314,11 +296,7 @@ def test_private_views_wait_for_no_computation_of_others() -> None:
     fake = FakeCaptioner(encode_delay=0.2)
     shared = SharedCaptioner(fake)
     views = [shared.private_to(name, frozenset()) for name in ("one", "two")]
-    threads = [threading.Thread(target=view.encode, args=([picture("a")],)) for view in views]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda view: view.encode([picture("a")]), views)
     assert fake.encoded == 2
 
 

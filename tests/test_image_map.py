@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from captioning.image_map import (
 )
 from captioning.image_map.projection import align
 from captioning.types import ImageFeatures, Picture
-from tests.conftest import FakeCaptioner, fake_tensor
+from tests.conftest import FakeCaptioner, at_once, fake_tensor
 
 Features = NDArray[np.float32]
 
@@ -285,15 +284,8 @@ def test_one_seed_gives_one_map_and_another_seed_another() -> None:
 def test_maps_drawn_at_once_are_the_same_as_one_by_one() -> None:
     embeds, _ = blobs(60)
     alone = project(embeds).positions
-    made: list[NDArray[np.float32]] = []
-    threads = [threading.Thread(target=lambda: made.append(project(embeds).positions)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 4
-    for positions in made:
-        np.testing.assert_array_equal(positions, alone)
+    for made in at_once(project, [embeds] * 4):
+        np.testing.assert_array_equal(made.positions, alone)
 
 
 def test_a_layout_tells_its_steps_can_be_stopped_and_leaves_the_next_one_free() -> None:

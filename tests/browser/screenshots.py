@@ -20,22 +20,29 @@ from tests.serving import serve
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 MOST_BYTES = 250_000
 
-SHOTS = {
-    "caption": ("tab=caption&sample=cheetah1.jpg", '#cs-captions [data-phase="done"]'),
-    "video": ("tab=video&sample=world.mp4", '#cs-clip-captions [data-phase="done"]'),
-    "attention": ("tab=attention&sample=cheetah1.jpg&word=face", "#cs-explorer .cs-strip-token.is-active"),
-    "map": ("tab=map&sample=photographs", "#cs-map .cs-map-thumbnail"),
-    "model": ("tab=model", ".cs-steps"),
+DRAWN = {
+    "caption": '#cs-captions [data-phase="done"]',
+    "video": '#cs-clip-captions [data-phase="done"]',
+    "attention": "#cs-explorer .cs-strip-token.is-active",
+    "map": "#cs-map .cs-map-thumbnail",
+    "model": ".cs-steps",
 }
-"""By tab: the link that is opened, and what is there when it is drawn."""
+"""What is there when a tab has shown its sample, by tab."""
+LINKS = {
+    "caption": "sample=cheetah1.jpg",
+    "video": "sample=world.mp4",
+    "attention": "sample=cheetah1.jpg&word=face",
+    "map": "sample=photographs",
+    "model": "",
+}
+"""What the link to a tab names beside it."""
 
 
 def take(page: Any, tab: str, address: str) -> bytes:
     """One tab as PNG."""
-    link, drawn = SHOTS[tab]
-    page.goto(f"{address.rstrip('/')}/?{link}")
+    page.goto(f"{address.rstrip('/')}/?tab={tab}&{LINKS[tab]}")
     page.wait_for_selector('.cs-status[data-state="ready"]')
-    page.wait_for_selector(drawn)
+    page.wait_for_selector(DRAWN[tab])
     page.wait_for_timeout(1500)  # what is drawn is still moving to its place
     page.mouse.move(0, 0)
     return bytes(page.screenshot(animations="disabled"))
@@ -60,7 +67,7 @@ def main(folder: Path, load: LoadCaptioner) -> None:
             page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme=theme)
             page.emulate_media(reduced_motion="reduce")
             page.set_default_timeout(60_000)
-            for tab in SHOTS:
+            for tab in LINKS:
                 target = folder / f"{tab}-{theme}.png"
                 print(f"{target} {save(take(page, tab, address), target):,} bytes", flush=True)
 

@@ -21,6 +21,7 @@ from captioning.models import download, get_spec, hub
 from captioning.models.base import NetworkCaptioner
 from captioning.models.hub import DownloadProgress
 from captioning.types import DecodingOptions, ModelSpec
+from tests.conftest import at_once
 from tests.fake_hub import FakeHub, Repository, commit_of
 from tests.tiny_models import drawing
 
@@ -356,11 +357,7 @@ def test_a_cache_with_the_weights_alone_is_completed(pinned: tuple[ModelSpec, Re
 
 def test_two_who_download_at_once_share_one_download(fake_hub: FakeHub, pinned: tuple[ModelSpec, Repository]) -> None:
     spec, _ = pinned
-    threads = [threading.Thread(target=hub.download, args=(spec,)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(hub.download, [spec] * 3)
     assert hub.find_local(spec) is not None
     assert len(fake_hub.bytes_of("content/" + BASE + "/model.safetensors")) == 1
 
