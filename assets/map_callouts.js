@@ -9,7 +9,14 @@ const RINGS = [0.85, 1.25, 1.75, 2.4];
 const ANGLES = Array.from({ length: 12 }, (_, k) => (k / 12 + 1 / 24) * 2 * Math.PI);
 const DIRECTIONS = RINGS.flatMap((ring) => ANGLES.map((angle) => [ring, Math.cos(angle), Math.sin(angle)]));
 
-const pictureSide = (width) => (width < 520 ? 42 : width < 900 ? 50 : 58);
+const ROOM = 0.15; // share of the stage that few pictures grow to
+
+/** How large pictures are: larger where few points are in view. */
+function pictureSide(width, height, inView) {
+  const least = width < 520 ? 42 : width < 900 ? 50 : 58;
+  const roomy = Math.sqrt((width * height * ROOM) / Math.max(inView, 1));
+  return Math.round(Math.max(least, Math.min(2 * least, roomy)));
+}
 
 /** How many points lie in any box, answered at once: a summed-area table over small cells. */
 function countPoints(horizontal, vertical, width, height) {
@@ -64,8 +71,8 @@ function crosses([ax, ay, bx, by], [cx, cy, dx, dy]) {
  * stay free, `first` the points that come first, `groups` holds one number for all copies of a picture.
  */
 function layOutCallouts(horizontal, vertical, width, height, { first = [], taken = [], groups = null } = {}) {
-  const side = pictureSide(width);
   const count = countPoints(horizontal, vertical, width, height);
+  const side = pictureSide(width, height, count(0, 0, width, height));
   const most = Math.floor((width * height * MOST_COVER) / (side + GAP) ** 2);
   const boxes = taken.map((box) => [...box]);
   const lines = [];
