@@ -22,6 +22,7 @@ from captioning.errors import CaptioningError
 from captioning.image_map import warm_up as warm_up_maps
 from captioning.settings import get_settings
 from captioning.tabs import TABS
+from captioning.ui.address import check_address, read_host
 from captioning.ui.endpoints import add_endpoints
 from captioning.ui.guard import RequestGuard
 from captioning.ui.links import open_links
@@ -87,7 +88,13 @@ def launch_options() -> dict[str, Any]:
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line's flags; what is not given comes from `GRADIO_…` and `CAPTIONSCOPE_…` variables."""
     parser = argparse.ArgumentParser(prog="python app.py", description="Open the Captionscope dashboard.")
-    parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, else 127.0.0.1)")
+    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    parser.add_argument(
+        "--host",
+        type=read_host,
+        default=host,
+        help="address to listen on (default: GRADIO_SERVER_NAME or 127.0.0.1)",
+    )
     port = os.environ.get("GRADIO_SERVER_PORT", "7860")
     parser.add_argument(
         "--port", type=int, default=port, help="port to listen on (default: GRADIO_SERVER_PORT, else 7860)"
@@ -104,35 +111,28 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 def launch(flags: argparse.Namespace) -> None:
     """Serve the page until Ctrl+C; the first model is made ready meanwhile."""
     model = flags.model or get_settings().model
-    if flags.showcase:
-        _prepare_showcase(model, flags)
+    try:
+        check_address(flags.host, flags.port)
+        if flags.showcase:
+            for line in prepare(_load, model):
+                print(line, flush=True)
+    except CaptioningError as error:
+        sys.exit(f"captionscope: {error}")
     if runtime.ON_ZERO_GPU:
         _warm_up(model)  # before the launch and in this thread: only then are its weights sent ahead to the GPU
-    try:
-        _, address, _ = demo.launch(
-            server_name=flags.host,
-            server_port=flags.port,
-            root_path=flags.root_path,
-            prevent_thread_lock=True,
-            quiet=True,
-            **launch_options(),
-        )
-    except OSError:
-        sys.exit(f"captionscope: port {flags.port} is taken; choose another with --port.")
+    _, address, _ = demo.launch(
+        server_name=flags.host,
+        server_port=flags.port,
+        root_path=flags.root_path,
+        prevent_thread_lock=True,
+        quiet=True,
+        **launch_options(),
+    )
     print(f"Captionscope is open at {address} (Ctrl+C ends it).", flush=True)
     if flags.showcase:
         print(tour(address), flush=True)
     threading.Thread(target=_get_ready, args=(model,), daemon=True).start()
     demo.block_thread()
-
-
-def _prepare_showcase(model: str, flags: argparse.Namespace) -> None:
-    """Say step by step what is ready, and end where something is not."""
-    try:
-        for line in prepare(_load, model, flags.host or "127.0.0.1", flags.port):
-            print(line, flush=True)
-    except CaptioningError as error:
-        sys.exit(f"captionscope: {error}")
 
 
 def _get_ready(model: str) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 
-from captioning.errors import DataError, OptionsError
+from captioning.errors import DataError
 from captioning.image_map import warm_up
 from captioning.images import open_image
 from captioning.types import DecodingOptions
@@ -17,14 +16,11 @@ from captioning.ui.picture import list_samples
 from captioning.video import sample_frames
 
 
-def prepare(load: LoadCaptioner, model: str, host: str, port: int) -> Iterator[str]:
-    """Check port, samples, model and map in turn, a sentence for each.
+def prepare(load: LoadCaptioner, model: str) -> Iterator[str]:
+    """Check samples, model and map in turn, a sentence for each.
 
-    Raises `OptionsError` for a taken port, `DataError` where a sample of the tour is missing, and what loading a
-    model raises.
+    Raises `DataError` where a sample of the tour is missing, and what loading a model raises.
     """
-    check_port(host, port)
-    yield f"Port {port} is free."
     check_samples()
     yield f"{len(list_samples())} photographs and {len(list_clips())} clips are here and can be read."
     started = time.perf_counter()
@@ -37,16 +33,6 @@ def prepare(load: LoadCaptioner, model: str, host: str, port: int) -> Iterator[s
     warm_up()
     yield f"Maps are compiled ({time.perf_counter() - started:.1f} s)."
     yield "Ready: the network can go."
-
-
-def check_port(host: str, port: int) -> None:
-    """Raises `OptionsError` where a port cannot be listened on."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise OptionsError(f"port {port} is taken; choose another with --port.") from error
 
 
 def check_samples() -> None:
