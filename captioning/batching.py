@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 
 from captioning.contract import DecodingRequest, OnToken, Prefix
+from captioning.errors import OptionsError
+from captioning.settings import get_settings
 from captioning.types import Caption, DecodingOptions, ImageFeatures
 
 Written = list[list[Caption] | Exception]
@@ -80,6 +82,16 @@ class _Job:
             self.result.set_result(written)
 
 
+def _check_rows(num_rows: int, num_prefixes: int) -> None:
+    """Memory grows with every row, and one request shall not take that of all others."""
+    most = get_settings().max_rows
+    if num_rows > most:
+        raise OptionsError(
+            f"{num_prefixes} prompts with {num_rows // num_prefixes} captions or beams each are {num_rows} at once; "
+            f"at most {most} are written side by side, so ask for fewer of either."
+        )
+
+
 class DecodingQueue:
     """Writes captions for many threads: what waits together and has the same options is one batch. Thread-safe.
 
@@ -101,8 +113,9 @@ class DecodingQueue:
         options: DecodingOptions,
         on_token: OnToken | None = None,
     ) -> list[Caption]:
-        """What `Captioner.decode` gives; raises what it raises."""
+        """What `Captioner.decode` gives; raises what it raises, and `OptionsError` for more rows than are allowed."""
         job = _Job(features, prefixes, options)
+        _check_rows(job.num_rows, len(prefixes))
 
         def on_done(captions: list[Caption]) -> None:
             job.finish(captions)

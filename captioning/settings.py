@@ -32,6 +32,7 @@ class Settings:
     max_upload_bytes: Annotated[int, "size of a picture file, in bytes"] = 50 * 2**20
     max_request_bytes: Annotated[int, "size of a request that is no upload, in bytes"] = 4 * 2**20
     max_prompts: Annotated[int, "prompts of one request"] = 32
+    max_rows: Annotated[int, "captions, or beams, that one request writes side by side"] = 128
     attention_bytes: Annotated[
         int, "attention that travels to the page at once, in bytes; larger ones come layer by layer"
     ] = 16 * 2**20

@@ -31,6 +31,7 @@ SMALL = {
     "max_upload_bytes": 100_000,
     "max_request_bytes": 20_000,
     "max_prompts": 3,
+    "max_rows": 6,
     "max_prompt_characters": 20,
     "video_bytes": 400_000,
     "video_minutes": 1,
@@ -111,6 +112,7 @@ REFUSED: list[tuple[str, Request, str]] = [
     ("max_image_pixels", lambda f: caption(picture(f, 120)), "smaller than 0.01 megapixels"),
     ("max_upload_bytes", lambda f: caption(picture(f, 190, "bmp")), "choose a picture file under 0 MB"),
     ("max_prompts", lambda f: caption(picture(f), prompts=list("abcd")), "4 prompts are too many at once"),
+    ("max_rows", lambda f: caption(picture(f), prompts=["a", "b"], num_beams=4), "at most 6 are written side by side"),
     ("max_prompt_characters", lambda f: caption(picture(f), prompts=["x" * 21]), "21 characters is too long"),
     (
         "video_minutes",

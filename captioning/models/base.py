@@ -412,9 +412,10 @@ class NetworkCaptioner:
         ids = self._network.text_to_ids(prefix) if isinstance(prefix, str) else list(prefix)
         capacity = self._network.max_tokens - len(self._network.start_ids)
         if len(ids) + room > capacity:
+            more = f" and max_new_tokens asks for {room} more" if room > 1 else ""
+            cure = "shorten it or lower max_new_tokens" if room > 1 else "shorten it"
             raise PromptError(
-                f"{self._spec.title} has room for {capacity} tokens, but the prompt takes {len(ids)} and "
-                f"max_new_tokens asks for {room} more; shorten the prompt or lower max_new_tokens."
+                f"{self._spec.title} has room for {capacity} tokens, but the text takes {len(ids)}{more}; {cure}."
             )
         return ids
 

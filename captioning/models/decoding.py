@@ -61,6 +61,7 @@ class WrittenRow:
         return WrittenRow(list(self.token_ids), list(self.log_probs), list(self.alternatives), self.done)
 
 
+_LEAST_TEMPERATURE = 1e-6
 OnStep = Callable[[Sequence[WrittenRow]], None]
 
 
@@ -84,14 +85,7 @@ def write_captions(
     """
     if options.num_beams > 1:
         return _search_beams(decoder, states, layout, prefixes, options, on_step)
-    count = options.num_captions
-    rows = [list(prefix) for prefix in prefixes for _ in range(count)]
-    generators = [
-        torch.Generator().manual_seed(row_seed(options.seed, prefix, number))
-        for prefix in prefixes
-        for number in range(count)
-    ]
-    return _write_rows(decoder, states.repeat_interleave(count, dim=0), layout, rows, options, generators, on_step)
+    return _write_rows(decoder, states, layout, prefixes, options, on_step)
 
 
 def score_rows(
@@ -101,7 +95,7 @@ def score_rows(
     rows = [WrittenRow(list(ids), done=True) for ids in token_ids]
     input_ids, mask = _left_pad(decoder, token_ids, states.device)
     logits = decoder.step(input_ids, mask, decoder.start(states, layout))
-    _record_prefixes(rows, logits.float().log_softmax(dim=-1))
+    _record_prefixes(rows, logits)
     return rows
 
 
@@ -117,20 +111,19 @@ def _left_pad(decoder: Decoder, rows: Sequence[Sequence[int]], device: torch.dev
     return input_ids.to(device), mask.to(device)
 
 
-def _record_prefixes(rows: Sequence[WrittenRow], log_probs: Tensor) -> None:
+def _record_prefixes(rows: Sequence[WrittenRow], logits: Tensor) -> None:
     """Enter the statistics of tokens already in each row; position t-1 of `[rows, width, vocab]` predicts token t."""
-    best, best_ids = log_probs.topk(min(NUM_ALTERNATIVES, log_probs.shape[-1]), dim=-1)
-    width = log_probs.shape[1]
-    for number, row in enumerate(rows):
+    width = logits.shape[1]
+    for number, row in enumerate(rows):  # one at a time: all of them may be larger than the model
         length = len(row.token_ids)
         if not length:
             continue
-        places = slice(width - 1 - length, width - 1)
-        ids = torch.tensor(row.token_ids, device=log_probs.device)
-        row.log_probs += log_probs[number, places].gather(1, ids[:, None])[:, 0].tolist()
+        log_probs = logits[number, width - 1 - length : width - 1].float().log_softmax(dim=-1)
+        best, best_ids = log_probs.topk(min(NUM_ALTERNATIVES, log_probs.shape[-1]), dim=-1)
+        ids = torch.tensor(row.token_ids, device=logits.device)
+        row.log_probs += log_probs.gather(1, ids[:, None])[:, 0].tolist()
         row.alternatives += [
-            list(zip(i, p, strict=True))
-            for i, p in zip(best_ids[number, places].tolist(), best[number, places].tolist(), strict=True)
+            list(zip(i, p, strict=True)) for i, p in zip(best_ids.tolist(), best.tolist(), strict=True)
         ]
 
 
@@ -148,7 +141,8 @@ def _penalise_repetition(scores: Tensor, rows: Sequence[Sequence[int]], penalty:
 
 def _filter_and_draw(scores: Tensor, options: DecodingOptions, generators: Sequence[torch.Generator]) -> Tensor:
     """Draw one token a row after temperature, top-k and nucleus filtering (Holtzman et al. 2020)."""
-    scores = (scores / options.temperature).cpu()
+    # From the best score down, so that no temperature makes them infinite; below the least it is greedy anyway.
+    scores = ((scores - scores.amax(dim=-1, keepdim=True)) / max(options.temperature, _LEAST_TEMPERATURE)).cpu()
     if options.top_k:
         kept = scores.topk(min(options.top_k, scores.shape[-1]), dim=-1).values[:, -1:]
         scores = scores.masked_fill(scores < kept, float("-inf"))
@@ -168,19 +162,21 @@ def _write_rows(
     layout: PatchLayout,
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
-    generators: Sequence[torch.Generator],
     on_step: OnStep | None,
 ) -> list[WrittenRow]:
-    rows = [WrittenRow(list(prefix)) for prefix in prefixes]
-    input_ids, mask = _left_pad(decoder, prefixes, states.device)
-    cache = decoder.start(states, layout)
-    logits = decoder.step(input_ids, mask, cache).float()
-    _record_prefixes(rows, logits.log_softmax(dim=-1))
-    for _ in range(options.max_new_tokens):
-        scores = logits[:, -1]
-        log_probs = scores.log_softmax(dim=-1)
+    count = options.num_captions
+    generators = [
+        torch.Generator().manual_seed(row_seed(options.seed, prefix, number))
+        for prefix in prefixes
+        for number in range(count)
+    ]
+    read = [WrittenRow(list(prefix)) for prefix in prefixes]
+    cache, logits, mask = _read_prefixes(decoder, states, layout, read, count)
+    rows = [row.copy() for row in read for _ in range(count)]
+    for number in range(options.max_new_tokens):
+        log_probs = logits.log_softmax(dim=-1)
         history = [[*decoder.start_ids, *row.token_ids] for row in rows]
-        scores = _penalise_repetition(scores, history, options.repetition_penalty)
+        scores = _penalise_repetition(logits, history, options.repetition_penalty)
         if options.temperature > 0:
             chosen = _filter_and_draw(scores, options, generators).to(states.device)
         else:
@@ -188,11 +184,26 @@ def _write_rows(
         _record_step(rows, chosen, log_probs, decoder.end_id)
         if on_step:
             on_step(rows)
-        if all(row.done for row in rows):
+        if number + 1 == options.max_new_tokens or all(row.done for row in rows):
             break
         mask = torch.cat((mask, mask.new_ones(len(rows), 1)), dim=1)
-        logits = decoder.step(chosen[:, None], mask, cache).float()
+        logits = decoder.step(chosen[:, None], mask, cache).float()[:, -1]
     return rows
+
+
+def _read_prefixes(
+    decoder: Decoder, states: Tensor, layout: PatchLayout, rows: Sequence[WrittenRow], copies: int
+) -> tuple[Any, Tensor, Tensor]:
+    """Every prefix read once and entered in its row: cache, logits `[rows · copies, vocab]` of what follows, mask."""
+    input_ids, mask = _left_pad(decoder, [row.token_ids for row in rows], states.device)
+    cache = decoder.start(states, layout)
+    logits = decoder.step(input_ids, mask, cache)
+    _record_prefixes(rows, logits)
+    logits = logits[:, -1].float()
+    if copies > 1:
+        places = torch.arange(len(rows), device=states.device).repeat_interleave(copies)
+        cache, logits, mask = decoder.select(cache, places), logits[places], mask[places]
+    return cache, logits, mask
 
 
 def _record_step(rows: Sequence[WrittenRow], chosen: Tensor, log_probs: Tensor, end_id: int) -> None:
@@ -248,11 +259,8 @@ def _search_beams(
 ) -> list[WrittenRow]:
     beams = options.num_beams
     device = states.device
-    input_ids, mask = _left_pad(decoder, prefixes, device)
-    cache = decoder.start(states, layout)
-    logits = decoder.step(input_ids, mask, cache).float()[:, -1].repeat_interleave(beams, dim=0)
-    cache = decoder.select(cache, torch.arange(len(prefixes), device=device).repeat_interleave(beams))
-    mask = mask.repeat_interleave(beams, dim=0)
+    read = [WrittenRow(list(prefix)) for prefix in prefixes]
+    cache, logits, mask = _read_prefixes(decoder, states, layout, read, beams)
     # All beams of a prefix start equal, so only the first may count at the first step.
     start: list[tuple[float, list[int]]] = [(0.0 if beam == 0 else -1e9, []) for beam in range(beams)]
     searches = [_BeamSearch(list(p), beams, options.length_penalty, list(start)) for p in prefixes]
