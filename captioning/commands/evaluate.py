@@ -25,10 +25,12 @@ def add(commands: Subparsers) -> None:
         what, "captions", "BLEU, CIDEr, token accuracy, naming of kinds, diversity", _evaluate_captions
     )
     captions.add_argument("--limit", type=int, help="use only this many photographs")
-    captions.add_argument("--num-beams", type=int, default=1)
+    captions.add_argument("--num-beams", type=int, default=1, help="beams searched; 1 is greedy (default: 1)")
 
     text = "whether attention maps beat random order, on nouns"
-    faithfulness = _add_measure(what, "faithfulness", text, _evaluate_faithfulness)
+    faithfulness = _add_measure(
+        what, "faithfulness", text, _evaluate_faithfulness, model="embedded", precision="float32"
+    )
     faithfulness.add_argument("--limit", type=int, default=200, help=_EVENLY)
     faithfulness.add_argument("--seed", type=int, default=0, help="of the random orders")
     faithfulness.add_argument("--methods", nargs="+", metavar="METHOD", help="only these (default: all)")
@@ -37,7 +39,7 @@ def add(commands: Subparsers) -> None:
     faithfulness.add_argument("--fill", choices=("mean", "blur"), default="mean", help="what hidden patches show")
 
     text = "whether captions are those of float32 by torch"
-    precision = _add_measure(what, "precision", text, _evaluate_precision)
+    precision = _add_measure(what, "precision", text, _evaluate_precision, model="embedded")
     precision.add_argument("--limit", type=int, default=200, help=_EVENLY)
 
     features = _add_measure(what, "features", "kinds told by the ten nearest training photographs", _evaluate_features)
@@ -49,13 +51,13 @@ def add(commands: Subparsers) -> None:
 
 
 def _add_measure(
-    what: Subparsers, name: str, text: str, run: Callable[[argparse.Namespace], int]
+    what: Subparsers, name: str, text: str, run: Callable[[argparse.Namespace], int], **defaults: str
 ) -> argparse.ArgumentParser:
-    """A measure with the flags that all of them have."""
+    """A measure with the flags that all of them have; `defaults` are those of `add_model`."""
     measure = what.add_parser(name, help=text)
-    measure.add_argument("data", type=Path, metavar="DATA")
-    measure.add_argument("--split", default="dev")
-    add_model(measure)
+    measure.add_argument("data", type=Path, metavar="DATA", help="folder with captions.tsv and the photographs")
+    measure.add_argument("--split", default="dev", help="of the photographs in DATA (default: dev)")
+    add_model(measure, **defaults)
     add_json(measure)
     measure.set_defaults(run=run)
     return measure
@@ -64,8 +66,9 @@ def _add_measure(
 def _evaluate_captions(options: argparse.Namespace) -> int:
     from captioning.prompts import DEFAULT_PROMPTS
     from captioning.training.data import class_names, load_photos, read_table
-    from captioning.training.metrics import evaluate_captions, evaluate_prompts
+    from captioning.training.metrics import check_scorer, evaluate_captions, evaluate_prompts
 
+    check_scorer()
     kinds = class_names(read_table(options.data))
     captioner = load(options)
     data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
@@ -82,7 +85,7 @@ def _evaluate_faithfulness(options: argparse.Namespace) -> int:
     from captioning.training.data import load_photos, read_nouns
     from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table
 
-    captioner = load_uncached(options.model or "embedded", options.device, options.precision or "float32")
+    captioner = load_uncached(options.model, options.device, options.precision)
     data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
     figures = evaluate_faithfulness(
         captioner,
@@ -108,9 +111,8 @@ def _evaluate_precision(options: argparse.Namespace) -> int:
     from captioning.training.agreement import evaluate_agreement
     from captioning.training.data import load_photos
 
-    model = options.model or "embedded"
-    captioner = load_uncached(model, options.device, options.precision)
-    exact = load_uncached(model, options.device, "float32", engine="torch")
+    captioner = load_uncached(options.model, options.device, options.precision)
+    exact = load_uncached(options.model, options.device, "float32", engine="torch")
     data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
     print_figures(options, captioner, evaluate_agreement(captioner, exact, data, report=ProgressLine().show))
     return 0

@@ -57,11 +57,13 @@ def read_decoding(options: argparse.Namespace) -> DecodingOptions:
     return DecodingOptions(**{name: getattr(options, name) for name in _OPTION_HELP})
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that choose a captioner."""
-    parser.add_argument("--model", help="registry name, folder or hub name (default: auto)")
+def add_model(parser: argparse.ArgumentParser, model: str | None = None, precision: str | None = None) -> None:
+    """Add the flags that choose a captioner; without a `model` or `precision` the settings decide."""
+    text = f"registry name, folder or hub name (default: {model or 'auto'})"
+    parser.add_argument("--model", default=model, help=text)
     parser.add_argument("--device", help="cpu, cuda, … (default: auto)")
-    parser.add_argument("--precision", help="float32, bfloat16 or float16 (default: what suits the device)")
+    text = f"float32, bfloat16 or float16 (default: {precision or 'what suits the device'})"
+    parser.add_argument("--precision", default=precision, help=text)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

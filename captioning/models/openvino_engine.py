@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from captioning.errors import ModelError
 from captioning.models.engine import Engine, text_layers, torch_engine
-from captioning.models.text_decoder import TextCache, TextDecoder, TextLayers, added_mask
+from captioning.models.text_decoder import PictureDecoder, TextCache, TextLayers, added_mask
 
 if TYPE_CHECKING:
     from captioning.models.base import Network
@@ -69,7 +69,7 @@ def _open(network: Network, dtype: torch.dtype, pixel_values: Tensor) -> Engine:
     look, (states, _) = compiler.compile(network.encode, (pixel_values,))
     project, pictures = compiler.compile(lambda x: tuple(layers.project(x)), (states,))
     step = compiler.compile_step(layers, pictures, network.start_ids[0])
-    decoder = OpenVinoDecoder(layers, project, step)
+    decoder = OpenVinoDecoder(layers.num_heads, project, step)
 
     def encode(pixels: Tensor) -> tuple[Tensor, Tensor]:
         found_states, embeds = _infer(look, [pixels])
@@ -101,11 +101,12 @@ def _check(engine: Engine, exact: Engine, pixel_values: Tensor, states: Tensor, 
         raise ModelError(f"its results differ from torch's by {max(errors):.1%}")
 
 
-class OpenVinoDecoder(TextDecoder):
-    """A `TextDecoder` whose layers are compiled."""
+class OpenVinoDecoder(PictureDecoder):
+    """A decoder whose layers are compiled; nothing of the network they were made of stays."""
 
-    def __init__(self, layers: TextLayers, project: Any, step: Any) -> None:
-        super().__init__(layers)
+    def __init__(self, num_heads: int, project: Any, step: Any) -> None:
+        super().__init__()
+        self._num_heads = num_heads
         self._compiled_project = project
         self._compiled_step = step
 
@@ -115,7 +116,7 @@ class OpenVinoDecoder(TextDecoder):
 
     def first_words(self, num_rows: int) -> _Words:
         """A request of its own, whose states hold no word."""
-        return _Words(self._compiled_step.create_infer_request(), num_rows, self.layers.num_heads)
+        return _Words(self._compiled_step.create_infer_request(), num_rows, self._num_heads)
 
     def run(self, input_ids: Tensor, positions: Tensor, mask: Tensor, cache: TextCache) -> Tensor:
         """One step of all rows."""

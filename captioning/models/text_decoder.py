@@ -7,6 +7,7 @@ memory once a step and not once a row.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -139,11 +140,10 @@ class TextCache:
         return self.num_rows // len(self.pictures[0])
 
 
-class TextDecoder:
-    """`start`, `step` and `select` as `decoding.Decoder` wants them, for any decoder declared as `TextLayers`."""
+class PictureDecoder(ABC):
+    """`start`, `step` and `select` as `decoding.Decoder` wants them, whoever runs the layers."""
 
-    def __init__(self, layers: TextLayers) -> None:
-        self.layers = layers
+    def __init__(self) -> None:
         self._last: tuple[Tensor, Sequence[Tensor]] | None = None
 
     def start(self, states: Tensor, layout: PatchLayout | None = None) -> TextCache:
@@ -168,26 +168,21 @@ class TextDecoder:
         cache.num_rows = len(chosen)
         return cache
 
+    @abstractmethod
     def project(self, states: Tensor) -> Sequence[Tensor]:
         """Keys and values of pictures `[pictures, S, hidden]`, those of each layer in turn."""
-        return self.layers.project(states)
 
+    @abstractmethod
     def first_words(self, num_rows: int) -> Any:
         """What rows without any word yet have of their words."""
-        return None
 
+    @abstractmethod
     def run(self, input_ids: Tensor, positions: Tensor, mask: Tensor, cache: TextCache) -> Tensor:
         """The layers once, `cache.words` grown by the new words."""
-        past = cache.words
-        if past is None:
-            keys = cache.pictures[0]
-            past = [keys.new_zeros(len(input_ids), keys.shape[1], 0, keys.shape[3])] * len(cache.pictures)
-        logits, cache.words = self.layers.run(input_ids, positions, mask, past, cache.pictures)
-        return logits
 
+    @abstractmethod
     def select_words(self, words: Any, rows: Tensor) -> Any:
         """What rows that replace others have of their words."""
-        return None if words is None else [x[rows] for x in words]
 
     def _project_once(self, states: Tensor) -> Sequence[Tensor]:
         """Keys and values of pictures; those of the last picture are remembered for its next prompts."""
@@ -196,6 +191,34 @@ class TextDecoder:
         if self._last is None or not torch.equal(self._last[0], states):
             self._last = (states.clone(), self.project(states))
         return self._last[1]
+
+
+class TextDecoder(PictureDecoder):
+    """Any decoder declared as `TextLayers`, run by torch."""
+
+    def __init__(self, layers: TextLayers) -> None:
+        super().__init__()
+        self._layers = layers
+
+    def project(self, states: Tensor) -> Sequence[Tensor]:
+        """Keys and values of pictures."""
+        return self._layers.project(states)
+
+    def first_words(self, num_rows: int) -> None:
+        """Nothing: the first step knows the sizes."""
+
+    def run(self, input_ids: Tensor, positions: Tensor, mask: Tensor, cache: TextCache) -> Tensor:
+        """One step of all rows."""
+        past = cache.words
+        if past is None:
+            keys = cache.pictures[0]
+            past = [keys.new_zeros(len(input_ids), keys.shape[1], 0, keys.shape[3])] * len(cache.pictures)
+        logits, cache.words = self._layers.run(input_ids, positions, mask, past, cache.pictures)
+        return logits
+
+    def select_words(self, words: Sequence[Tensor] | None, rows: Tensor) -> list[Tensor] | None:
+        """Their keys and values."""
+        return None if words is None else [x[rows] for x in words]
 
 
 def one_a_picture(states: Tensor) -> Tensor:

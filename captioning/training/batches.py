@@ -111,7 +111,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         return max(1, len(self._places) // self._options.batch_size)
 
     def __len__(self) -> int:
-        return self.steps_per_pass * self._options.passes - self._first
+        return max(0, self.steps_per_pass * self._options.passes - self._first)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         size = self._options.batch_size

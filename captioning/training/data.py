@@ -7,7 +7,6 @@ caption) and the pictures, as plain files or inside `.tar` files.
 from __future__ import annotations
 
 import csv
-import io
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from captioning.errors import DataError
+from captioning.errors import DataError, ImageError
+from captioning.images import open_image
 from captioning.models.families.patch_captioner import END, PAD, START
 
 TABLE_NAME = "captions.tsv"
@@ -37,8 +37,8 @@ OPENINGS = (
 
 
 def plain_words(text: str) -> str:
-    """Lower-cased words of `text` without punctuation, one space apart: what BLEU and CIDEr compare."""
-    return " ".join(re.findall(r"[a-z0-9]+(?:['-][a-z0-9]+)*", text.lower().replace(" '", "'")))
+    """Lower-cased words of `text` in any script, without punctuation, one space apart: what BLEU and CIDEr compare."""
+    return " ".join(re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower().replace(" '", "'")))
 
 
 def with_article(noun: str) -> str:
@@ -76,6 +76,10 @@ def read_table(folder: Path) -> tuple[Photo, ...]:
         if reader.fieldnames != ["image", "split", "class_name", "caption"]:
             raise DataError(f"{path} must start with the columns image, split, class_name, caption (tab-separated).")
         for row in reader:
+            if not row["image"] or not row["split"] or not (row["class_name"] or row["caption"]):
+                raise DataError(
+                    f"Line {reader.line_num} of {path} lacks an image, its split, or both class_name and caption."
+                )
             _, _, captions = rows.setdefault(row["image"], (row["split"], row["class_name"] or "", []))
             if row["caption"]:
                 captions.append(row["caption"])
@@ -131,9 +135,8 @@ def load_photos(
     done: set[str] = set()
     for name, data in _read_files(folder, place):
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                rgb = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-        except (OSError, ValueError) as error:
+            rgb = open_image(data, name).image.resize((side, side), Image.Resampling.BICUBIC)
+        except ImageError as error:
             raise DataError(f"{name} in {folder} is not a readable picture.") from error
         pixels[place[name]] = np.asarray(rgb).transpose(2, 0, 1)
         done.add(name)

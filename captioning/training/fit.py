@@ -138,10 +138,11 @@ class Trainer:
 
     def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 20) -> Iterator[int]:
         """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
-        losses = np.zeros(5)
+        losses, summed = np.zeros(5), 0
         started, start_step = time.monotonic(), self.step
         for batch in load_batches(self._photos, self.network, self.options, self.step):
             losses += self._train_step(batch)
+            summed += 1
             self.step += 1
             if self.step % report_steps == 0:
                 rate = (self.step - start_step) / (time.monotonic() - started)
@@ -149,16 +150,16 @@ class Trainer:
                     TrainingProgress(
                         step=self.step,
                         total_steps=self.total_steps,
-                        caption_loss=float(losses[0] / report_steps),
-                        contrastive_loss=float(losses[1] / report_steps),
+                        caption_loss=float(losses[0] / summed),
+                        contrastive_loss=float(losses[1] / summed),
                         token_accuracy=float(losses[2] / max(losses[3], 1)),
-                        reward=float(losses[4] / report_steps),
+                        reward=float(losses[4] / summed),
                         learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.options),
                         photos_per_second=rate * self.options.batch_size,
                         seconds_left=(self.total_steps - self.step) / rate,
                     )
                 )
-                losses[:] = 0
+                losses[:], summed = 0, 0
             ends_pass = self.step % self.steps_per_pass == 0
             if ends_pass or self.step % self.options.checkpoint_steps == 0:
                 self._write_state()

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from captioning.errors import OptionsError
 from captioning.models.pretrained import first_line
@@ -77,15 +78,27 @@ class TensorBoardLog:
         self._writer.close()
 
 
+def _run_id(out: Path) -> str:
+    """The name of the folder's run among those of all folders, the same whenever it is resumed."""
+    path = out / "wandb_run_id.txt"
+    if not path.is_file():
+        write_whole(path, uuid4().hex)
+    return path.read_text(encoding="utf-8")
+
+
 class WandbLog:
     """A run of Weights & Biases, which also keeps the model; WANDB_MODE=offline asks no network."""
 
     def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
         self._wandb = _need("wandb")
-        name = out.resolve().name
         try:
             self._run = self._wandb.init(
-                project=PROJECT, name=name, id=name, resume="allow", dir=str(out), config=dict(config)
+                project=PROJECT,
+                name=out.resolve().name,
+                id=_run_id(out),
+                resume="allow",
+                dir=str(out),
+                config=dict(config),
             )
         except Exception as error:  # the package's own errors share no base with those of its transport
             raise OptionsError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.contract import Captioner
+from captioning.errors import OptionsError, PromptError
 from captioning.image_map import nearest
 from captioning.images import open_image
 from captioning.prompts import DEFAULT_PROMPT
@@ -20,6 +22,15 @@ from captioning.types import Caption, DecodingOptions, ImageFeatures
 
 Report = Callable[[str, int, int], None]
 """Hears (what is being done, done, total)."""
+
+
+def check_scorer() -> None:
+    """Raises `OptionsError` where the package that scores captions is missing, before any work is done for it."""
+    if find_spec("pycocoevalcap") is None:
+        raise OptionsError(
+            "Captions are scored by the package pycocoevalcap, which is not installed; "
+            "`pip install -r requirements-dev.txt` brings it."
+        )
 
 
 def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -66,7 +77,8 @@ def evaluate_captions(
     """Measure captions written without a prompt.
 
     BLEU, CIDEr and the share of distinct captions are of the photographs with human captions;
-    `token_accuracy` is how often the likeliest token is the human's, given the human's words before it;
+    `token_accuracy` is how often the likeliest token is the human's, given the human's words before it, over the
+    captions that the model has room for;
     `class_naming` is the share of class photographs whose kind is the longest of `kinds` in the caption.
     """
     options = options or DecodingOptions()
@@ -81,12 +93,10 @@ def evaluate_captions(
         if photo.captions:
             captions.append(text)
             references.append(photo.captions)
-            for reference in photo.captions:
-                known = captioner.caption_from_text(features, "", plain_words(reference))
-                hits = [
-                    choices[0].token_id == i for choices, i in zip(known.alternatives, known.token_ids, strict=True)
-                ]
-                right, total = right + sum(hits), total + len(hits)
+            hits = [
+                hit for reference in photo.captions for hit in _guesses(captioner, features, plain_words(reference))
+            ]
+            right, total = right + sum(hits), total + len(hits)
         elif photo.class_name:
             named.append(named_kind(text, kinds) == photo.class_name)
         if report:
@@ -94,12 +104,22 @@ def evaluate_captions(
     result: dict[str, Any] = {"photographs": len(data.photos), "captioned": len(captions), "classified": len(named)}
     if captions:
         result |= score_captions(captions, references)
-        result["token_accuracy"] = right / total
+        if total:
+            result["token_accuracy"] = right / total
         result["distinct_captions"] = len(set(captions)) / len(captions)
     if named:
         result["class_naming"] = sum(named) / len(named)
     result["repeated_words"] = sum(map(repeats_a_word, written_all)) / len(written_all)
     return result
+
+
+def _guesses(captioner: Captioner, features: ImageFeatures, text: str) -> list[bool]:
+    """For each token of a text whether it is the likeliest after those before it; none for one without room."""
+    try:
+        known = captioner.caption_from_text(features, "", text)
+    except PromptError:  # longer than the model can read, or without a word
+        return []
+    return [choices[0].token_id == i for choices, i in zip(known.alternatives, known.token_ids, strict=True)]
 
 
 def evaluate_prompts(
@@ -176,11 +196,18 @@ def evaluate_pixels(train: PhotoSet, dev: PhotoSet, side: int = 32) -> float:
 
 
 def pixel_vectors(data: PhotoSet, side: int = 32) -> NDArray[np.float32]:
-    """Every photograph's pixels at `side`, its mean taken off, `[N, 3 · side · side]`."""
-    step = data.pixels.shape[-1] // side
-    small = data.pixels.reshape(len(data.photos), 3, side, step, side, step).mean(axis=(3, 5), dtype=np.float32)
-    flat = small.reshape(len(data.photos), -1)
+    """Every photograph's pixels averaged to `side`, its mean taken off, `[N, 3 · side · side]`."""
+    shares = _shares(data.pixels.shape[-1], side)
+    flat = np.stack([(shares @ pixels @ shares.T).ravel() for pixels in data.pixels])
     return np.asarray(flat - flat.mean(axis=1, keepdims=True), np.float32)
+
+
+def _shares(old: int, new: int) -> NDArray[np.float32]:
+    """How much each of `old` places along a line adds to the mean over each of `new` equal parts, `[new, old]`."""
+    edges = np.linspace(0, old, new + 1)
+    starts = np.arange(old)
+    overlap = np.minimum(starts + 1, edges[1:, None]) - np.maximum(starts, edges[:-1, None])
+    return (overlap.clip(min=0) * new / old).astype(np.float32)
 
 
 def _class_photos(data: PhotoSet) -> tuple[PhotoSet, list[str]]:

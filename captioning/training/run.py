@@ -23,7 +23,7 @@ from captioning.training.data import (
 )
 from captioning.training.fit import Trainer, TrainingProgress
 from captioning.training.logs import RunLogs, check_logs
-from captioning.training.metrics import evaluate_captions
+from captioning.training.metrics import check_scorer, evaluate_captions
 from captioning.training.model_card import write_card
 from captioning.training.options import Beginning, TrainingOptions
 from captioning.training.start import Start, make_start
@@ -50,6 +50,7 @@ def train(
     `DataError`, `OptionsError`, and whatever opening a model may raise.
     """
     check_logs(logs)
+    check_scorer()
     command = beginning.command(options, out.resolve().name)
     kinds = class_names(read_table(folder))
     photos = choose_photos(folder, "train", limit)

@@ -107,7 +107,8 @@ class KeptSight:
         return self._encoder.read(seen), None
 
     def close(self) -> None:
-        """Remove the file of features."""
+        """Remove the file of features; nothing can be seen afterwards."""
+        self._seen = torch.empty(0)  # not every system deletes a file that is read
         self._path.unlink(missing_ok=True)
 
 

@@ -72,7 +72,9 @@ def test_captions_drawn_from_one_prompt_have_its_statistics_each_of_its_own() ->
     for row in rows:
         assert len(row.log_probs) == len(row.alternatives) == len(row.token_ids)
         assert row.log_probs[:2] == rows[0].log_probs[:2]
-        assert row.alternatives[0][0] == (1, pytest.approx(row.log_probs[0]))
+        token_id, log_prob = row.alternatives[0][0]
+        assert token_id == 1
+        assert log_prob == pytest.approx(row.log_probs[0])
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-38, 1e-7])

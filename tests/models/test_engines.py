@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -10,7 +12,7 @@ import torch
 
 from captioning.contract import DecodingRequest
 from captioning.errors import ModelError, OptionsError, PromptError, Stopped
-from captioning.models.base import NetworkCaptioner
+from captioning.models.base import Network, NetworkCaptioner
 from captioning.models.decoding import score_rows, write_captions
 from captioning.models.engine import Engine, choose_engine, torch_engine
 from captioning.models.text_decoder import one_a_picture
@@ -242,3 +244,26 @@ def test_bfloat16_networks_compile_and_keep_their_precision(tiny_folders: dict[s
     (features,) = captioner.encode([drawing(0)])
     assert features.encoder_hidden_states.dtype == torch.bfloat16
     assert captioner.decode(features, ["the woman"], MODES["greedy"])[0].token_ids
+
+
+@NEEDS_OPENVINO
+@pytest.mark.parametrize("family", ["blip", "vision_encoder_decoder-vit-gpt2"])
+def test_nothing_of_what_was_converted_stays_in_memory(
+    family: str, tiny_folders: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captioning.models import hub, openvino_engine
+
+    network = hub.open_network(hub.resolve_spec(str(tiny_folders[family])), torch.device("cpu"), torch.bfloat16)
+    made: list[weakref.ref[torch.nn.Module]] = []
+    convert = openvino_engine._in_float32
+
+    def watched(network: Network) -> Network:
+        converted = convert(network)
+        made.append(weakref.ref(converted.module))
+        return converted
+
+    monkeypatch.setattr(openvino_engine, "_in_float32", watched)
+    engine = choose_engine(network, "openvino")
+    assert engine.name == "openvino"
+    gc.collect()
+    assert [one() for one in made] == [None]

@@ -75,6 +75,11 @@ def test_a_pass_sees_captioned_photographs_twice_and_the_others_once(photos: tup
     }
 
 
+def test_a_run_that_has_done_more_than_is_asked_for_is_fed_nothing(photos: tuple[Photo, ...]) -> None:
+    sampler = StepSampler(photos, TrainingOptions(passes=1, batch_size=5), first=100)
+    assert (len(sampler), list(sampler)) == (0, [])
+
+
 def test_a_resumed_run_is_fed_what_the_first_would_have_been(photos: tuple[Photo, ...]) -> None:
     words = Spelling(photos)
     whole: list[Batch] = list(load_batches(photos, words, OPTIONS))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
 from captioning.errors import DataError
 from captioning.training.data import (
@@ -19,6 +20,8 @@ from captioning.training.data import (
 
 def test_plain_words_drop_case_and_punctuation_and_keep_inner_marks() -> None:
     assert plain_words("A man 's T-shirt , torn !") == "a man's t-shirt torn"
+    assert plain_words("Ein grüner Café-Tisch_2 .") == "ein grüner café-tisch 2"
+    assert plain_words("一只 狗。") == "一只 狗"
 
 
 @pytest.mark.parametrize(("noun", "said"), [("anchor", "an anchor"), ("dog", "a dog"), ("euphonium", "a euphonium")])
@@ -40,6 +43,29 @@ def test_pictures_come_from_files_and_tars_alike(data_folder: Path) -> None:
     for photo, pixels in zip(data.photos, data.pixels, strict=True):
         number = int(Path(photo.name).stem)
         assert pixels.mean(axis=(1, 2)).argmax() == number % 3
+
+
+def test_pictures_are_turned_upright_and_laid_on_white(tmp_path: Path) -> None:
+    tall = Image.new("RGB", (20, 40), "black")
+    tall.paste((255, 255, 255), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # its left is up
+    tall.save(tmp_path / "turned.png", exif=exif)
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "glass.png")
+    rows = "".join(f"{name}\ttrain\tthing\t\n" for name in ("turned.png", "glass.png"))
+    (tmp_path / "captions.tsv").write_text("image\tsplit\tclass_name\tcaption\n" + rows, encoding="utf-8")
+    turned, glass = load_photos(tmp_path, "train", side=8).pixels
+    assert turned[:, :, :3].mean() < 10
+    assert turned[:, :, 5:].mean() > 245
+    assert glass.min() == 255
+
+
+@pytest.mark.parametrize("row", ["a.jpg\ttrain\t\t", "a.jpg\ttrain", "a.jpg\t\tdog\t", "\ttrain\tdog\t"])
+def test_a_row_that_says_nothing_is_named_by_its_line(row: str, tmp_path: Path) -> None:
+    text = f"image\tsplit\tclass_name\tcaption\nb.jpg\ttrain\tdog\t\n{row}\n"
+    (tmp_path / "captions.tsv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"Line 3 of .* lacks"):
+        read_table(tmp_path)
 
 
 def test_limit_spreads_over_the_table(data_folder: Path) -> None:

@@ -57,6 +57,16 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(data_folder: Path, tmp_pa
     torch.testing.assert_close(weights_of(unbroken), weights_of(resumed), rtol=1e-3, atol=1e-4)
 
 
+def test_the_losses_told_are_means_also_after_a_resumed_run(data_folder: Path, tmp_path: Path) -> None:
+    told: list[TrainingProgress] = []
+    next(make_trainer(data_folder, tmp_path / "a").run(silent))
+    resumed = make_trainer(data_folder, tmp_path / "a")
+    left = resumed.total_steps - resumed.step
+    list(resumed.run(told.append, report_steps=resumed.total_steps))
+    assert left < resumed.total_steps
+    assert told[-1].caption_loss > 1.5  # nearly that of guessing: as a sum over fewer steps it would be lower
+
+
 def test_a_run_is_not_resumed_with_other_options(data_folder: Path, tmp_path: Path) -> None:
     next(make_trainer(data_folder, tmp_path / "a").run(silent))
     with pytest.raises(DataError, match="other options"):

@@ -71,7 +71,15 @@ def test_trackers_hear_the_same_figures(name: str, tmp_path: Path, monkeypatch: 
         logs.write(20, {"dev/cider": 0.2})
         logs.keep(tmp_path / "mine", ["config.json"])
     assert (tracker.settings["name"], tracker.settings["config"]) == ("mine", {"seed": 3})
-    assert tracker.settings["resume"] == "allow"
+    if name == "wandb":
+        assert tracker.settings["resume"] == "allow"
+        again, other = FakeTracker(name), FakeTracker(name)
+        for folder, one in ((tmp_path / "mine", again), (tmp_path / "elsewhere" / "mine", other)):
+            folder.mkdir(parents=True, exist_ok=True)
+            monkeypatch.setitem(sys.modules, name, one)
+            with RunLogs(folder, (name,), 0, {}):
+                pass
+        assert again.settings["id"] == tracker.settings["id"] != other.settings["id"]
     assert tracker.logged == [(20, {"dev/cider": 0.2})]
     assert tracker.finished
     kept = [(artifact.__name__, list(artifact.files)) for artifact in tracker.kept]

@@ -1,13 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from captioning.errors import OptionsError, PromptError
 from captioning.faithfulness import paired_bootstrap
-from captioning.training.data import load_photos
-from captioning.training.metrics import evaluate_pixels, named_kind, neighbour_vote, repeats_a_word, score_captions
+from captioning.training.data import Photo, PhotoSet, load_photos
+from captioning.training.metrics import (
+    check_scorer,
+    evaluate_captions,
+    evaluate_pixels,
+    named_kind,
+    neighbour_vote,
+    pixel_vectors,
+    repeats_a_word,
+    score_captions,
+)
+from captioning.types import Caption, ImageFeatures
+from tests.conftest import FakeCaptioner
 
 REFERENCES = [("A dog runs .", "a brown dog is running"), ("Two men sit", "men on a bench"), ("a red car", "one car")]
 
@@ -45,6 +58,45 @@ def test_neighbours_vote_by_angle_and_ties_go_to_the_nearer() -> None:
 def test_pixels_tell_kinds_that_differ_in_colour(data_folder: Path) -> None:
     train, dev = (load_photos(data_folder, split, side=40) for split in ("train", "dev"))
     assert evaluate_pixels(train, dev, side=20) == 1.0
+    assert evaluate_pixels(train, dev, side=32) == 1.0
+
+
+@pytest.mark.parametrize("side", [8, 7, 3])
+def test_pixels_are_averaged_over_equal_areas(side: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 24), np.uint8)
+    photos = tuple(Photo(name, "dev", "thing", ()) for name in "ab")
+    vectors = pixel_vectors(PhotoSet(photos, pixels), side)
+    fine = pixels.repeat(side, axis=2).repeat(side, axis=3).astype(np.float32)
+    flat = fine.reshape(2, 3, side, 24, side, 24).mean(axis=(3, 5)).reshape(2, -1)
+    np.testing.assert_allclose(vectors, flat - flat.mean(axis=1, keepdims=True), atol=1e-2)
+    np.testing.assert_allclose(vectors.mean(axis=1), 0, atol=1e-3)
+
+
+class Forgetful(FakeCaptioner):
+    """Reads no more than twenty words, as models do."""
+
+    def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
+        if not 0 < len(text.split()) <= 20:
+            raise PromptError("no room, or no word")
+        return super().caption_from_text(features, prompt, text)
+
+
+def test_a_caption_without_room_or_words_counts_in_scores_and_not_in_guesses(data_folder: Path) -> None:
+    data = load_photos(data_folder, "dev", side=40)
+    captioner = Forgetful()
+    long = tuple(replace(photo, captions=("word " * 1000, "...")) if photo.captions else photo for photo in data.photos)
+    figures = evaluate_captions(captioner, PhotoSet(long, data.pixels), ["red anchor"])
+    assert "token_accuracy" not in figures
+    assert figures["captioned"] == 6
+    usual = evaluate_captions(captioner, data, ["red anchor"])
+    assert 0 <= usual["token_accuracy"] <= 1
+
+
+def test_what_scores_captions_is_asked_for_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_scorer()
+    monkeypatch.setattr("captioning.training.metrics.find_spec", lambda name: None)
+    with pytest.raises(OptionsError, match=r"pip install -r requirements-dev\.txt"):
+        check_scorer()
 
 
 def test_bootstrap_interval_holds_the_mean_and_widens_with_grouping() -> None:

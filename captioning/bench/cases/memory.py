@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captioning.bench.result import BenchCase, BenchResult, beside
+from captioning.bench.result import BenchCase, BenchResult, NotMeasuredError, beside
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup, new_picture
 
 _PICTURES, _CACHE_BYTES = 500, 32 * 2**20
 
 
 def _resident_megabytes() -> float:
-    """Memory of this process that is in use, in 10⁶ bytes."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    """Memory of this process that is in use, in 10⁶ bytes. Raises `NotMeasuredError` where the system does not say."""
+    path = Path("/proc/self/status")
+    if not path.is_file():
+        raise NotMeasuredError("This system does not tell a process's memory in /proc; measure it on Linux.")
+    status = path.read_text(encoding="utf-8")
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) * 1024 / 1e6
 
 

@@ -182,13 +182,11 @@ class CachedAttention(nn.MultiheadAttention):
         keys: Tensor,
         values: Tensor,
         mask: Tensor | None = None,
-        head_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend with `query [N, L, hidden]`; `mask [N, 1, L, S]` is true where a key may be seen.
 
-        `head_mask [heads]` scales what each head contributes. Returns the output `[N, L, hidden]` and, where
-        asked for, the weights `[N, heads, L, S]`.
+        Returns the output `[N, L, hidden]` and, where asked for, the weights `[N, heads, L, S]`.
         """
         assert self.in_proj_weight is not None
         assert self.in_proj_bias is not None
@@ -204,8 +202,6 @@ class CachedAttention(nn.MultiheadAttention):
             mixed = weights @ values
         else:
             mixed = F.scaled_dot_product_attention(heads, keys, values, attn_mask=mask)
-        if head_mask is not None:
-            mixed = mixed * head_mask.to(mixed.dtype).view(1, -1, 1, 1)
         output: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return output, weights
 
@@ -233,7 +229,6 @@ class DecoderLayer(nn.Module):
         past: KeysAndValues | None,
         patches: KeysAndValues,
         mask: Tensor,
-        head_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, KeysAndValues, Tensor | None]:
         """One step over `x [N, L, hidden]`; returns the new `x`, the grown self-attention keys and cross weights."""
@@ -242,9 +237,7 @@ class DecoderLayer(nn.Module):
         if past is not None:
             keys, values = torch.cat((past[0], keys), dim=2), torch.cat((past[1], values), dim=2)
         x = x + self.dropout(self.self_attention.attend(query, keys, values, mask)[0])
-        seen, weights = self.cross_attention.attend(
-            self.cross_norm(x), *patches, head_mask=head_mask, need_weights=need_weights
-        )
+        seen, weights = self.cross_attention.attend(self.cross_norm(x), *patches, need_weights=need_weights)
         x = x + self.dropout(seen)
         x = x + self.dropout(self.ffn(self.ffn_norm(x)))
         return x, (keys, values), weights
@@ -277,14 +270,12 @@ class TextDecoder(nn.Module):
         patches: list[KeysAndValues],
         attention_mask: Tensor | None = None,
         past: list[KeysAndValues] | None = None,
-        head_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, list[KeysAndValues], list[Tensor]]:
         """Score the next token after each of `input_ids [N, L]`.
 
-        `attention_mask [N, past + L]` is 0 on left padding; `head_mask [layers, heads]` scales the heads of the
-        cross-attention. Returns logits `[N, L, vocab]`, the grown cache, and with `need_weights` the
-        cross-attention weights of every layer, `[N, heads, L, patches]` each.
+        `attention_mask [N, past + L]` is 0 on left padding. Returns logits `[N, L, vocab]`, the grown cache, and with
+        `need_weights` the cross-attention weights of every layer, `[N, heads, L, patches]` each.
         """
         length = input_ids.shape[1]
         total = length + (past[0][0].shape[2] if past else 0)
@@ -304,7 +295,6 @@ class TextDecoder(nn.Module):
                 past[number] if past else None,
                 patches[number],
                 mask,
-                None if head_mask is None else head_mask[number],
                 need_weights,
             )
             cache.append(keys_and_values)
