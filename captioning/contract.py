@@ -30,8 +30,8 @@ Prefix = str | Sequence[int]
 """The start of a caption: text, or token ids where text would not split into the same tokens again."""
 
 OnToken = Callable[[Sequence[Caption]], None]
-"""Hears all captions of a batch as far as they are written, once a step. Beams have nothing to show until the
-end and pass an empty sequence. Raise `Stopped` from it to stop."""
+"""Hears all captions of a batch as far as they are written, once a step, in whatever thread writes them. Beams have
+nothing to show until the end and pass an empty sequence. Raise `Stopped` from it to stop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,8 @@
-"""What decoders on transformers' own layers share: a picture's keys computed once, and heads on a dimmer."""
+"""What decoders on transformers' own layers share: a picture's keys computed once, and heads on a dimmer.
+
+This is the way of attention, explanations, scaled heads and training, which need the layers themselves; captions are
+written by `text_decoder`.
+"""
 
 from __future__ import annotations
 

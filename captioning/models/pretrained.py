@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 
 
 def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
-    """A transformers model from a local folder, every weight from its files. Raises `ModelFilesError`.
-
-    The library itself only warns about weights that it does not find, and makes them up.
-    """
+    """A transformers model from a local folder, every weight from its files. Raises `ModelFilesError`."""
     model, info = read_pretrained(model_class, folder, dtype, **options)
     check_loading(info, name_of(folder))
     return model
