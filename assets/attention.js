@@ -5,7 +5,7 @@ const PLAY_MILLISECONDS = 900;
 const SILENT_ABOUT = 'Each cell is one head of one layer, rows are layers; point at one for its numbers, click to look through it.';
 const state = {
   look: null, weights: null, raster: null, units: [], chosen: 0, pointed: null, playing: false, box: null,
-  method: 'attention', layer: null, head: 'mean', scaling: 'shared', mode: 'overlay', colours: 'magma', opacity: 0.65, smooth: true, merged: false, sort: 'place',
+  method: 'attention', wanted: null, layer: null, head: 'mean', scaling: 'shared', mode: 'overlay', colours: 'magma', opacity: null, smooth: true, merged: false, sort: 'place',
 };
 let value = null;
 let memo = { key: '', raw: null, shown: null };
@@ -25,11 +25,11 @@ const stop = make('button', { type: 'button', class: 'cs-button cs-stop', onclic
 const bar = make('progress', { class: 'cs-progress', max: '1', 'aria-label': 'Progress' });
 const note = make('p', { class: 'cs-error', role: 'alert', hidden: true });
 const strip = makeStrip({ choose, point: (unit) => change({ pointed: unit }), other: stepLayer });
-const controls = makeControls({ change: changeControl, play: togglePlay, present });
+const controls = makeControls({ change: changeControl, play: togglePlay, fillScreen });
 const stage = makeStage({ look: (box) => change({ box }) });
 const facts = make('p', { class: 'cs-facts-line' });
 const found = make('p', { class: 'cs-hint cs-found', role: 'status' });
-const matrix = makeMatrix({ pick: (layer, head) => changeControl({ layer, head, ...(isTraced(state.method) ? {} : { method: 'attention' }) }) });
+const matrix = makeMatrix({ pick: (layer, head) => changeControl({ layer, head, method: isTraced(state.method) ? state.method : 'attention' }) });
 const sort = makeSelect('Order', SORTS, (name) => change({ sort: name }));
 const wholeMatrix = make('button', { type: 'button', class: 'cs-button', hidden: true, onclick: fetchAll });
 const words = makeWordGrid({ choose });
@@ -71,11 +71,13 @@ function stepLayer(key) {
 
 function changeControl(changes) {
   const { look } = state;
-  if (changes.method && !isTraced(changes.method) && !look.maps[changes.method]) {
-    trigger('method_wanted', { method: changes.method });
-    state.wanted = changes.method;
-    controls.show(state); // stays where it was until the maps are here
-    return;
+  if (changes.method) {
+    state.wanted = hasMaps(look, changes.method) ? null : changes.method;
+    if (state.wanted) {
+      trigger('method_wanted', { method: state.wanted });
+      controls.show(state); // stays where it was until the maps are here
+      return;
+    }
   }
   if ('merged' in changes && changes.merged !== state.merged) {
     const position = state.units[state.chosen].positions[0];
@@ -99,7 +101,7 @@ function togglePlay() {
   schedule();
 }
 
-function present() {
+function fillScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
   else if (root.requestFullscreen) root.requestFullscreen();
 }
@@ -123,6 +125,8 @@ async function attempt(fetching) {
 }
 
 // ---- maps ----
+
+const hasMaps = (look, method) => isTraced(method) || Boolean(look.maps[method]);
 
 /** The chosen maps of all units, raw and as they are drawn; `null` while their layer is on its way. */
 function currentMaps() {
@@ -171,6 +175,7 @@ function schedule() {
 
 function draw() {
   if (!state.weights) return;
+  if (!hasMaps(state.look, state.method)) state.method = 'attention'; // its maps are gone, and these are always there
   const maps = currentMaps();
   setText(note, trouble || value.note || '');
   note.hidden = !note.textContent;
@@ -216,7 +221,6 @@ function drawFound(lit) {
 function drawMatrix(unit, colours) {
   const { look, weights, raster } = state;
   const { positions } = state.units[unit];
-  const [token] = positions;
   const importance = importanceOf(positions);
   const loaded = weights.layers.filter(Boolean).length;
   const key = [look.id, positions, state.scaling, state.colours, state.sort, Boolean(importance), loaded, document.body.classList.contains('dark')].join('|');
@@ -230,7 +234,7 @@ function drawMatrix(unit, colours) {
     return;
   }
   matrixKey = key;
-  matrix.show({ look, weights, raster, token, colours, shared: state.scaling !== 'per_map', sort: importance || state.sort !== 'importance' ? state.sort : 'place', importance, layer, head: state.head, about: SILENT_ABOUT });
+  matrix.show({ look, weights, raster, positions, colours, shared: state.scaling !== 'per_map', sort: importance || state.sort !== 'importance' ? state.sort : 'place', importance, layer, head: state.head, about: SILENT_ABOUT });
 }
 
 /** How much each head matters for the word at some positions, where that was measured. */
@@ -267,7 +271,7 @@ async function openLook(look) {
   palettes = Object.fromEntries(Object.entries(look.colours).map(([name, bytes]) => [name, readColours(bytes)]));
   if (state.playing) togglePlay();
   trouble = '';
-  Object.assign(state, { look: value.look, weights, raster: makeRaster(look), pointed: null, box: null }, look.view);
+  Object.assign(state, { look: value.look, weights, raster: makeRaster(look), pointed: null, box: null, wanted: null, opacity: state.opacity ?? look.opacity }, look.view);
   state.units = makeUnits(look, state.merged);
   state.chosen = Math.max(0, state.units.findIndex((unit) => unit.positions.includes(look.view.chosen)));
   if (look.picture.url !== pictureKey) {
@@ -327,10 +331,7 @@ followValue((next) => {
   }
   // The same caption with more maps than before.
   state.look = look;
-  if (state.wanted && look.maps[state.wanted]) {
-    state.method = state.wanted;
-    state.wanted = null;
-  }
+  if (state.wanted && hasMaps(look, state.wanted)) changeControl({ method: state.wanted });
   matrixKey = '';
   schedule();
 });

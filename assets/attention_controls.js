@@ -18,9 +18,9 @@ function makeCheck(label, change) {
   return { node: make('label', { class: 'cs-check' }, field, make('span', {}, label)), field };
 }
 
-function makeControls({ change, play, present }) {
+function makeControls({ change, play, fillScreen }) {
   const playing = make('button', { type: 'button', class: 'cs-button cs-play', onclick: play }, '▶ Play');
-  const full = make('button', { type: 'button', class: 'cs-button', onclick: present }, 'Present');
+  const full = make('button', { type: 'button', class: 'cs-button', onclick: fillScreen }, 'Full screen');
   const method = makeSelect('Method', [], (name) => change({ method: name }));
   const layer = make('input', { type: 'range', min: '0', step: '1', 'aria-label': 'Layer', oninput: () => change({ layer: Number(layer.value) ? Number(layer.value) - 1 : null }) });
   const layerText = make('output', { class: 'cs-layer-text' });

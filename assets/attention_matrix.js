@@ -12,19 +12,27 @@ function makeMatrix({ pick }) {
   const frame = make('div', { class: 'cs-matrix', role: 'slider', tabindex: '0', 'aria-label': 'Layer and head', 'aria-valuemin': '1' }, canvas, mark);
   const node = make('div', {}, frame, hint);
   let shown = null;
+  let cells = []; // of every layer and head: levels and what one step of them is worth, or null while they are on their way
   let order = [];
   let size = [1, 1];
 
   /** Cells in the order they are shown: by place, by how narrow each looks, or by how much its head matters. */
-  function sortCells({ look, weights, token, sort, importance }) {
-    const cells = Array.from({ length: look.layers * look.heads }, (_, cell) => cell);
-    if (sort === 'place') return cells;
-    const rank = cells.map((cell) => {
+  function sortCells({ look, sort, importance }) {
+    const places = Array.from(cells.keys());
+    if (sort === 'place') return places;
+    const rank = cells.map((levels, cell) => {
       const [layer, head] = placeOf(cell, look);
       if (sort === 'importance') return importance ? -importance[layer][head] : 0;
-      return weights.has(layer, 'mean') ? entropyBits(weights.cell(layer, head, token)[0]) : Infinity;
+      return levels ? entropyBits(levels[0]) : Infinity;
     });
-    return cells.sort((a, b) => rank[a] - rank[b]);
+    return places.sort((a, b) => rank[a] - rank[b]);
+  }
+
+  function readCells({ look, weights, positions }) {
+    return Array.from({ length: look.layers * look.heads }, (_, cell) => {
+      const [layer, head] = placeOf(cell, look);
+      return weights.has(layer, 'mean') ? weights.meanCell(layer, head, positions) : null;
+    });
   }
 
   const placeOf = (cell, look) => [Math.floor(cell / look.heads), cell % look.heads];
@@ -38,7 +46,7 @@ function makeMatrix({ pick }) {
   }
 
   function paint() {
-    const { look, weights, raster, token, colours, shared } = shown;
+    const { look, raster, colours, shared } = shown;
     const [rows, columns] = cellSize(raster);
     size = [rows + CELL_GAP, columns + CELL_GAP];
     canvas.width = look.heads * size[1] - CELL_GAP;
@@ -47,11 +55,10 @@ function makeMatrix({ pick }) {
     const pixels = new Uint32Array(image.data.buffer);
     const ceiling = shared ? sharedCeiling() : 0;
     order.forEach((cell, place) => {
-      const [layer, head] = placeOf(cell, look);
-      if (!weights.has(layer, 'mean')) return;
-      const [bytes, scale] = weights.cell(layer, head, token);
-      const bright = shared ? Math.min(1e6, scale * 255 / ceiling) : 1;
-      const values = rasterise(raster, bytes);
+      if (!cells[cell]) return;
+      const [levels, step] = cells[cell];
+      const bright = shared ? Math.min(1e6, step * 255 / ceiling) : 1;
+      const values = rasterise(raster, levels);
       const top = Math.floor(place / look.heads) * size[0];
       const left = (place % look.heads) * size[1];
       for (let y = 0; y < rows; y += 1) {
@@ -68,19 +75,15 @@ function makeMatrix({ pick }) {
 
   /** The end of a scale for all cells: nine of ten maps reach it nowhere. */
   function sharedCeiling() {
-    const { look, weights, token } = shown;
-    const tops = [];
-    for (let layer = 0; layer < look.layers; layer += 1) {
-      for (let head = 0; head < look.heads; head += 1) if (weights.has(layer, 'mean')) tops.push(weights.scales[weights.row(layer, head, token)] * 255);
-    }
+    const tops = cells.filter(Boolean).map(([, step]) => step * 255);
     return quantile(tops.length ? tops : [1], 0.9) || 1;
   }
 
   const numbersOf = (cell) => {
-    const { look, weights, token, importance } = shown;
+    const { look, importance } = shown;
     const [layer, head] = placeOf(cell, look);
     const facts = [`layer ${layer + 1}, head ${head + 1}`];
-    if (weights.has(layer, 'mean')) facts.push(`${entropyBits(weights.cell(layer, head, token)[0]).toFixed(1)} bits`);
+    if (cells[cell]) facts.push(`${entropyBits(cells[cell][0]).toFixed(1)} bits`);
     if (importance) facts.push(`silenced: ${signed(-importance[layer][head])} nats`);
     return facts.join(' · ');
   };
@@ -123,9 +126,10 @@ function makeMatrix({ pick }) {
 
   return {
     node,
-    /** `{look, weights, raster, token, colours, shared, sort, importance, layer, head, about}`. */
+    /** `{look, weights, raster, positions, colours, shared, sort, importance, layer, head, about}`. */
     show(next) {
       shown = next;
+      cells = readCells(next);
       order = sortCells(next);
       frame.style.setProperty('--ratio', ((next.look.heads * rasterRatio(next)) / next.look.layers).toFixed(4));
       paint();

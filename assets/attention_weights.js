@@ -86,6 +86,20 @@ class Weights {
     return [this.layers[layer ?? this.look.layers].subarray(start, start + patches), this.scales[this.row(layer, head, token)]];
   }
 
+  /** The mean of some tokens' rows, as levels of 0…255, and what one step of them is worth. */
+  meanCell(layer, head, tokens) {
+    if (tokens.length === 1) return this.cell(layer, head, tokens[0]);
+    const mean = new Float32Array(this.look.patches);
+    for (const token of tokens) {
+      const [bytes, step] = this.cell(layer, head, token);
+      const part = step / tokens.length;
+      for (let p = 0; p < mean.length; p += 1) mean[p] += bytes[p] * part;
+    }
+    const step = mean.reduce((most, weight) => Math.max(most, weight), 0) / 255;
+    if (step > 0) for (let p = 0; p < mean.length; p += 1) mean[p] /= step;
+    return [mean, step];
+  }
+
   /**
    * Maps of all tokens [tokens × patches]: of one head, or the mean or maximum of heads; layers' mean where `layer` is
    * null. `aboveMinimum` first takes off, head by head, what every token gave a patch.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from captioning.attention import (
     TRACED,
@@ -21,7 +22,7 @@ from captioning.attention import (
 )
 from captioning.contract import Captioner
 from captioning.errors import OptionsError
-from captioning.explorer import explorer_html, look_value, pack_weights, picture_file, shown_maps
+from captioning.explorer import explorer_html, first_word, look_value, pack_weights, picture_file, shown_maps
 from captioning.export import trace_to_json, trace_to_npz
 from captioning.render import Brush, overlay, shrink, to_png, token_grid, walk_gif
 from captioning.types import Caption, CaptionTrace, ModelSpec, Picture
@@ -38,13 +39,12 @@ class Paint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sight:
-    """A caption's trace and the maps `[positions, patches]` of its tokens at `positions`, in one view."""
+    """A caption's trace and the maps `[tokens, patches]` of all its tokens, which share a scale, in one view."""
 
     picture: Picture
     spec: ModelSpec
     trace: CaptionTrace
     view: View
-    positions: tuple[int, ...]
     maps: Maps
 
 
@@ -96,34 +96,36 @@ def find_positions(caption: Caption, word: str | None, position: int | None) -> 
     return tuple(found)
 
 
-def look(captioner: Captioner, picture: Picture, caption: Caption, view: View, positions: Sequence[int]) -> Sight:
-    """Trace a caption and map its tokens at `positions`. Raises what `trace` and `map_tokens` raise."""
+def look(captioner: Captioner, picture: Picture, caption: Caption, view: View) -> Sight:
+    """Trace a caption and map all its tokens. Raises what `trace` and `map_tokens` raise."""
     (features,) = captioner.encode([picture])
     trace = captioner.trace(features, caption)
-    maps = map_tokens(captioner, picture, caption, view.method, view.layer, view.head, positions)
-    return Sight(picture, captioner.spec, trace, view, tuple(positions), maps)
+    maps = map_tokens(captioner, picture, caption, view.method, view.layer, view.head)
+    return Sight(picture, captioner.spec, trace, view, maps)
 
 
-def write_files(sight: Sight, paint: Paint, folder: Path) -> list[Path]:
+def write_files(sight: Sight, paint: Paint, folder: Path, positions: Sequence[int]) -> list[Path]:
     """Write a PNG a token, `grid.png`, `walk.gif`, `trace.npz`, `trace.json` and `explorer.html`; which ones.
 
+    Pictures are of the tokens at `positions`, on the scale of all; numbers and page hold every token.
     Raises `OptionsError` where the folder cannot be written.
     """
     caption, layout = sight.trace.caption, sight.trace.layout
-    labels = [caption.tokens[position].strip() for position in sight.positions]
-    shown = _shown(sight, paint)
+    labels = [caption.tokens[position].strip() for position in positions]
+    shown = shown_maps(sight.trace, sight.view, paint.scale, computed=sight.maps)[list(positions)]
+    opens = _opens_with(caption, paint, positions)
     picture = shrink(sight.picture)
     own = [
         (f"{position:02d}-{_slug(label)}.png", lambda heat=heat: to_png(overlay(picture, heat, layout, paint.brush)))
-        for position, label, heat in zip(sight.positions, labels, shown, strict=True)
+        for position, label, heat in zip(positions, labels, shown, strict=True)
     ]
     files: list[tuple[str, Callable[[], bytes]]] = [
         *own,
         ("grid.png", lambda: to_png(token_grid(picture, shown, labels, layout, paint.brush))),
         ("walk.gif", lambda: walk_gif(picture, shown, labels, layout, paint.brush)),
-        ("trace.npz", lambda: trace_to_npz(sight.trace, sight.picture.name, _named_maps(sight))),
-        ("trace.json", lambda: _saved_view(sight, paint).encode()),
-        ("explorer.html", lambda: _explorer(sight).encode()),
+        ("trace.npz", lambda: trace_to_npz(sight.trace, sight.picture.name, {sight.view.method: sight.maps})),
+        ("trace.json", lambda: trace_to_json(sight.trace, sight.picture.name, sight.view, opens).encode()),
+        ("explorer.html", lambda: _explorer(sight, opens).encode()),
     ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,21 +136,10 @@ def write_files(sight: Sight, paint: Paint, folder: Path) -> list[Path]:
     return [folder / name for name, _ in files]
 
 
-def _shown(sight: Sight, paint: Paint) -> Maps:
-    if sight.view.method in TRACED:
-        return shown_maps(sight.trace, sight.view, paint.scale)[list(sight.positions)]
-    return shown_maps(sight.trace, sight.view, paint.scale, computed=sight.maps)
-
-
-def _named_maps(sight: Sight) -> dict[str, Maps]:
-    """The maps by method; only those of all tokens, so that every array has a row a token."""
-    whole = len(sight.positions) == len(sight.trace.caption.token_ids)
-    return {sight.view.method: sight.maps} if whole else {}
-
-
-def _saved_view(sight: Sight, paint: Paint) -> str:
-    shown = {
-        "chosen": sight.positions[0],
+def _opens_with(caption: Caption, paint: Paint, positions: Sequence[int]) -> dict[str, Any]:
+    """How the files open as a page: painted as they are, on the word that was asked for."""
+    return {
+        "chosen": positions[0] if len(positions) < len(caption.token_ids) else first_word(caption),
         "scaling": paint.scale,
         "colours": paint.brush.colour_map,
         "opacity": paint.brush.opacity,
@@ -156,13 +147,11 @@ def _saved_view(sight: Sight, paint: Paint) -> str:
         "merged": False,
         "mode": "overlay",
     }
-    return trace_to_json(sight.trace, sight.picture.name, sight.view, shown)
 
 
-def _explorer(sight: Sight) -> str:
-    maps = {name: values for name, values in _named_maps(sight).items() if name != "attention"}
-    view = sight.view if sight.view.method == "attention" or maps else View()
-    value = look_value(sight.trace, sight.spec, sight.picture, view, maps=maps)
+def _explorer(sight: Sight, opens: Mapping[str, Any]) -> str:
+    maps = {} if sight.view.method in TRACED else {sight.view.method: sight.maps}
+    value = look_value(sight.trace, sight.spec, sight.picture, sight.view, paint=opens, maps=maps)
     return explorer_html(value, picture_file(sight.picture), pack_weights(sight.trace))
 
 

@@ -37,7 +37,7 @@ from captioning.attention import (
 from captioning.contract import Captioner
 from captioning.export import caption_record
 from captioning.one_file import make_page, to_base64
-from captioning.render import COLOUR_MAPS, colour_table
+from captioning.render import COLOUR_MAPS, Brush, colour_table
 from captioning.types import Caption, CaptionTrace, ModelSpec, PatchLayout, Picture, plain_dict
 
 SCRIPTS = (
@@ -119,6 +119,7 @@ def look_value(
             **(paint or {}),
         },
         "colours": {name: to_base64(colour_table(name).tobytes()) for name in COLOUR_MAPS},
+        "opacity": Brush().opacity,
         "on_demand": on_demand,
     }
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.attention import View
+from captioning.attention import TRACED, Scale, View
 from captioning.attention_files import Paint, Sight, choose_view, find_positions, look, write_files
 from captioning.errors import OptionsError
+from captioning.explorer import first_word
 from captioning.export import trace_from_json
 from captioning.render import Brush
 from captioning.types import Capabilities, Caption, DecodingOptions, Picture
@@ -30,15 +32,25 @@ def write(prompt: str = "the dog and the") -> tuple[FakeCaptioner, Picture, Capt
     return captioner, picture, captioner.decode(features, [prompt], DecodingOptions())[0]
 
 
-def see(view: View, positions: tuple[int, ...] | None = None) -> Sight:
+def see(view: View) -> Sight:
     captioner, picture, caption = write()
-    return look(captioner, picture, caption, view, positions or tuple(range(len(caption.token_ids))))
+    return look(captioner, picture, caption, view)
+
+
+def write_all(sight: Sight, paint: Paint, folder: Path) -> list[Path]:
+    return write_files(sight, paint, folder, range(len(sight.trace.caption.token_ids)))
+
+
+def opened(folder: Path) -> Any:
+    """What the explorer in a folder shows."""
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    return json.loads(page.split('id="cs-data">')[1].split("</script>")[0])["look"]
 
 
 @pytest.mark.parametrize("method", ["attention", "attention_clean", "relevance"])
 def test_every_token_has_its_picture_and_every_file_opens(tmp_path: Path, method: str) -> None:
     sight = see(View(method))
-    files = write_files(sight, Paint(), tmp_path / "new" / "folder")
+    files = write_all(sight, Paint(), tmp_path / "new" / "folder")
     names = [file.name for file in files]
     tokens = sight.trace.caption.tokens
     assert names[:4] == ["00-the.png", "01-dog.png", "02-and.png", "03-the.png"]
@@ -53,15 +65,37 @@ def test_every_token_has_its_picture_and_every_file_opens(tmp_path: Path, method
     assert saved.view == View(method)
     with np.load(tmp_path / "new" / "folder" / "trace.npz") as numbers:
         np.testing.assert_array_equal(numbers[f"map_{method}"], sight.maps)
-    assert "<html" in (tmp_path / "new" / "folder" / "explorer.html").read_text(encoding="utf-8").lower()
+    assert opened(tmp_path / "new" / "folder")["view"]["method"] == method
 
 
 def test_only_what_was_asked_for_is_drawn(tmp_path: Path) -> None:
-    files = write_files(see(View("relevance"), (1,)), Paint("minimum", Brush(0.4, "viridis", smooth=False)), tmp_path)
+    paint = Paint("minimum", Brush(0.4, "viridis", smooth=False))
+    files = write_files(see(View("relevance")), paint, tmp_path, (1,))
     assert [file.name for file in files if file.suffix == ".png"] == ["01-dog.png", "grid.png"]
-    document = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
-    assert document["shown"]["chosen"] == 1
-    assert document["shown"]["colours"] == "viridis"
+
+
+@pytest.mark.parametrize("method", ["attention_clean", "relevance"])
+def test_the_page_and_the_saved_view_open_on_what_the_pictures_show(tmp_path: Path, method: str) -> None:
+    sight = see(View(method))
+    write_files(sight, Paint("minimum", Brush(0.4, "viridis", smooth=False)), tmp_path, (1,))
+    shown = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))["shown"]
+    assert (shown["chosen"], shown["scaling"], shown["colours"], shown["opacity"]) == (1, "minimum", "viridis", 0.4)
+    look = opened(tmp_path)
+    assert look["view"] == {"method": method, "layer": None, "head": "mean", **shown}
+    assert set(look["maps"]) == {method} - set(TRACED)
+    write_all(sight, Paint(), tmp_path)
+    assert opened(tmp_path)["view"]["chosen"] == first_word(sight.trace.caption)
+
+
+@pytest.mark.parametrize("method", ["attention", "relevance"])
+@pytest.mark.parametrize("scale", ["shared", "minimum"])
+def test_a_word_alone_is_drawn_on_the_scale_of_all_words(tmp_path: Path, method: str, scale: Scale) -> None:
+    sight = see(View(method))
+    write_all(sight, Paint(scale), tmp_path / "all")
+    write_files(sight, Paint(scale), tmp_path / "one", (1,))
+    assert (tmp_path / "one" / "01-dog.png").read_bytes() == (tmp_path / "all" / "01-dog.png").read_bytes()
+    with np.load(tmp_path / "one" / "trace.npz") as numbers:
+        np.testing.assert_array_equal(numbers[f"map_{method}"], sight.maps)
 
 
 def test_a_word_is_found_wherever_it_stands_and_a_missing_one_is_refused_with_the_words() -> None:
@@ -91,4 +125,4 @@ def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way", encoding="utf-8")
     with pytest.raises(OptionsError, match="choose another folder"):
-        write_files(see(View()), Paint(), blocked)
+        write_all(see(View()), Paint(), blocked)

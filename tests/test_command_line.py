@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from PIL import Image
 
 from captioning import cache
 from captioning.__main__ import main
+from captioning.types import Capabilities
 from tests.clips import make_clip
-from tests.conftest import FakeLoader
+from tests.conftest import FAKE_SPEC, FakeLoader
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +174,21 @@ def test_attention_writes_its_files_and_one_json_document(
     output = capsys.readouterr().out
     assert "dog" in output
     assert "on the picture" in output
+    assert "[attention, layer 1 (from 0), head max;" in output
+
+
+def test_attention_of_one_word_costs_the_maps_of_that_word_alone(
+    photo: Path, tmp_path: Path, fake_models: FakeLoader, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_models("embedded")
+    fake = fake_models.fakes["embedded"]
+    fake.spec = replace(FAKE_SPEC, capabilities=Capabilities(explanation_methods=("gradient_attention",)))
+    command = ["attention", str(photo), "--text", "two cats sleeping", "--word", "cats"]
+    assert main(command) == 0
+    assert fake.explained == 1
+    assert main([*command, "--out", str(tmp_path / "seen")]) == 0
+    assert fake.explained == 3, "the scale and the page need all of them"
+    assert "[gradient_attention; best on training photographs]" in capsys.readouterr().out
 
 
 def test_attention_of_a_typed_caption_is_of_that_caption(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

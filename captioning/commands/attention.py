@@ -19,7 +19,14 @@ from captioning.commands.shared import (
 from captioning.prompts import DEFAULT_PROMPT
 
 if TYPE_CHECKING:
-    from captioning.attention_files import Sight
+    from collections.abc import Sequence
+
+    from captioning.attention import Maps, View
+    from captioning.types import CaptionTrace
+
+_SCALE_HELP = (
+    "shared: one scale for all words (the default); per_map: each map by itself; minimum: above what all words share"
+)
 
 
 def add(commands: Subparsers) -> None:
@@ -35,9 +42,11 @@ def add(commands: Subparsers) -> None:
     where.add_argument("--word", help="only this word, wherever it stands")
     where.add_argument("--position", type=int, metavar="N", help="only the token at this position, from 0 on")
     attention.add_argument("--out", type=Path, metavar="DIR", help="write pictures, GIF, numbers and a page here")
-    attention.add_argument("--scale", choices=("shared", "per_map", "minimum"), default="shared")
+    attention.add_argument("--scale", choices=("shared", "per_map", "minimum"), default="shared", help=_SCALE_HELP)
     attention.add_argument("--colour-map", default="magma", help="magma, viridis, red-cyan or jet")
-    attention.add_argument("--opacity", type=float, default=0.6, help="of the map, 0 to 1 (default: 0.6)")
+    attention.add_argument(
+        "--opacity", type=float, metavar="SHARE", help="of the map, 0 to 1 (default: as on the page)"
+    )
     attention.add_argument("--patches", action="store_true", help="draw patches as they are, not blended")
     add_model(attention)
     add_decoding(attention)
@@ -56,12 +65,14 @@ def _head(text: str) -> int | str:
 
 
 def _attention(options: argparse.Namespace) -> int:
+    from captioning.attention import map_tokens
     from captioning.attention_files import Paint, choose_view, find_positions, look, write_files
     from captioning.images import open_image
     from captioning.prompts import check_prompts
     from captioning.render import Brush
 
-    paint = Paint(options.scale, Brush(options.opacity, options.colour_map, not options.patches))
+    opacity = Brush().opacity if options.opacity is None else options.opacity
+    paint = Paint(options.scale, Brush(opacity, options.colour_map, not options.patches))
     decoding = read_decoding(options)
     prompt = options.prompt if options.prompt is not None else "" if options.text else DEFAULT_PROMPT
     check_prompts([prompt])
@@ -73,29 +84,33 @@ def _attention(options: argparse.Namespace) -> int:
         caption = captioner.caption_from_text(features, prompt, options.text)
     else:
         caption = captioner.decode(features, [prompt], decoding)[0]
-    sight = look(captioner, picture, caption, view, find_positions(caption, options.word, options.position))
-    files = write_files(sight, paint, options.out) if options.out else []
+    positions = find_positions(caption, options.word, options.position)
+    files: list[Path] = []
+    if options.out is not None:
+        files = write_files(look(captioner, picture, caption, view), paint, options.out, positions)
     if wants_json(options):
         from captioning.explorer import trace_document
 
         document = trace_document(captioner, picture, caption, view.method, view.layer, view.head)
         print_json(document | {"measured": view.measured, "files": [str(file) for file in files]})
     else:
-        _print_sight(sight)
+        maps = map_tokens(captioner, picture, caption, view.method, view.layer, view.head, positions)
+        _print_maps(captioner.trace(features, caption), view, positions, maps)
         print(*(f"wrote {file}" for file in files), sep="\n")
     return 0
 
 
-def _print_sight(sight: Sight) -> None:
+def _print_maps(trace: CaptionTrace, view: View, positions: Sequence[int], maps: Maps) -> None:
     """A line a token: how sure the model was, how spread out the map is, how much of it is on the picture."""
     from captioning.attention import TRACED, entropy, image_share
 
-    view, caption = sight.view, sight.trace.caption
-    where = "all layers" if view.layer is None else f"layer {view.layer}"
-    chosen = f"{view.method}, {where}, head {view.head}" if view.method in TRACED else view.method
+    caption, traced = trace.caption, view.method in TRACED
+    layer = "all layers" if view.layer is None else f"layer {view.layer} (from 0)"
+    head = f"head {view.head}" + ("" if isinstance(view.head, str) else " (from 0)")
+    chosen = f"{view.method}, {layer}, {head}" if traced else view.method
     print(f"{caption.text}  [{chosen}; {'best on training photographs' if view.measured else 'not measured'}]")
-    shares = image_share(sight.trace, view.layer, view.head) if view.method in TRACED else None
-    for position, bits in zip(sight.positions, entropy(sight.maps), strict=True):
+    shares = image_share(trace, view.layer, view.head) if traced else None
+    for position, bits in zip(positions, entropy(maps), strict=True):
         token, log_prob = caption.tokens[position].strip(), caption.log_probs[position]
         share = "" if shares is None else f", {shares[position]:4.0%} on the picture"
         print(f"  {position:3} {token:18} {log_prob:7.2f} nats, {bits:4.1f} bits{share}")

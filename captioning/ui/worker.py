@@ -106,6 +106,10 @@ class Runs:
         run.stop.set()
         return True
 
+    def supersede(self, session: str) -> None:
+        """Stop the session's run and let it fall silent: what it was about is gone."""
+        self.finish(session, self.start(session))
+
     def finish(self, session: str, run: Run) -> None:
         """Forget a run that is over, and stop what is left of it."""
         run.stop.set()
@@ -188,11 +192,11 @@ async def _follow(
         while True:
             await asyncio.wait((outcome,), timeout=POLL_SECONDS)
             now = time.monotonic()
+            if stop.is_set():  # first: a result that comes in the same moment must not show after a newer run's
+                raise Stopped("Stopped.")
             if outcome.done():
                 yield Done(outcome.result(), now - started)
                 return
-            if stop.is_set():
-                raise Stopped("Stopped.")
             if now - started > most_seconds:
                 raise LimitError(
                     f"This took longer than {most_seconds:g} s, the longest that this server gives; ask for less."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,29 @@ def test_another_method_is_computed_on_request_and_locks_what_it_does_not_have(
     assert method.input_value() == "attention"
 
 
+def test_a_method_that_comes_late_does_not_push_away_what_was_chosen_meanwhile(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = explaining_loader(monkeypatch)
+    page = open_page(loader)
+    open_attention(page)
+    look_at_sample(page)
+    fake, go_on = loader.fakes["embedded"], threading.Event()
+    explain = fake.explain
+    monkeypatch.setattr(fake, "explain", lambda *about: go_on.wait(60) and explain(*about))
+    method = page.get_by_label("Method")
+    method.select_option("relevance")
+    page.wait_for_selector('#cs-explorer .cs-explorer[data-phase="busy"]')
+    page.locator(".cs-matrix").click(position={"x": 5, "y": 5})
+    go_on.set()
+    page.wait_for_selector(READY)
+    settle(page)
+    assert method.input_value() == "attention"
+    method.select_option("relevance")
+    settle(page)
+    assert method.input_value() == "relevance", "its maps are here by now"
+
+
 def test_a_word_is_measured_asked_about_again_and_taken_along(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(FakeLoader())
     open_attention(page)
@@ -292,6 +316,28 @@ def test_one_hot_patch_lights_its_place_and_nothing_else(
     context.close()
 
 
+def test_whole_words_are_whole_in_the_grid_of_layers_and_heads_too(browser: Any) -> None:
+    look, weights = look_of_one_hot(100, 100, 4, 4, [(0, 0), (3, 3)])
+    look["words"] = [[0, 1]]
+    look["view"]["method"] = "relevance"
+    document = explorer_html(look, picture_file(teal(100, 100)), weights)
+    with open_document(browser, document, READY_FILE) as (page, _):
+        assert page.get_by_label("Method").input_value() == "attention", "maps that are not there are not drawn"
+        assert grid_bits(page) == "layer 1, head 1 · 0.0 bits"
+        page.get_by_text("Display", exact=True).click()
+        page.get_by_label("Whole words").check()
+        settle(page)
+        assert grid_bits(page) == "layer 1, head 1 · 1.0 bits"
+        assert "entropy 1.0 of 4.0 bits" in page.locator(".cs-facts-line").inner_text()
+
+
+def grid_bits(page: Any) -> str:
+    """What the grid says of its first cell."""
+    page.locator(".cs-matrix").hover(position={"x": 5, "y": 5})
+    said: str = page.locator(".cs-matrix-hint").inner_text()
+    return said
+
+
 @pytest.mark.slow
 def test_moving_between_words_layers_and_heads_is_quick(browser: Any) -> None:
     with open_document(browser, large_explorer(), READY_FILE) as (page, _):
@@ -309,14 +355,24 @@ def test_moving_between_words_layers_and_heads_is_quick(browser: Any) -> None:
 
 def one_hot_file(width: int, height: int, rows: int, columns: int, hot: tuple[int, int]) -> str:
     """The explorer in one file, of two words that look at a single patch."""
-    captioner = FakeCaptioner()
-    picture = Picture(Image.new("RGB", (width, height), "teal"), "teal", "teal.png")
+    look, weights = look_of_one_hot(width, height, rows, columns, [hot, hot])
+    return explorer_html(look, picture_file(teal(width, height)), weights)
+
+
+def teal(width: int, height: int) -> Picture:
+    return Picture(Image.new("RGB", (width, height), "teal"), "teal", "teal.png")
+
+
+def look_of_one_hot(
+    width: int, height: int, rows: int, columns: int, hot: list[tuple[int, int]]
+) -> tuple[dict[str, Any], bytes]:
+    """What the explorer shows of words of which each looks at a single patch, and the weights."""
+    captioner, picture = FakeCaptioner(), teal(width, height)
     (features,) = captioner.encode([picture])
-    caption = captioner.caption_from_text(features, "", "hot hot")
-    weights = np.zeros((2, 2, 2, rows * columns), np.float32)
-    weights[..., hot[0] * columns + hot[1]] = 1
-    trace = CaptionTrace(
-        caption, weights, np.zeros((2, 2, 2), np.float32), "cross", PatchLayout.from_grid(rows, columns)
-    )
-    look = look_value(trace, FAKE_SPEC, picture, View())
-    return explorer_html(look, picture_file(picture), pack_weights(trace))
+    caption = captioner.caption_from_text(features, "", " ".join(["hot"] * len(hot)))
+    weights = np.zeros((2, 2, len(hot), rows * columns), np.float32)
+    for token, (row, column) in enumerate(hot):
+        weights[:, :, token, row * columns + column] = 1
+    prefix = np.zeros(weights.shape[:3], np.float32)
+    trace = CaptionTrace(caption, weights, prefix, "cross", PatchLayout.from_grid(rows, columns))
+    return look_value(trace, FAKE_SPEC, picture, View()), pack_weights(trace)

@@ -295,8 +295,8 @@ def test_a_saved_view_whose_tokens_are_not_its_text_s_is_not_opened_on_another_p
 def test_what_the_command_line_saved_is_opened_too(
     fake_loader: FakeLoader, sight: Sight, seen: Seen, photo: Path, tmp_path: Path
 ) -> None:
-    traced = look(sight.captioner, sight.picture, seen.caption, View(layer=1), [4, 5])
-    write_files(traced, Paint(brush=Brush(colour_map="viridis")), tmp_path / "out")
+    traced = look(sight.captioner, sight.picture, seen.caption, View(layer=1))
+    write_files(traced, Paint(brush=Brush(colour_map="viridis")), tmp_path / "out", [4, 5])
     asked = read_saved_view(str(tmp_path / "out" / "trace.json"), str(photo), "auto")
     again, _, _ = look_at(fake_loader, asked, make_job())
     assert again.view.layer == 1
@@ -386,6 +386,7 @@ def test_a_word_is_measured_and_everything_is_told(explaining_loader: FakeLoader
     value = belief_value(PanelState("done", ready=True), found, cost)
     assert json.loads(json.dumps(value)) == value
     result = value["result"]
+    assert [row["title"] for row in result["rows"] if row["chosen"]] == [f"{found.title} (measured)"]
     assert [row["title"] for row in result["rows"]][-2:] == ["centre blob", "random orders, mean"]
     assert len(result["curves"]["deletion"]["map"]) == 17
     assert "no untrained net" in result["notes"][0]

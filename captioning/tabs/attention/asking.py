@@ -63,7 +63,7 @@ class AgainPanel:
 
     def stop(self, session: str) -> None:
         """End what runs, silently."""
-        self._runs.finish(session, self._runs.start(session))
+        self._runs.supersede(session)
 
     def _stop(self, request: gr.Request) -> None:
         self._runs.stop(request.session_hash or "")
@@ -91,8 +91,9 @@ class AgainPanel:
             if not run.superseded:
                 yield {self.part: again_value(PanelState("stopped", ready=True), kept)}
         except Exception as error:
-            state = PanelState("failed", ready=seen is not None, message=explain(error))
-            yield {self.part: again_value(state, kept)}
+            if not run.superseded:
+                state = PanelState("failed", ready=seen is not None, message=explain(error))
+                yield {self.part: again_value(state, kept)}
         finally:
             self._runs.finish(session, run)
 

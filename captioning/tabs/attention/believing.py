@@ -42,6 +42,8 @@ _ABOUT = (
 _ACTION = "Measure the word in view"
 _UNTRAINED = "untrained:"
 _Tell = Callable[[int, int], None]
+ShowLook = Callable[[Seen, dict[str, Any]], dict[Any, Any]]
+"""The update of the page that shows a look with everything that was found of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,9 +78,9 @@ class BeliefStep:
 class BeliefPanel:
     """The panel and what it does."""
 
-    def __init__(self, page: Page, seen: gr.State, explorer: gr.HTML, show_importance: Any) -> None:
+    def __init__(self, page: Page, seen: gr.State, explorer: gr.HTML, show_look: ShowLook) -> None:
         self._page, self._seen, self._explorer = page, seen, explorer
-        self._show_importance = show_importance
+        self._show_look = show_look
         self._runs = Runs()
         self.part = make_part("belief", self.idle_value(), "cs-belief")
 
@@ -88,7 +90,7 @@ class BeliefPanel:
         self.part.panel_wanted(
             self._measure,
             [self._seen, shown],
-            [self.part, self._explorer, self._seen, shown, page.status],
+            [self.part, self._explorer],
             **page.model_event(),
         )
         self.part.panel_stopped(self._stop, None, None, **page.event(queue=False))
@@ -103,7 +105,7 @@ class BeliefPanel:
 
     def stop(self, session: str) -> None:
         """End what runs, silently."""
-        self._runs.finish(session, self._runs.start(session))
+        self._runs.supersede(session)
 
     def _stop(self, request: gr.Request) -> None:
         self._runs.stop(request.session_hash or "")
@@ -124,8 +126,10 @@ class BeliefPanel:
             async for event_ in follow(work, run.stop):
                 if isinstance(event_, Done):
                     found, cost = event_.result
+                    if found.importance is not None:
+                        seen.importance[found.positions] = found.importance
                     value = belief_value(PanelState("done", ready=True), found, cost)
-                    yield {self.part: value} | self._show_importance(seen, shown, found)
+                    yield {self.part: value} | self._show_look(seen, shown)
                 elif event_.update is not None:
                     step, found = event_.update.step, event_.update.found
                     state = PanelState("busy", ready=True, doing=f"{step.doing}…", fraction=step.fraction)
@@ -134,8 +138,9 @@ class BeliefPanel:
             if not run.superseded:
                 yield {self.part: belief_value(PanelState("stopped", ready=True), found)}
         except Exception as error:
-            state = PanelState("failed", ready=seen is not None, message=explain(error))
-            yield {self.part: belief_value(state, found)}
+            if not run.superseded:
+                state = PanelState("failed", ready=seen is not None, message=explain(error))
+                yield {self.part: belief_value(state, found)}
         finally:
             self._runs.finish(session, run)
 
@@ -295,7 +300,7 @@ def _rows(found: Measured, belief: Belief) -> list[dict[str, Any]]:
         }
 
     return [
-        row(f"{found.title} (in view)", [belief.curves], found.correlation, chosen=True),
+        row(f"{found.title} (measured)", [belief.curves], found.correlation, chosen=True),
         *(row(title, [curves], correlation) for title, curves, correlation in found.others),
         row("centre blob", [belief.centre]),
         row("random orders, mean", belief.random),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captioning.attention import (
     METHODS,
@@ -24,7 +23,7 @@ from captioning.attention import (
 )
 from captioning.cache import SharedCaptioner
 from captioning.errors import CapabilityError, FeaturesError, OptionsError, PromptError
-from captioning.explorer import identify, look_value
+from captioning.explorer import identify, look_value, pack_importance, pack_maps
 from captioning.images import open_image
 from captioning.prompts import check_prompts
 from captioning.render import COLOUR_MAPS
@@ -65,7 +64,8 @@ class Seen:
     """A caption whose attention is on the page; everything large is with the captioner, which remembers it.
 
     `maps` holds [tokens, patches] of methods beyond raw attention, `importance` [layers, heads] of words, by their
-    positions. `paint` is how the view opens, beside which map it shows.
+    positions; both grow where something is found, so that nobody who found something else is overwritten. `paint` is
+    how the view opens, beside which map it shows.
     """
 
     path: str
@@ -73,17 +73,9 @@ class Seen:
     caption: Caption
     view: View
     look_id: str
-    maps: Mapping[str, Maps] = field(default_factory=dict)
-    importance: Mapping[tuple[int, ...], Maps] = field(default_factory=dict)
+    maps: dict[str, Maps] = field(default_factory=dict)
+    importance: dict[tuple[int, ...], Maps] = field(default_factory=dict)
     paint: Mapping[str, Any] = field(default_factory=dict)
-
-    def with_maps(self, method: str, maps: Maps) -> Seen:
-        """The same with the maps of one more method."""
-        return replace(self, maps={**self.maps, method: maps})
-
-    def with_importance(self, positions: tuple[int, ...], drops: NDArray[np.float32]) -> Seen:
-        """The same with what each head matters for one more word."""
-        return replace(self, importance={**self.importance, positions: drops})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +131,8 @@ def look_at(load: LoadCaptioner, asked: Asked, job: Job[Step]) -> tuple[Seen, Si
     sight = Sight(captioner, picture, features, captioner.trace(features, caption))
     view = default_view(spec) if asked.view is None else check_view(asked.view, sight.trace, spec)
     paint = {**_begin_at(caption, asked.word), **asked.paint}
-    seen = Seen(asked.path, spec.model_id, caption, view, _identify(asked, sight), paint=paint)
-    if view.method not in TRACED:
-        seen = seen.with_maps(view.method, compute_maps(sight, view.method, job.show))
+    maps = {} if view.method in TRACED else {view.method: compute_maps(sight, view.method, job.show)}
+    seen = Seen(asked.path, spec.model_id, caption, view, _identify(asked, sight), maps, paint=paint)
     return seen, sight, captioner.status()
 
 
@@ -171,11 +162,17 @@ def describe_look(seen: Seen, sight: Sight, on_demand: bool = False) -> dict[str
         sight.picture,
         seen.view,
         paint=seen.paint,
-        maps=seen.maps,
-        importance=seen.importance,
+        maps=seen.maps.copy(),  # a worker's own, as more may be found meanwhile
+        importance=seen.importance.copy(),
         on_demand=on_demand,
         look_id=seen.look_id,
     )
+
+
+def add_found(look: dict[str, Any], seen: Seen) -> dict[str, Any]:
+    """What the explorer shows, with everything that was found since it was described."""
+    maps = {name: pack_maps(several) for name, several in seen.maps.items()}
+    return look | {"maps": maps, "importance": pack_importance(seen.importance)}
 
 
 def compute_maps(sight: Sight, method: str, tell: Tell) -> Maps:

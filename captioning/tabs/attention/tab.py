@@ -10,18 +10,19 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.attention import METHODS
-from captioning.errors import OptionsError, PromptError, Stopped
-from captioning.explorer import SCRIPTS, pack_importance, pack_weights, picture_file
+from captioning.attention import METHODS, Maps
+from captioning.errors import ImageError, OptionsError, PromptError, Stopped
+from captioning.explorer import SCRIPTS, pack_weights, picture_file
 from captioning.prompts import DEFAULT_PROMPT
 from captioning.tabs.attention.asking import AgainPanel
-from captioning.tabs.attention.believing import BeliefPanel, Measured
+from captioning.tabs.attention.believing import BeliefPanel
 from captioning.tabs.attention.keeping import KEPT_NOTHING, kept_value, read_saved_view, render_file
 from captioning.tabs.attention.looking import (
     Asked,
     Seen,
     Sight,
     Step,
+    add_found,
     compute_maps,
     describe_look,
     is_large,
@@ -70,7 +71,7 @@ class AttentionTab:
                 )
             with gr.Column(scale=9, min_width=320, elem_id="cs-attention"):
                 self.explorer = make_part(SCRIPTS, explorer_value("idle", message=HINT), "cs-explorer")
-                self.belief = BeliefPanel(page, self.seen, self.explorer, self._show_importance)
+                self.belief = BeliefPanel(page, self.seen, self.explorer, self._show_look)
                 self.again = AgainPanel(page, self.seen)
                 self.kept = make_part("kept_file", KEPT_NOTHING, "cs-kept")
 
@@ -84,34 +85,32 @@ class AttentionTab:
             self.shown,
             self.belief.part,
             self.again.part,
-            page.picture,
             page.status,
         ]
+        chosen = [*outputs, page.picture]
         here = [page.picture, self.picture, self.seen, page.carried]
         tab.select(self._take_picture, here, self.picture, **page.event(queue=False))
         for asked in (self.start.click, self.prompt.submit, self.text.submit):
-            asked(self._look, inputs, outputs, **page.model_event())
-        self.picture.change(self._look_if_new, [*inputs, self.seen], outputs, **page.model_event())
+            asked(self._look, inputs, chosen, **page.model_event())
+        self.picture.change(self._look_if_new, [*inputs, self.seen], chosen, **page.model_event())
         self.picture.clear(self._clear, None, outputs, **page.event(queue=False))
         page.model_id.change(self._look_if_open, [*inputs, self.seen], outputs, **page.model_event())
         page.carried.change(
             self._look_at_carried,
             page.carried,
-            [*outputs, self.picture, self.prompt, self.text, page.carried],
+            [*chosen, self.picture, self.prompt, self.text, page.carried],
             **page.model_event(),
         )
         page.link.change(
             self._look_at_linked,
             [page.link, page.model_id, self.prompt],
-            [*outputs, self.picture],
+            [*chosen, self.picture],
             **page.model_event(),
         )
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
-        self.explorer.method_wanted(
-            self._compute, [self.seen, self.shown], [self.explorer, self.seen, self.shown], **page.model_event()
-        )
+        self.explorer.method_wanted(self._compute, [self.seen, self.shown], outputs, **page.model_event())
         self.explorer.work_stopped(self._stop, None, None, **page.event(queue=False))
-        self.explorer.file_wanted(self._keep, [self.seen, self.shown], [self.kept], **page.model_event())
+        self.explorer.file_wanted(self._keep, [self.seen], [self.kept], **page.model_event())
         self.reopen.upload(self._reopen, [self.reopen, self.picture, page.model_id], outputs, **page.model_event())
         self.belief.connect(self.shown)
         self.again.connect()
@@ -123,10 +122,10 @@ class AttentionTab:
     ) -> AsyncIterator[Any]:
         """Look at the picture with the caption that was typed, or with what the model writes."""
         if path is None:
-            yield {self.explorer: explorer_value("failed", message=NO_PICTURE)}
+            yield self._leave(request, ImageError(NO_PICTURE))
             return
         async for update in self._follow(request, Asked(path, model_id, prompt or "", text or "")):
-            yield update
+            yield update | self._when_seen(update, {self._page.picture: path})
 
     async def _look_if_new(
         self, request: gr.Request, path: str | None, model_id: str, prompt: str, text: str, seen: Seen | None
@@ -141,11 +140,11 @@ class AttentionTab:
     async def _look_if_open(
         self, request: gr.Request, path: str | None, model_id: str, prompt: str, text: str, seen: Seen | None
     ) -> AsyncIterator[Any]:
-        """Look again with another model, where the tab shows something of the one before."""
-        if path is None or seen is None or seen.model_id == model_id:
+        """Look again with another model at the picture of this tab, which may be another than the one in hand."""
+        if path is None or (seen is not None and seen.model_id == model_id):
             yield gr.skip()
             return
-        async for update in self._look(request, path, model_id, prompt, text):
+        async for update in self._follow(request, Asked(path, model_id, prompt or "", text or "")):
             yield update
 
     async def _look_at_carried(self, request: gr.Request, carried: CarriedCaption | None) -> AsyncIterator[Any]:
@@ -158,7 +157,7 @@ class AttentionTab:
         async for update in self._follow(request, asked):
             # The picture comes with the caption: before that, its own event would have another one written.
             opened = {self.picture: carried.path, self.prompt: caption.prompt, self.text: ""}
-            yield update | (opened if self.seen in update and update[self.seen] is not None else {})
+            yield update | self._when_seen(update, {**opened, self._page.picture: carried.path})
         yield {self._page.carried: None}
 
     async def _look_at_linked(
@@ -171,15 +170,18 @@ class AttentionTab:
             return
         async for update in self._follow(request, Asked(path, model_id, prompt or "", word=link.word)):
             # As with a carried caption, the picture comes when its caption is there.
-            yield update | ({self.picture: path} if update.get(self.seen) is not None else {})
+            yield update | self._when_seen(update, {self.picture: path, self._page.picture: path})
+
+    def _when_seen(self, update: dict[Any, Any], more: dict[Any, Any]) -> dict[Any, Any]:
+        """What goes along with a caption that is looked at, and not before."""
+        return more if update.get(self.seen) is not None else {}
 
     async def _follow(self, request: gr.Request, asked: Asked) -> AsyncIterator[Any]:
         session = request.session_hash or ""
-        run = self._runs.start(session)
-        self.belief.stop(session)
-        self.again.stop(session)
+        run = self._supersede(session)
         try:
-            yield {self.explorer: explorer_value("busy", Step("Getting the model ready"))}
+            # Without what was seen before: whoever goes back to it meanwhile has it looked at again.
+            yield self._nothing() | {self.explorer: explorer_value("busy", Step("Getting the model ready"))}
             async for event in follow(partial(look_at, self._page.load, asked), run.stop):
                 if isinstance(event, Done):
                     seen, sight, status = event.result
@@ -190,7 +192,6 @@ class AttentionTab:
                         self.shown: look,
                         self.belief.part: self.belief.ready_value(seen, sight),
                         self.again.part: self.again.ready_value(sight),
-                        self._page.picture: asked.path,
                         self._page.status: status_value(status),
                     }
                 elif event.update is not None:
@@ -200,6 +201,18 @@ class AttentionTab:
                 yield self._nothing(error)
         finally:
             self._runs.finish(session, run)
+
+    def _supersede(self, session: str) -> Run:
+        """A new run in place of all that goes on about what was seen before, which falls silent."""
+        self.belief.stop(session)
+        self.again.stop(session)
+        return self._runs.start(session)
+
+    def _leave(self, request: gr.Request, error: Exception | None = None) -> dict[Any, Any]:
+        """Give up what is seen and all that goes on about it."""
+        session = request.session_hash or ""
+        self._runs.finish(session, self._supersede(session))
+        return self._nothing(error)
 
     def _nothing(self, error: Exception | None = None) -> dict[Any, Any]:
         """The tab without a caption, and why."""
@@ -232,45 +245,36 @@ class AttentionTab:
         self, request: gr.Request, event: gr.EventData, seen: Seen | None, shown: dict[str, Any] | None
     ) -> AsyncIterator[Any]:
         """The maps of another method, for every word."""
+        if seen is None or shown is None:
+            yield self._leave(request, PromptError(NOTHING_SEEN))
+            return
         session = request.session_hash or ""
         run = self._runs.start(session)
         method = str(getattr(event, "method", ""))
+
+        def work(job: Job[Step]) -> Maps:
+            sight = look_again(self._page.load, seen, lambda _: job.check())
+            return compute_maps(sight, method, job.show)
+
         try:
-            if seen is None or shown is None:
-                raise PromptError(NOTHING_SEEN)
             titles = {known.name: known.title for known in METHODS}
-            yield {self.explorer: explorer_value("busy", Step(titles.get(method, "More maps")), look=shown)}
-
-            def work(job: Job[Step]) -> tuple[Seen, dict[str, Any]]:
-                assert seen is not None
-                sight = look_again(self._page.load, seen, lambda _: job.check())
-                more = seen.with_maps(method, compute_maps(sight, method, job.show))
-                return more, self._describe(more, sight)
-
-            async for update in self._follow_more(work, run, shown):
-                yield update
+            yield self._show_look(seen, shown, Step(titles.get(method, "More maps")))
+            async for told in follow(work, run.stop):
+                if isinstance(told, Done):
+                    seen.maps[method] = told.result
+                    yield self._show_look(seen, shown)
+                elif told.update is not None:
+                    yield self._show_look(seen, shown, told.update)
         except Exception as error:
             if not run.superseded:
-                note = "" if isinstance(error, Stopped) else explain(error)
-                yield {self.explorer: explorer_value("done", look=shown, note=note)}
+                yield self._show_look(seen, shown, note="" if isinstance(error, Stopped) else explain(error))
         finally:
             self._runs.finish(session, run)
 
-    async def _follow_more(self, work: Any, run: Run, shown: dict[str, Any]) -> AsyncIterator[Any]:
-        async for event in follow(work, run.stop):
-            if isinstance(event, Done):
-                seen, look = event.result
-                yield {self.explorer: explorer_value("done", look=look), self.seen: seen, self.shown: look}
-            elif event.update is not None:
-                yield {self.explorer: explorer_value("busy", event.update, look=shown)}
-
-    def _show_importance(self, seen: Seen, shown: dict[str, Any], found: Measured) -> dict[Any, Any]:
-        """The explorer with what each head matters for the word that was measured."""
-        if found.importance is None:
-            return {}
-        more = seen.with_importance(found.positions, found.importance)
-        look = shown | {"importance": pack_importance(more.importance)}
-        return {self.explorer: explorer_value("done", look=look), self.seen: more, self.shown: look}
+    def _show_look(self, seen: Seen, shown: dict[str, Any], step: Step | None = None, note: str = "") -> dict[Any, Any]:
+        """The explorer with everything that was found of what is seen, during a `step` of work or after it."""
+        look = add_found(shown, seen)
+        return {self.explorer: explorer_value("busy" if step else "done", step, look=look, note=note)}
 
     # ---- what goes in ----
 
@@ -287,8 +291,7 @@ class AttentionTab:
         return chosen_sample(event, self.picture.GRADIO_CACHE)
 
     def _clear(self, request: gr.Request) -> dict[Any, Any]:
-        self._stop(request)
-        return self._nothing()
+        return self._leave(request)
 
     def _stop(self, request: gr.Request) -> None:
         self._runs.stop(request.session_hash or "")
@@ -300,22 +303,20 @@ class AttentionTab:
         try:
             asked = read_saved_view(saved, path, model_id)
         except Exception as error:
-            yield self._nothing(error)
+            yield self._leave(request, error)
             return
         async for update in self._follow(request, asked):
             yield update
 
     # ---- taking along ----
 
-    async def _keep(
-        self, request: gr.Request, event: gr.EventData, seen: Seen | None, shown: dict[str, Any] | None
-    ) -> AsyncIterator[Any]:
+    async def _keep(self, request: gr.Request, event: gr.EventData, seen: Seen | None) -> AsyncIterator[Any]:
         """A file of what is seen, handed to the browser to save."""
         session = request.session_hash or ""
         run = self._file_runs.start(session)
         kind, view = getattr(event, "kind", None), getattr(event, "view", None)
         try:
-            if seen is None or shown is None:
+            if seen is None:
                 raise PromptError(NOTHING_SEEN)
             if not isinstance(kind, str):
                 raise OptionsError("That view cannot be read; look at the picture again.")
