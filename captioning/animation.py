@@ -28,7 +28,7 @@ def animation_to_mp4(path: str | os.PathLike[str], out: Path, on_frame: OnFrame 
 
     index = index_clip(path, on_frame=on_frame)
     try:
-        with whole_file(out) as partial, av.open(str(partial), "w", format="mp4") as container:
+        with whole_file(out) as partial, av.open(str(partial.absolute()), "w", format="mp4") as container:
             stream = container.add_stream("libx264", options={"crf": "16", "preset": "veryfast"})
             stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _UNIT
             # The encoder wants even sides.

@@ -106,9 +106,7 @@ def select(trace: CaptionTrace, layer: int | None = None, head: Head = "mean", s
     num_layers, num_heads = attentions.shape[:2]
     if layer is not None and not 0 <= layer < num_layers:
         raise OptionsError(f"There is no layer {layer}; choose from 0 to {num_layers - 1}, or the mean.")
-    if not isinstance(head, str) and not 0 <= head < num_heads:
-        raise OptionsError(f"There is no head {head}; choose from 0 to {num_heads - 1}, mean or max.")
-    if head not in ("mean", "max") and isinstance(head, str):
+    if head not in ("mean", "max") if isinstance(head, str) else not 0 <= head < num_heads:
         raise OptionsError(f"There is no head {head!r}; choose from 0 to {num_heads - 1}, mean or max.")
     chosen = attentions if layer is None else attentions[layer : layer + 1]
     if subtract_minimum:
@@ -119,7 +117,7 @@ def select(trace: CaptionTrace, layer: int | None = None, head: Head = "mean", s
 
 def _over_heads(values: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
     """`[layers, heads, …]` → `[layers, …]`."""
-    if isinstance(head, int):
+    if not isinstance(head, str):
         return values[:, head]
     result: NDArray[np.float32] = values.max(axis=1) if head == "max" else values.mean(axis=1)
     return result

@@ -44,7 +44,12 @@ Value = TypeVar("Value")
 OFFERED_MODEL = "Salesforce/blip-image-captioning-base"
 """What `auto` prefers where it is at hand, and what the page offers where it is not."""
 _MAX_ROWS = 32
-_CAPTION_BYTES = 20_000  # what a caption of 25 tokens with its alternatives takes, measured generously
+_TOKEN_BYTES = 1_100  # what a caption takes for each token with its alternatives, measured
+
+
+def caption_bytes(caption: Caption) -> int:
+    """Memory that a caption takes, in bytes, to within a tenth for any but the shortest."""
+    return _TOKEN_BYTES * (1 + len(caption.token_ids))
 
 
 class ByteBoundedCache(Generic[Value]):
@@ -78,6 +83,8 @@ class ByteBoundedCache(Generic[Value]):
         with self._lock:
             if key in self._values:
                 self.num_bytes -= self._values.pop(key)[1]
+            if num_bytes > self.max_bytes:
+                return
             self._values[key] = (value, num_bytes)
             self.num_bytes += num_bytes
             while self.num_bytes > self.max_bytes:
@@ -141,7 +148,7 @@ class SharedCaptioner:
         self._reason = reason
         self._shelf = shelf
         limit = get_settings().cache_bytes if max_bytes is None else max_bytes
-        # Features are what costs; captions and traces are small or quickly made again.
+        # A picture takes longest to encode; captions, and traces as large as features, are quickly made again of them.
         self._features = ByteBoundedCache[ImageFeatures](limit * 3 // 4)
         self._results = ByteBoundedCache[Any](limit // 4)
         self._work = Turns()
@@ -250,7 +257,7 @@ class SharedCaptioner:
         options: DecodingOptions,
         on_token: OnToken | None = None,
     ) -> list[Caption]:
-        """Captions for every prefix; the seed decides sampled ones too, so those written before come from memory."""
+        """Captions for every prefix; the seed decides sampled ones too, so those that are kept need not be written."""
         keys: list[Hashable] = [
             ("caption", self._key(features.image_id), p if isinstance(p, str) else tuple(p), options) for p in prefixes
         ]
@@ -267,7 +274,7 @@ class SharedCaptioner:
             written = self._flights.run(flight, lambda: self._queue.write(features, wanted, options, relay))
             for number, place in enumerate(missing):
                 known[place] = written[number * options.num_captions : (number + 1) * options.num_captions]
-                self._results.put(keys[place], known[place], _CAPTION_BYTES * options.num_captions)
+                self._results.put(keys[place], known[place], sum(map(caption_bytes, known[place])))
         return [caption for place in range(len(prefixes)) for caption in known[place]]
 
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:

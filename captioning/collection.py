@@ -21,12 +21,15 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from captioning.errors import DataError
+from captioning.images import shown_name
 from captioning.settings import get_settings
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 _PATH_COLUMNS = ("path", "image", "image_path", "imagepath", "file", "filepath", "file_path", "filename", "file_name")
 _LABEL_COLUMNS = ("label", "class", "class_name", "category", "kind", "target")
 _SEPARATORS = (",", ";", "\t", "|")
+_ROWS_PER_PICTURE = 2
+"""A table may list more than is there, but every row is looked for: so many rows for each picture of a map."""
 _CHUNK_BYTES = 2**20
 _DIGIT_SIDE = 160
 _DIRECTORY_BYTES_PER_FILE = 400
@@ -37,12 +40,19 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError,
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """A file that may be a picture. `name` is what the person calls it; `label` and `folder` may be empty."""
+    """A file that may be a picture. `name` is what the person calls it; `label` and `folder` may be empty.
+
+    Names become valid text, which those of files need not be; `path` stays as it is.
+    """
 
     name: str
     path: Path
     label: str = ""
     folder: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", shown_name(self.name))
+        object.__setattr__(self, "folder", shown_name(self.folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,9 @@ class FailedImage:
 
     name: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", shown_name(self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +79,10 @@ def open_any(path: Path, into: Path) -> Collection:
 
     For what a person names on their own machine: a table may then point anywhere. Raises `DataError`.
     """
+    if not _exists(path):
+        raise DataError(f"There is no {path}; give a folder, a zip, a CSV or a picture.")
     if path.is_dir():
         return open_folder(path)
-    if not path.exists():
-        raise DataError(f"There is no {path}; give a folder, a zip, a CSV or a picture.")
     if path.suffix.lower() in TABLE_SUFFIXES:
         return open_csv(path, path.parent, anywhere=True)
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
@@ -99,7 +112,7 @@ def open_folder(path: Path) -> Collection:
 
     Raises `DataError` where it is no folder, holds no picture, or more than a map holds.
     """
-    if not path.is_dir():
+    if not _exists(path) or not path.is_dir():
         raise DataError(f"There is no folder {path}; check its path.")
     root = path.resolve()
     images: list[NamedImage] = []
@@ -164,6 +177,13 @@ def open_csv(path: Path, root: Path, anywhere: bool = False) -> Collection:
     if not rows:
         raise DataError(f"{path.name} is empty; write a column of paths, and one of labels if there are any.")
     path_column, label_column, first = _find_columns(rows[0], path.name)
+    limit = _ROWS_PER_PICTURE * get_settings().map_images
+    if len(rows) - first > limit:
+        raise DataError(
+            f"{path.name} lists {len(rows) - first:,} rows; the limit is {limit:,} ({_ROWS_PER_PICTURE} × "
+            "CAPTIONSCOPE_MAP_IMAGES). Split it."
+        )
+    root = _really(root)
     images: list[NamedImage] = []
     failed: list[FailedImage] = []
     for row in rows[first:]:
@@ -256,7 +276,20 @@ def _folder_of(name: str) -> str:
 
 
 def _leads_outside(path: Path, root: Path) -> bool:
-    return path.is_symlink() and not path.resolve().is_relative_to(root)
+    return path.is_symlink() and not _really(path).is_relative_to(root)
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is anything; under a name that no file can have there is nothing."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _really(path: Path) -> Path:
+    """Where a path leads; one that leads in a circle, which `Path.resolve` refuses, stays in it."""
+    return Path(os.path.realpath(path))
 
 
 def _besides(others: int) -> str:
@@ -422,12 +455,12 @@ def _find_columns(head: Sequence[str], title: str) -> tuple[int, int | None, int
 
 
 def _locate(name: str, root: Path, anywhere: bool) -> Path | str:
-    """The file that a table means, or why it cannot be had."""
+    """The file that a table means, counted from the real folder `root`, or why it cannot be had."""
     try:
         place = root / name
-        if not place.exists() and "\\" in name:
+        if "\\" in name and not place.exists():
             place = root / name.replace("\\", "/")
-        if not anywhere and not place.resolve().is_relative_to(root.resolve()):
+        if not anywhere and not _really(place).is_relative_to(root):
             return "Its path leads outside."
         return place if place.is_file() else "There is no such file."
     except (OSError, ValueError):  # a name that is too long, or that no file system takes

@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 
 from captioning.attention import check_positions, pixel_boxes, word_text
 from captioning.contract import Captioner
-from captioning.errors import OptionsError
+from captioning.errors import ImageError, OptionsError
 from captioning.images import open_image
 from captioning.types import Caption, ImageFeatures, PatchLayout, Picture
 
@@ -31,6 +31,7 @@ OnStep = Callable[[int, int], None]
 """Hears (done, total); may raise `Stopped`."""
 _BATCH = 8  # pictures at once: what is gained by more is little, and a person who stops waits for one batch
 _WORKING_SIDE = 768
+_PATCH_SIDE = 2  # the least that is left of a patch, in pixels
 # Student's t at 97.5 %, for 1, 2, … degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
@@ -159,16 +160,37 @@ def score_hidden(
 
 
 def _working_copy(captioner: Captioner, picture: Picture) -> tuple[Picture, PatchLayout]:
-    """The picture made smaller, because every mask copies it, unless the model would then cut it up differently."""
+    """The picture made smaller, because every mask copies it, or larger, so that there is something of a patch to hide.
+
+    It keeps its size where the model would cut up another one differently. Raises `ImageError` where a patch is then
+    thinner than a pixel.
+    """
     layout = captioner.preprocess(picture).layout
-    if max(picture.image.size) <= _WORKING_SIDE:
-        return picture, layout
-    image = picture.image.copy()
-    image.thumbnail((_WORKING_SIDE, _WORKING_SIDE))
-    smaller = open_image(image, picture.name)
-    small_layout = captioner.preprocess(smaller).layout
-    same = small_layout.grid == layout.grid and len(small_layout.boxes) == len(layout.boxes)
-    return (smaller, small_layout) if same else (picture, layout)
+    factor = _working_factor(picture, layout)
+    if factor != 1:
+        width, height = (max(1, round(side * factor)) for side in picture.image.size)
+        copy = open_image(picture.image.resize((width, height), reducing_gap=2.0), picture.name)
+        copied = captioner.preprocess(copy).layout
+        if copied.grid == layout.grid and len(copied.boxes) == len(layout.boxes):
+            picture, layout = copy, copied
+    if _usual_patch(picture, layout).min() < 1:
+        raise ImageError(f"{picture.name} is too thin for its patches to be hidden; cut a part out of it.")
+    return picture, layout
+
+
+def _working_factor(picture: Picture, layout: PatchLayout) -> float:
+    """How many times larger or smaller to make a picture."""
+    smaller = min(1.0, _WORKING_SIDE / max(picture.image.size))
+    visible = float(_PATCH_SIDE / _usual_patch(picture, layout).min())
+    roomy = math.sqrt(_WORKING_SIDE**2 / math.prod(picture.image.size))
+    return max(smaller, min(visible, roomy))
+
+
+def _usual_patch(picture: Picture, layout: PatchLayout) -> NDArray[np.float64]:
+    """Width and height of a picture's patches in its pixels: the median, since padding leaves nothing of some."""
+    sides = layout.boxes[:, 2:] - layout.boxes[:, :2]
+    usual: NDArray[np.float64] = np.median(sides[(sides > 0).all(axis=1)], axis=0) * picture.image.size
+    return usual
 
 
 def deletion_masks(order: NDArray[np.intp], steps: int = STEPS) -> NDArray[np.bool_]:

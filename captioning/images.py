@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,10 @@ from captioning.errors import ImageError
 from captioning.settings import get_settings
 from captioning.types import Picture
 
+_PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS or 0
+# Pillow warns of what the limit on pixels, checked before anything is decoded, refuses.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]
 
 
@@ -24,8 +29,8 @@ def open_image(source: ImageSource, name: str | None = None) -> Picture:
     """Read a picture from a path, bytes, a PIL image or an array `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`.
 
     Turns it upright as its EXIF data says, puts transparency on white, takes the first frame of an animation
-    (and notes it). Arrays are 8 or 16-bit integers, booleans, or floats in 0…1. Raises `ImageError` for what is
-    no picture, is cut off, has no pixels, or has more than the settings allow.
+    (and notes it). Arrays are unsigned 8 or 16-bit integers, booleans, or floats in 0…1. Raises `ImageError` for
+    what is no picture, is cut off, has no pixels, or has more than the settings allow.
     """
     if isinstance(source, Image.Image):
         return _finish(source, name or "picture")
@@ -34,16 +39,36 @@ def open_image(source: ImageSource, name: str | None = None) -> Picture:
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), len(source), name or "picture")
     path = Path(source)
-    name = name or path.name
-    if path.is_dir():
-        raise ImageError(f"{name} is a folder; give a picture file.")
+    name = name or shown_name(path.name)
     try:
         with path.open("rb") as file:
             return _decode(file, path.stat().st_size, name)
-    except FileNotFoundError as error:
+    except IsADirectoryError as error:
+        raise ImageError(f"{name} is a folder; give a picture file.") from error
+    except (FileNotFoundError, ValueError) as error:  # no file system takes a name with a NUL in it
         raise ImageError(f"There is no file {name}; check its name.") from error
     except OSError as error:
         raise ImageError(f"{name} cannot be read ({error.strerror or 'input error'}).") from error
+
+
+def shown_name(name: str) -> str:
+    """A file's name as valid text: what is no UTF-8 in it, which Python holds as lone surrogates, becomes �."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", name)
+
+
+def open_undecoded(file: Path | IO[bytes], name: str) -> Image.Image:
+    """A picture's head as Pillow reads it. Raises `ImageError` for more pixels than allowed, and what Pillow raises."""
+    limit = get_settings().max_image_pixels
+    # Pillow's own limit, the whole process's, must not refuse what ours allows; below ours it guards others as before.
+    Image.MAX_IMAGE_PIXELS = max(_PILLOWS_LIMIT, limit)
+    try:
+        image = Image.open(file)
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large(name)) from error
+    if image.width * image.height > limit:
+        image.close()
+        raise ImageError(_too_large(name))
+    return image
 
 
 def _decode(file: IO[bytes], size: int, name: str) -> Picture:
@@ -53,20 +78,15 @@ def _decode(file: IO[bytes], size: int, name: str) -> Picture:
     if size > limit:
         raise ImageError(f"{name} has {size / 2**20:,.0f} MB; choose a picture file under {limit / 2**20:,.0f} MB.")
     try:
-        with warnings.catch_warnings():
-            # Our own limit on pixels is checked below, before anything is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                return _finish(image, name)
+        with open_undecoded(file, name) as image:
+            return _finish(image, name)
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(name)) from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{name} is not a picture in a format that can be read (JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF and others)."
         ) from error
-    except MemoryError as error:
+    except (MemoryError, Image.DecompressionBombError) as error:  # also of a picture within the picture
         raise ImageError(_too_large(name)) from error
     except Exception as error:  # decoders raise nearly anything on damaged files: TypeError, SyntaxError, struct.error
         raise ImageError(f"{name} is damaged or cut off and cannot be decoded; save or upload it again.") from error
@@ -91,13 +111,14 @@ def _finish(image: Image.Image, name: str) -> Picture:
         image.seek(0)
     image.load()
     image = ImageOps.exif_transpose(image)
-    rgb = _to_rgb(image)
+    rgb = to_rgb(image)
     digest = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
     digest.update(rgb.tobytes())
     return Picture(rgb, digest.hexdigest(), name, ", ".join(notes))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A copy in RGB: grey of 16 bits or floats scaled to 8, transparency on white."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_array(_scale_deep(np.asarray(image)), "picture").convert("RGB")
     if image.has_transparency_data:
@@ -137,8 +158,8 @@ def _from_array(values: NDArray[np.generic], name: str) -> Image.Image:
     elif np.issubdtype(values.dtype, np.floating):
         floats = values.astype(np.float64)
         if not np.isfinite(floats).all() or floats.min() < 0 or floats.max() > 1:
-            raise ImageError(f"{name} holds floats outside 0…1; scale them, or give 8-bit integers.")
+            raise ImageError(f"{name} holds floats outside 0…1; scale them, or give unsigned 8-bit integers.")
         pixels = (floats * 255).round().astype(np.uint8)
     else:
-        raise ImageError(f"{name} holds {values.dtype} values; give 8 or 16-bit integers or floats in 0…1.")
+        raise ImageError(f"{name} holds {values.dtype} values; give unsigned 8 or 16-bit integers or floats in 0…1.")
     return Image.fromarray(np.ascontiguousarray(pixels))

@@ -54,7 +54,11 @@ def choose_device(name: str = "auto", may_be_lent: bool = False) -> torch.device
         device = torch.device(name)
     except RuntimeError as error:
         raise OptionsError(f"There is no device {name!r}; choose from auto, {', '.join(here)}.") from error
-    if device.type not in here:
+    own = accelerator is not None and device.type == accelerator.type and not ON_ZERO_GPU
+    count = torch.accelerator.device_count() if own else 1
+    if device.type not in here or (device.index or 0) >= count:
+        if count > 1:
+            here += [f"{device.type}:{index}" for index in range(count)]
         raise OptionsError(f"This machine has no {name}; choose from auto, {', '.join(here)}.")
     return device
 
@@ -93,7 +97,9 @@ def free_bytes(device: torch.device) -> int:
         return 0
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux: half of what there is
+    except OSError:  # not Linux: half of what there is, which Windows does not say
+        if sys.platform == "win32":
+            return 0
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 

@@ -100,7 +100,7 @@ class ImageFeatures:
     """What a model's image encoder says of one picture.
 
     `encoder_hidden_states [prefix + patches, hidden]` and `image_embeds [hidden]` (unit length) are torch
-    tensors on the CPU. A family whose encoding is more than this subclasses it.
+    tensors on the CPU.
     """
 
     model_id: str

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from captioning.errors import CaptioningError, VideoError
-from captioning.images import open_image
+from captioning.errors import CaptioningError, ImageError, VideoError
+from captioning.images import open_image, open_undecoded, shown_name
 from captioning.settings import get_settings
 from captioning.types import VideoFrame
 
@@ -161,21 +161,20 @@ def choose_frames(index: ClipIndex, count: int, start: float, end: float) -> lis
 
 def index_clip(path: str | os.PathLike[str], name: str | None = None, on_frame: OnFrame | None = None) -> ClipIndex:
     """When each frame of a clip is shown, read without decoding. Raises `VideoError` for what cannot be used."""
-    source = Path(path)
-    name = name or source.name
-    _check_file(source, name)
-    with source.open("rb") as file:
-        head = file.read(64)
+    name = name or shown_name(Path(path).name)
+    source = Path(path).absolute()  # to FFmpeg, whatever stands before the colon of 12:30.mp4 is a protocol
+    head = _read_head(source, name)
     if (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[:8] == b"\x89PNG\r\n\x1a\n":
         return _index_pictures(source, name, on_frame)
     with _open_container(source, name, head) as container:
         return _index_container(container, source, name, on_frame)
 
 
-def _check_file(source: Path, name: str) -> None:
+def _read_head(source: Path, name: str) -> bytes:
+    """The first bytes of a file that is within the limits."""
     try:
         size = source.stat().st_size
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no file system takes a name with a NUL in it
         raise VideoError(f"There is no file {name}; check its name.") from error
     if source.is_dir():
         raise VideoError(f"{name} is a folder; give a video file.")
@@ -184,6 +183,11 @@ def _check_file(source: Path, name: str) -> None:
     limit = get_settings().video_bytes
     if size > limit:
         raise VideoError(f"{name} is too large ({size / 1e6:,.0f} MB); keep it under {limit / 1e6:,.0f} MB.")
+    try:
+        with source.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise VideoError(f"{name} cannot be read ({error.strerror or 'input error'}).") from error
 
 
 def _open_container(source: Path, name: str, head: bytes) -> InputContainer:
@@ -205,11 +209,12 @@ def _index_container(container: InputContainer, source: Path, name: str, on_fram
     _check_pixels(codec.width, codec.height, name)
     if container.duration is not None:
         _check_minutes(container.duration / 1e6, name)
-    times, lasts, keys = _read_times(container, name, on_frame)
+    times, lasts, keys, stored = _read_times(container, name, on_frame)
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    declared = stream.frames if container.format.name.startswith("mov") else 0
-    if len(times) < declared:
-        have, whole = len(times) / rate, declared / rate
+    # A trimmed clip lists fewer frames than were filmed, and stores more than it shows. Fragments declare nothing.
+    listed = len(stream.index_entries) if stream.frames and container.format.name.startswith("mov") else 0
+    if stored < listed:
+        have, whole = stored / rate, listed / rate
         raise VideoError(f"{name} is cut off after about {have:.1f} of {whole:.1f} s; save or upload it again.")
     size = _upright_size(container, stream)
     # AVI writes no times: with frames out of order, only decoding tells which is which.
@@ -253,22 +258,29 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
 
 def _read_times(
     container: InputContainer, name: str, on_frame: OnFrame | None
-) -> tuple[list[int | None], list[int], list[int]]:
-    """Time and duration of every frame as the file writes them, in the file's order, and the times of key frames."""
+) -> tuple[list[int | None], list[int], list[int], int]:
+    """Time and duration of every frame as the file writes them, in the file's order, and the times of key frames.
+
+    The last is how many frames the file stores: some are there only because those that are shown need them.
+    """
     times: list[int | None] = []
     lasts: list[int] = []
     keys: list[int] = []
+    stored = 0
     for number, packet in enumerate(_packets(container, name)):
         if on_frame is not None and number % _CHECK_EVERY == 0:
             on_frame(0, 0)
-        if packet.size and not packet.is_discard:
+        if not packet.size:
+            continue
+        stored += 1
+        if packet.is_keyframe and packet.pts is not None:
+            keys.append(packet.pts)
+        if not packet.is_discard:
             times.append(packet.pts)
             lasts.append(packet.duration or 0)
-            if packet.is_keyframe and packet.pts is not None:
-                keys.append(packet.pts)
     if not times:
         raise VideoError(f"{name} holds no frames; it may be cut off. Save or upload it again.")
-    return times, lasts, keys
+    return times, lasts, keys, stored
 
 
 def _packets(container: InputContainer, name: str) -> Iterator[Packet[Any]]:
@@ -321,18 +333,21 @@ def _upright_size(container: InputContainer, stream: VideoStream) -> tuple[int, 
 def _index_pictures(source: Path, name: str, on_frame: OnFrame | None) -> ClipIndex:
     """An animation that Pillow reads; each frame says how long it stays."""
     stays: list[float] = []
+    duration = 0.0
     limit = get_settings().video_minutes * 60
     try:
-        with Image.open(source) as image:
-            _check_pixels(*image.size, name)
+        with open_undecoded(source, name) as image:
             for number, frame in enumerate(ImageSequence.Iterator(image)):
                 if on_frame is not None:
                     on_frame(0, 0)
                 frame.load()  # before that, WebP does not know how long the frame stays
                 stays.append(max(float(frame.info.get("duration", 0)), 10.0) / 1000)
-                if sum(stays) > limit or number > 60 * limit:
+                duration += stays[-1]
+                if duration > limit or number > 60 * limit:
                     _check_minutes(limit + 60, name)
             size = image.size
+    except ImageError as error:  # too many pixels
+        raise VideoError(str(error)) from error
     except CaptioningError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged files
@@ -340,7 +355,7 @@ def _index_pictures(source: Path, name: str, on_frame: OnFrame | None) -> ClipIn
     if len(stays) < 2:
         raise VideoError(f"{name} is a picture that does not move; open it as a picture.")
     shown = np.cumsum([0.0, *stays[:-1]])
-    return ClipIndex(source, name, size, shown, float(sum(stays)), reader="pillow")
+    return ClipIndex(source, name, size, shown, duration, reader="pillow")
 
 
 # ---- the frames themselves ----
@@ -550,7 +565,7 @@ def _to_pixels(frame: DecodedFrame, shape: tuple[int, int]) -> Pixels:
 def _read_with_pillow(
     index: ClipIndex, numbers: Sequence[int], shape: tuple[int, int], beat: Beat
 ) -> Iterator[tuple[int, Pixels]]:
-    with Image.open(index.path) as image:
+    with open_undecoded(index.path, index.name) as image:
         for number in numbers:
             beat()
             try:

@@ -102,6 +102,17 @@ def turn(path: Path, degrees: int) -> Path:
     return path
 
 
+def trim(path: Path, start: float, end: float) -> Path:
+    """Write into an MP4 file that only `start` to `end`, in seconds, is to be shown, as phones trim."""
+    data = bytearray(path.read_bytes())
+    header, edits = data.find(b"mdhd"), data.find(b"elst")
+    (scale,) = struct.unpack_from(">I", data, header + 16)
+    (begin,) = struct.unpack_from(">i", data, edits + 16)
+    struct.pack_into(">Ii", data, edits + 12, round((end - start) * 1000), begin + round(start * scale))
+    path.write_bytes(data)
+    return path
+
+
 def spoil(path: Path, numbers: Sequence[int]) -> Path:
     """Overwrite the data of some frames of an MP4 file, so that they cannot be decoded."""
     import av

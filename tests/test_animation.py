@@ -38,6 +38,14 @@ def test_sides_that_are_odd_become_even(tmp_path: Path) -> None:
     assert index_clip(tmp_path / "odd.mp4").size == (50, 36)
 
 
+def test_names_with_colons_are_no_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = [Image.fromarray(paint(number)) for number in range(2)]
+    frames[0].save("12:30.gif", save_all=True, append_images=frames[1:], duration=100)
+    animation_to_mp4("12:30.gif", Path("12:31.mp4"))
+    assert len(index_clip("12:31.mp4")) == 2
+
+
 def test_a_picture_that_does_not_move_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "still.png")
     with pytest.raises(VideoError, match="does not move"):

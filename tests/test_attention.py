@@ -81,6 +81,15 @@ def test_layers_and_heads_are_chosen_or_averaged() -> None:
     np.testing.assert_allclose(select(trace, None, 3), patches[:, 3].mean(axis=0), atol=1e-7)
 
 
+def test_layers_and_heads_may_be_numbered_by_numpy() -> None:
+    trace, _ = make_trace()
+    for kind in (np.int64, np.uint8):
+        np.testing.assert_array_equal(select(trace, kind(1), kind(2)), select(trace, 1, 2))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(image_share(trace, kind(1), kind(2)), image_share(trace, 1, 2))  # type: ignore[arg-type]
+    with pytest.raises(OptionsError, match="There is no head"):
+        select(trace, 1, np.int64(4))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("layer", "head"), [(3, "mean"), (-1, 0), (0, 4), (0, -1), (0, "median")])
 def test_a_layer_or_head_that_is_not_there_is_refused_with_the_choices(layer: int, head: Head) -> None:
     with pytest.raises(OptionsError, match=r"choose from 0 to [23]"):

@@ -1,18 +1,28 @@
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.cache import ByteBoundedCache, ModelShelf, SharedCaptioner, SingleFlight
+from captioning.cache import ByteBoundedCache, ModelShelf, SharedCaptioner, SingleFlight, caption_bytes
 from captioning.errors import CapabilityError, Stopped
-from captioning.types import Capabilities, Caption, DecodingOptions, ImageFeatures, Picture
+from captioning.types import (
+    NUM_ALTERNATIVES,
+    Capabilities,
+    Caption,
+    DecodingOptions,
+    ImageFeatures,
+    Picture,
+    TokenAlternative,
+)
 from tests.conftest import FAKE_SPEC, FakeCaptioner, at_once
 
 GREEDY = DecodingOptions()
@@ -32,9 +42,47 @@ def test_least_recently_used_values_leave_when_the_bytes_run_out() -> None:
     assert (kept.get("a"), kept.get("c"), kept.num_bytes) == ("A", "C", 80)
     kept.put("a", "AA", 60)
     assert (kept.get("a"), kept.num_bytes) == ("AA", 100)
+
+
+def test_a_value_larger_than_the_cache_is_not_kept_and_throws_nothing_out() -> None:
+    kept = ByteBoundedCache[str](100)
+    kept.put("a", "A", 40)
     kept.put("huge", "H", 101)
     assert kept.get("huge") is None
-    assert kept.num_bytes <= 100
+    assert (kept.get("a"), kept.num_bytes) == ("A", 40)
+    kept.put("a", "AA", 101)  # what it stood for is no more
+    assert (kept.get("a"), kept.num_bytes, len(kept)) == (None, 0, 0)
+
+
+def measured_bytes(value: Any, seen: set[int]) -> int:
+    """Memory of a value and all that it holds, what is held twice counted once."""
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    parts = [getattr(value, f.name) for f in fields(value)] if is_dataclass(value) else value
+    inside = parts if isinstance(parts, tuple | list) else ()
+    return sys.getsizeof(value) + sum(measured_bytes(part, seen) for part in inside)
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 25, 500])
+def test_captions_are_charged_what_they_take(tokens: int) -> None:
+    texts = tuple(f" token{n}" for n in range(tokens))
+    alternatives = tuple(
+        tuple(TokenAlternative(1000 + 5 * n + k, f" other{n}-{k}", -0.5 - 5 * n - k) for k in range(NUM_ALTERNATIVES))
+        for n in range(tokens)
+    )
+    log_probs = tuple(-0.25 - n for n in range(tokens))
+    ids = tuple(range(1000, 1000 + tokens))
+    caption = Caption("m", "r", "i", "", GREEDY, "".join(texts), ids, texts, 0, log_probs, alternatives, 0.1)
+    assert caption_bytes(caption) == pytest.approx(measured_bytes(caption, set()), rel=0.2)
+
+
+def test_long_captions_fill_the_cache_sooner() -> None:
+    captioner = SharedCaptioner(FakeCaptioner(), 10**6)
+    (features,) = captioner.encode([picture("one")])
+    before = captioner.status().cached_bytes
+    written = captioner.decode(features, ["a", "b"], GREEDY)
+    assert captioner.status().cached_bytes - before == sum(map(caption_bytes, written))
 
 
 def test_a_known_picture_is_not_encoded_again() -> None:

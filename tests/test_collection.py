@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import stat
 import zipfile
 from collections import Counter
@@ -22,6 +24,7 @@ from captioning.collection import (
     sample_collection,
 )
 from captioning.errors import DataError
+from captioning.image_map import write_pictures
 from captioning.images import open_image
 from captioning.settings import Settings
 
@@ -94,6 +97,50 @@ def test_links_that_lead_out_of_a_folder_are_listed_and_not_followed(folder: Pat
     assert set(reasons(found)) == {"away", "link.png", "gone.png"}
     assert "out of the folder" in reasons(found)["away"]
     assert "out of the folder" in reasons(found)["link.png"]
+
+
+def test_a_link_to_itself_is_listed(folder: Path) -> None:
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    found = open_folder(folder)
+    assert names_of(found) == ["a.jpg", "b.png", "dogs/rex.png"]
+    assert reasons(found) == {"loop.png": "It is no file that can be read."}
+    table = folder / "table.csv"
+    table.write_text("path\nloop.png\nb.png\n")
+    assert reasons(open_csv(table, folder)) == {"loop.png": "There is no such file."}
+
+
+def test_names_that_are_no_utf8_are_shown_as_valid_text_and_their_files_are_found(folder: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/h\xf6he"))
+    (folder / "dogs").rename(odd)
+    (odd / "gone.png").symlink_to(folder / "nowhere.png")
+    found = open_folder(folder)
+    assert names_of(found) == ["a.jpg", "b.png", "h\ufffdhe/rex.png"]
+    assert [image.folder for image in found.images] == ["", "", "h\ufffdhe"]
+    assert list(reasons(found)) == ["h\ufffdhe/gone.png"]
+    assert all(open_image(image.path, image.name).image.size == (4, 3) for image in found.images)
+    assert json.dumps([names_of(found), reasons(found)], ensure_ascii=False).encode()
+    assert write_pictures(found.images, folder.parent / "out.zip") == ()
+
+
+def test_a_path_that_no_file_can_have_is_one_sentence(tmp_path: Path) -> None:
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(DataError, match="There is no"):
+            open_any(tmp_path / name, tmp_path)
+        with pytest.raises(DataError, match="There is no folder"):
+            open_folder(tmp_path / name)
+
+
+@pytest.mark.usefixtures("limits")
+def test_a_table_of_far_more_rows_than_a_map_holds_is_refused_before_its_files_are_looked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "table.csv"
+    path.write_text("path\n" + "b.png\n" + "gone.png\n" * 3)
+    assert names_of(open_csv(path, folder)) == ["b.png"]
+    monkeypatch.setattr(collection, "_locate", None)
+    path.write_text("path\n" + "gone.png\n" * 5)
+    with pytest.raises(DataError, match=r"table\.csv lists 5 rows; the limit is 4.*CAPTIONSCOPE_MAP_IMAGES"):
+        open_csv(path, folder)
 
 
 @pytest.mark.parametrize("inside", [[], ["notes.txt"]])

@@ -90,7 +90,7 @@ def test_a_special_token_that_is_typed_stays_text(embedded: SharedCaptioner, che
 
 
 def test_a_prompt_beyond_its_room_names_the_cure(embedded: SharedCaptioner, cheetah: ImageFeatures) -> None:
-    with pytest.raises(PromptError, match="shorten the prompt or lower max_new_tokens"):
+    with pytest.raises(PromptError, match="shorten it or lower max_new_tokens"):
         embedded.decode(cheetah, ["dog " * 90], GREEDY)
 
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.errors import OptionsError, Stopped
+from captioning.errors import ImageError, OptionsError, Stopped
 from captioning.faithfulness import (
     ablate_blocks,
     centre_heat,
@@ -223,6 +223,52 @@ def test_a_large_picture_is_measured_at_a_smaller_size() -> None:
     picture = open_image(Image.new("RGB", (3000, 1500)))
     score_hidden(captioner, picture, written(captioner, picture), np.zeros((1, 16), np.bool_))
     assert seen[-1] == (768, 384)
+
+
+class LooksClosely(FakeCaptioner):
+    """Cuts every picture into 24 × 24 patches, and keeps what it was shown."""
+
+    def preprocess(self, image: Picture) -> ModelInput:
+        return ModelInput(super().preprocess(image).pixel_values, PatchLayout.from_grid(24, 24))
+
+    def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
+        self.shown = [image.image for image in images]
+        return super().encode(images)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (768, 23), (5, 300), (3000, 40), (64, 48)])
+def test_every_patch_of_a_small_or_thin_picture_can_be_hidden(size: tuple[int, int]) -> None:
+    captioner = LooksClosely()
+    picture = open_image(Image.effect_noise(size, 90))
+    caption = written(captioner, picture)
+    for place in (0, 23, 300, 575):
+        score_hidden(captioner, picture, caption, np.arange(576)[None] == [[-1], [place]])
+        whole, hidden = (np.asarray(image) for image in captioner.shown)
+        changed = (whole != hidden).any(axis=2)
+        assert changed.any(axis=0).sum() >= 2
+        assert changed.any(axis=1).sum() >= 2
+    ratio = captioner.shown[0].width / captioner.shown[0].height
+    assert ratio == pytest.approx(size[0] / size[1], rel=0.05)
+
+
+def test_a_picture_too_thin_for_its_patches_is_refused() -> None:
+    captioner = LooksClosely()
+    picture = open_image(Image.new("RGB", (20_000, 1)))
+    with pytest.raises(ImageError, match="too thin"):
+        score_hidden(captioner, picture, written(captioner, picture), np.zeros((1, 576), np.bool_))
+
+
+def test_patches_that_hold_nothing_but_padding_make_no_picture_larger() -> None:
+    class Pads(LooksClosely):
+        def preprocess(self, image: Picture) -> ModelInput:
+            boxes = PatchLayout.from_grid(4, 4).boxes.copy()
+            boxes[:4, 3] = 0  # the first row lies above the picture
+            boxes[4, 2] = 1e-6  # of this one hardly anything is left
+            return ModelInput(super().preprocess(image).pixel_values, PatchLayout(boxes, (4, 4)))
+
+    captioner, picture = Pads(), bright_patch()
+    score_hidden(captioner, picture, written(captioner, picture), np.zeros((1, 16), np.bool_))
+    assert captioner.shown[0].size == picture.image.size
 
 
 def test_masks_go_from_nothing_to_everything_and_back() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.collection import Collection, NamedImage
-from captioning.errors import DataError, FeaturesError, OptionsError, Stopped
+from captioning.errors import AcceleratorError, DataError, FeaturesError, OptionsError, Stopped
 from captioning.image_map import (
     MapOptions,
     MapPoints,
@@ -33,6 +35,8 @@ from captioning.image_map import (
     write_pictures,
 )
 from captioning.image_map.projection import align
+from captioning.image_map.thumbnails import thumbnail
+from captioning.images import open_image
 from captioning.types import ImageFeatures, Picture
 from tests.conftest import FakeCaptioner, at_once, fake_tensor
 
@@ -150,6 +154,23 @@ def test_progress_names_each_picture_and_can_stop_the_work(colours: list[NamedIm
     with pytest.raises(Stopped):
         embed(captioner, colours, on_image=stop)
     assert captioner.encoded == 5
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_gpu_that_was_taken_back_ends_the_work_and_is_no_pictures_fault(
+    colours: list[NamedImage], batch: int
+) -> None:
+    class Lent(FakeCaptioner):
+        calls = 0
+
+        def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
+            self.calls += 1
+            raise AcceleratorError("The GPU quota is used up; come back later.")
+
+    captioner = Lent()
+    with pytest.raises(AcceleratorError, match="quota"):
+        embed(captioner, colours, batch)
+    assert captioner.calls == 1
 
 
 def test_nothing_gives_nothing() -> None:
@@ -438,6 +459,31 @@ def test_labels_count_only_where_there_are_some() -> None:
     assert some.purity > 0.9
 
 
+def test_labels_that_the_sample_does_not_hold_twice_leave_no_silhouette(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioning.image_map.measures._MOST_SILHOUETTES", 5)
+    embeds, _ = blobs(60)
+    silhouettes = []
+    rare = [["rare" if n == place else "common" for n in range(60)] for place in range(0, 60, 5)]
+    for labels in (*rare, [str(n % 58) for n in range(60)]):
+        measured = quality(embeds, embeds[:, :2], labels)
+        assert measured is not None
+        assert measured.purity is not None
+        silhouettes.append(measured.silhouette)
+    assert silhouettes[-1] is None
+    assert silhouettes.count(None) > 6  # five of sixty rarely hold the only one
+
+
+def test_a_drawn_sample_has_nearly_the_silhouette_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeds, labels = blobs(900)
+    positions = embeds[:, :2]
+    whole = quality(embeds, positions, labels)
+    monkeypatch.setattr("captioning.image_map.measures._MOST_SILHOUETTES", 400)
+    drawn = quality(embeds, positions, labels)
+    assert whole is not None
+    assert drawn is not None
+    assert drawn.silhouette == pytest.approx(whole.silhouette, abs=0.05)
+
+
 def test_copies_stand_for_each_other_in_quality() -> None:
     embeds, _ = blobs(20)
     many = np.repeat(embeds, 15, axis=0)
@@ -541,6 +587,24 @@ def test_pictures_are_zipped_under_names_that_lead_nowhere_else(colours: list[Na
             "a.png", "a-2.png", "A-3.PNG", "evil.png", "etc/x.png", "clip 0-01.5.png", "picture.png",
         ]  # fmt: skip
         assert archive.read("a-2.png") == colours[1].path.read_bytes()
+
+
+@pytest.mark.parametrize(("mode", "value"), [("I;16", 32896), ("F", 0.5), ("I", 32896), ("LA", (128, 255))])
+def test_thumbnails_show_what_the_model_sees(tmp_path: Path, mode: str, value: float | tuple[int, int]) -> None:
+    path = tmp_path / "deep.tiff"
+    Image.new(mode, (300, 200), value).save(path)
+    shown = Image.open(io.BytesIO(base64.b64decode(thumbnail(path, 64).partition(",")[2])))
+    assert shown.size == (64, 43)
+    seen = open_image(path).image.getpixel((9, 9))
+    assert seen == (128, 128, 128)
+    np.testing.assert_allclose(np.asarray(shown), 128, atol=2)
+
+
+def test_pictures_older_than_zips_are_packed(colours: list[NamedImage], tmp_path: Path) -> None:
+    os.utime(colours[0].path, (0, 0))
+    assert write_pictures(colours[:1], tmp_path / "out.zip") == ()
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.infolist()[0].date_time[:3] == (1980, 1, 1)
 
 
 def test_a_map_as_a_picture_shows_its_pictures(colours: list[NamedImage], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,20 @@ def test_a_file_beyond_the_limit_is_refused_unread(monkeypatch: pytest.MonkeyPat
         open_image(GOOD_PNG)
 
 
+def test_a_limit_above_pillows_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr("captioning.images._PILLOWS_LIMIT", 100)
+    data = encoded(Image.new("L", (200, 200)))
+    assert open_image(data).image.size == (200, 200)
+    monkeypatch.setattr("captioning.images.get_settings", lambda: Settings(max_image_pixels=39_999))
+    with pytest.raises(ImageError, match="too many pixels; make it smaller"):
+        open_image(data)
+
+
 def test_pillow_bomb_limit_is_put_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr("captioning.images._PILLOWS_LIMIT", 100)
+    monkeypatch.setattr("captioning.images.get_settings", lambda: Settings(max_image_pixels=10_000))
     with pytest.raises(ImageError, match="too many pixels"):
         open_image(encoded(Image.new("L", (200, 200))))
 
@@ -180,6 +193,7 @@ def test_pillow_bomb_limit_is_put_in_our_words(monkeypatch: pytest.MonkeyPatch) 
         (np.full((4, 4), 3.0), "outside"),
         (np.full((4, 4), np.nan), "outside"),
         (np.zeros((4, 4), np.int64), "int64"),
+        (np.zeros((4, 4), np.int16), "int16 values; give unsigned 8 or 16-bit integers"),
     ],
 )
 def test_unusable_arrays_are_refused(values: NDArray[Any], says: str) -> None:
@@ -192,6 +206,28 @@ def test_missing_file_and_folder_are_refused_by_name(tmp_path: Path) -> None:
         open_image(tmp_path / "gone.jpg")
     with pytest.raises(ImageError, match="is a folder"):
         open_image(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "says"), [("x" * 300 + ".png", "cannot be read"), ("a\0b.png", "There is no file")])
+def test_a_name_that_no_file_can_have_is_one_sentence(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        open_image(tmp_path / name)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ImageError, match=r"a\.png cannot be read \(Permission denied\)"):
+        open_image(tmp_path / "locked" / "a.png")
+
+
+def test_a_name_that_is_no_utf8_is_shown_as_valid_text(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    path.write_bytes(GOOD_PNG)
+    assert open_image(path).name == "caf\ufffd.png"
 
 
 def test_picture_of_no_size_is_refused() -> None:

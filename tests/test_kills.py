@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from PIL import Image
 from captioning.errors import ModelFilesError
 from captioning.models.files import check_folder
 from captioning.whole_files import SUFFIX, whole_file, write_whole
+from tests.conftest import at_once
 from tests.fake_hub import FakeHub
 from tests.training.conftest import data_folder  # noqa: F401  # a fixture
 
@@ -133,6 +134,34 @@ def test_a_file_that_fails_on_the_way_leaves_the_old_one(tmp_path: Path) -> None
     assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
 
 
+def test_two_writers_of_one_file_leave_it_whole_and_the_last_one_wins(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with whole_file(path) as first:
+        first.write_text("first")
+        with suppress(ZeroDivisionError), whole_file(path) as second:
+            second.write_text(f"{1 / 0}")
+        with whole_file(path) as third:
+            third.write_text("third")
+        assert len({first, second, third}) == 3
+        assert path.read_text() == "third"
+        assert first.read_text() == "first"
+    assert path.read_text() == "first"
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    (tmp_path / f"table.csv.0123abcd{SUFFIX}").write_text("left behind")
+
+    def write(digit: str) -> None:
+        for _ in range(30):
+            write_whole(path, digit * 1000)
+
+    at_once(write, "01234567")
+    assert path.read_text() in [digit * 1000 for digit in "01234567"]
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+
+
 # ---- exports ----
 
 
@@ -165,7 +194,8 @@ def test_an_export_is_whole_or_not_there(tmp_path: Path, pictures: Path, name: s
     out.mkdir()
     with running(HALF_A_FILE + COMMAND, name, *arguments(pictures, out)) as process:
         kill_at(process, "half")
-    assert (out / f"{name}{SUFFIX}").stat().st_size > 0
+    (half,) = out.glob(f"{name}*{SUFFIX}")
+    assert half.stat().st_size > 0
     assert not (out / name).exists()
     run_whole(HALF_A_FILE + COMMAND, "nothing", *arguments(pictures, out))
     assert (out / name).stat().st_size > 0

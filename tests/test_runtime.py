@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from captioning.errors import OptionsError
-from captioning.runtime import choose_device, choose_precision
+from captioning.runtime import choose_device, choose_precision, free_bytes
 
 
 def test_auto_device_is_one_that_is_here() -> None:
@@ -21,6 +21,34 @@ def test_auto_device_is_one_that_is_here() -> None:
 def test_device_that_is_not_here_is_refused_with_the_choices(name: str) -> None:
     with pytest.raises(OptionsError, match="choose from auto, cpu"):
         choose_device(name)
+
+
+@pytest.mark.parametrize(("count", "choices"), [(1, "cuda"), (2, "cuda, cuda:0, cuda:1")])
+def test_a_device_beyond_those_that_are_here_is_refused(
+    monkeypatch: pytest.MonkeyPatch, count: int, choices: str
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+    assert choose_device("cuda") == torch.device("cuda")
+    assert choose_device(f"cuda:{count - 1}").index == count - 1
+    for name in (f"cuda:{count}", "cuda:7"):
+        with pytest.raises(OptionsError, match=f"This machine has no {name}; choose from auto, cpu, {choices}.$"):
+            choose_device(name)
+
+
+def test_free_memory_is_unknown_where_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert free_bytes(cpu) > 0
+
+    def refuse(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert free_bytes(cpu) > 0
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delattr(os, "sysconf")
+    assert free_bytes(cpu) == 0
 
 
 def test_named_precision_is_taken_and_an_unknown_one_refused() -> None:

@@ -19,7 +19,7 @@ from captioning.errors import Stopped, VideoError
 from captioning.settings import Settings
 from captioning.types import VideoFrame
 from captioning.video import Clip, choose_frames, fit_size, index_clip, read_frames, sample_clip
-from tests.clips import RATE, make_animation, make_clip, make_sound, paint, read_number, spoil, turn
+from tests.clips import RATE, make_animation, make_clip, make_sound, paint, read_number, spoil, trim, turn
 
 KINDS = {
     "h264.mp4": ("libx264", {}),
@@ -289,9 +289,73 @@ def _move_table_to_front(path: Path) -> None:
     copy.replace(path)
 
 
-def test_a_cut_off_matroska_file_gives_what_is_there(tmp_path: Path) -> None:
-    whole = make_clip(tmp_path / "whole.mkv", gop=1)
-    path = tmp_path / "cut.mkv"
+@pytest.mark.parametrize("backend", ["auto", "decord"])
+@pytest.mark.parametrize(("first", "last"), [(5, 29), (0, 19), (7, 19), (15, 18), (13, 13)])
+def test_a_trimmed_clip_gives_what_is_to_be_shown(tmp_path: Path, first: int, last: int, backend: str) -> None:
+    path = trim(make_clip(tmp_path / "trimmed.mp4"), first / RATE, (last + 1) / RATE)
+    try:
+        clip = sample_clip(path, 64, backend=backend)  # type: ignore[arg-type]
+    except VideoError:
+        assert backend == "decord", "only decord may refuse, and PyAV then reads"
+        return
+    assert numbers_of(clip.frames) == list(range(first, last + 1))
+    assert [frame.seconds for frame in clip.frames] == pytest.approx(np.arange(last - first + 1) / RATE, abs=2e-3)
+    assert clip.index.duration == pytest.approx((last - first + 1) / RATE, abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_trimmed_clip_that_is_cut_off_is_one_sentence(tmp_path: Path, share: float) -> None:
+    path = make_clip(tmp_path / "trimmed.mp4", gop=1)
+    _move_table_to_front(path)
+    trim(path, 0.5, 3.0)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(VideoError, match="cut off"):
+        sample_frames(path)
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "http:x.mp4", "12:30.webp"])
+def test_a_name_with_a_colon_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_animation(Path(name)) if name.endswith("webp") else make_clip(tmp_path / "x.mp4").rename(name)
+    assert numbers_of(sample_frames(name, 1)) == [5 if name.endswith("webp") else 15]
+    assert index_clip(name).name == name
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "a\0b.mp4"])
+def test_a_name_that_no_file_can_have_is_one_sentence(name: str) -> None:
+    with pytest.raises(VideoError, match="There is no file"):
+        sample_frames(name)
+
+
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_clip(tmp_path / "locked.mp4")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(VideoError, match=r"locked\.mp4 cannot be read \(Permission denied\)"):
+        sample_frames(path)
+
+
+def test_an_animation_of_too_many_pixels_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioning.images.get_settings", lambda: Settings(max_image_pixels=3000))
+    with pytest.raises(VideoError, match=r"pixels.*megapixels"):
+        sample_frames(make_animation(tmp_path / "loop.webp"))
+
+
+def test_an_animation_that_is_too_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_animation(tmp_path / "loop.webp")
+    monkeypatch.setattr(video, "get_settings", lambda: Settings(video_minutes=0))
+    with pytest.raises(VideoError, match="minutes long; keep it under 0"):
+        sample_frames(path)
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "fragments.mp4"])
+def test_a_cut_off_recording_gives_what_is_there(tmp_path: Path, name: str) -> None:
+    options = {"movflags": "frag_every_frame+empty_moov"} if name == "fragments.mp4" else {}
+    whole = make_clip(tmp_path / f"whole-{name}", gop=1, container_options=options)
+    path = tmp_path / name
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     clip = sample_clip(path, 4)
     check(clip)

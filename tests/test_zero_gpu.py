@@ -96,7 +96,7 @@ def test_stopping_here_stops_the_work_there(journey: dict[str, Any]) -> None:
 def test_an_expected_error_crosses_with_its_sentence_and_a_fault_does_not(journey: dict[str, Any]) -> None:
     kind, sentence = journey["expected_error"]
     assert kind == "PromptError"
-    assert "shorten the prompt" in sentence
+    assert "shorten it or lower max_new_tokens" in sentence
     kind, sentence = journey["fault"]
     assert kind == "AcceleratorError"
     assert "RuntimeError" in sentence

@@ -145,7 +145,8 @@ def write_pictures(images: Sequence[NamedImage], path: Path) -> tuple[FailedImag
     """
     failed: list[FailedImage] = []
     used: set[str] = set()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # pictures are packed already
+    # Pictures are packed already, and older than 1980 only by mistake.
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
         for image in images:
             name = _unused_name(image, used)
             try:

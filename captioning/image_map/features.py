@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from captioning.collection import FailedImage, NamedImage
 from captioning.contract import Captioner
-from captioning.errors import CaptioningError, Stopped
+from captioning.errors import AcceleratorError, CaptioningError, Stopped
 from captioning.image_map.neighbours import group_copies, unit_rows
 from captioning.images import open_image
 from captioning.types import Picture
@@ -89,8 +89,8 @@ class _Gathered:
         self.waiting = {}
         try:
             self._encode(pictures)
-        except Stopped:
-            raise
+        except (AcceleratorError, Stopped):
+            raise  # no picture's fault
         except (CaptioningError, RuntimeError, ValueError) as error:
             if len(pictures) == 1:
                 self._refused[pictures[0].image_id] = f"The model cannot use it ({error})."

@@ -87,6 +87,11 @@ def map_neighbours(positions: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return np.asarray(found[~is_self].reshape(len(positions), k), np.int64)
 
 
+def _draw(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of `count` places, in order, each as likely as any other."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
+
+
 class _Features:
     """What every layout of the same pictures is compared with, computed once."""
 
@@ -96,8 +101,7 @@ class _Features:
         self.k = k
         # What is at least as alike as the k-th nearest is a true neighbour.
         self._least = nearest(embeds, k)[1][:, -1] - _TIE
-        sample = np.random.default_rng(0).permutation(count)[:_MOST_RANKED]
-        self._sample = np.sort(sample) if count > _MOST_RANKED else np.arange(count)
+        self._sample = _draw(count, _MOST_RANKED)
 
     def recall(self, neighbours: NDArray[np.int64]) -> NDArray[np.float32]:
         """The share of each point's map `neighbours [n, k]` that are true ones, `[n]`."""
@@ -141,10 +145,11 @@ class _Kinds:
         chosen = positions[self.places]
         k = min(k, len(chosen) - 1)
         purity = self.purity(map_neighbours(chosen, k))
-        if self._numbers.max() + 1 >= len(chosen):
-            return purity, None  # nobody has a second picture of the same label
-        most = _MOST_SILHOUETTES if len(chosen) > _MOST_SILHOUETTES else None
-        return purity, float(silhouette_score(chosen, self._numbers, sample_size=most, random_state=0))
+        drawn = _draw(len(chosen), _MOST_SILHOUETTES)
+        numbers = self._numbers[drawn]
+        if not 1 < len(np.unique(numbers)) < len(drawn):
+            return purity, None  # no other label to compare with, or nobody has a second picture of the same one
+        return purity, float(silhouette_score(chosen[drawn], numbers))
 
 
 def _judge(

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from captioning.errors import ImageError
+from captioning.images import open_undecoded, to_rgb
+
 
 def thumbnail(path: Path, side: int = 128, quality: int = 78) -> str:
     """A JPEG of a picture that passed the guards before, its longer side `side` pixels, as a `data:` address.
@@ -16,7 +19,7 @@ def thumbnail(path: Path, side: int = 128, quality: int = 78) -> str:
     """
     try:
         small = _shrink(path, side)
-    except (OSError, ValueError, SyntaxError, TypeError):
+    except (ImageError, OSError, ValueError, SyntaxError, TypeError):
         return ""
     file = io.BytesIO()
     small.save(file, "JPEG", quality=quality)
@@ -25,13 +28,8 @@ def thumbnail(path: Path, side: int = 128, quality: int = 78) -> str:
 
 def _shrink(path: Path, side: int) -> Image.Image:
     """Upright, and on white where it lets something through."""
-    with Image.open(path) as image:
+    with open_undecoded(path, path.name) as image:
         image.draft("RGB", (2 * side, 2 * side))
-        image.thumbnail((2 * side, 2 * side), Image.Resampling.BILINEAR)
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            layers = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
-        small = upright.convert("RGB")
+        small = to_rgb(ImageOps.exif_transpose(image))
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small

@@ -17,8 +17,11 @@ from captioning.types import PatchLayout
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels."""
 
 _BILINEAR, _BICUBIC = 2, 3
+_MOST_PIXELS = 2**24
 # What these processors do where their file does not say it; all others resize bilinearly and crop nothing.
 _CROPPING = ("CLIP", "DeiT")
 _SMOOTH = ("CLIP", "DeiT", "Blip")
@@ -118,15 +121,19 @@ class PixelRecipe:
 
     def apply(self, image: Image.Image) -> tuple[NDArray[np.float32], Region]:
         """An RGB picture → `pixel_values [3, height, width]`, and the part of the picture that they show."""
-        if self.size is not None:
-            height, width = self.size if isinstance(self.size, tuple) else _fit_short_edge(image.size, self.size)
-            image = image.resize((width, height), Image.Resampling(self.resample))
-        region = Region()
-        if self.crop is not None:
-            image, region = _crop_centre(image, self.crop)
+        height, width = self._resized(image.size)
+        kept = (0, 0, width, height) if self.crop is None else _centre_box((width, height), self.crop)
+        region = Region(kept[0] / width, kept[1] / height, kept[2] / width, kept[3] / height)
+        image = _resize_part(image, (width, height), kept, Image.Resampling(self.resample))
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
         values = (np.asarray(image, np.float32) * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values.transpose(2, 0, 1)), region
+
+    def _resized(self, size: tuple[int, int]) -> Size:
+        """Height and width that a picture of `size` (width, height) is resized to, before anything is cut off."""
+        if isinstance(self.size, tuple):
+            return self.size
+        return (size[1], size[0]) if self.size is None else _fit_short_edge(size, self.size)
 
 
 def check_shape(recipe: PixelRecipe, wanted: Size, name: str) -> None:
@@ -196,10 +203,24 @@ def _fit_short_edge(size: tuple[int, int], edge: int) -> Size:
     return edge, int(edge * width / height)
 
 
-def _crop_centre(image: Image.Image, crop: Size) -> tuple[Image.Image, Region]:
-    """Cut height and width `crop` out of the middle; where the picture is smaller, black surrounds it."""
+def _centre_box(size: tuple[int, int], crop: Size) -> Box:
+    """Where the middle of height and width `crop` lies in a picture of `size` (width, height), or about it."""
     height, width = crop
     # An odd rest goes to the right and the bottom of what is cut off, but to the left and the top of what is added.
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    region = Region(left / image.width, top / image.height, (left + width) / image.width, (top + height) / image.height)
-    return image.crop((left, top, left + width, top + height)), region
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return left, top, left + width, top + height
+
+
+def _resize_part(image: Image.Image, size: tuple[int, int], part: Box, resample: Image.Resampling) -> Image.Image:
+    """What `part` shows of the picture resized to `size` (width, height); outside of the picture it is black.
+
+    The whole is resized, as other processors do to the last bit, unless it grows too large, as thin pictures do.
+    """
+    inside = (0, 0, *size)
+    if size[0] * size[1] > _MOST_PIXELS:
+        inside = max(part[0], 0), max(part[1], 0), min(part[2], size[0]), min(part[3], size[1])
+    left, top, right, bottom = (
+        edge * length / resized for edge, length, resized in zip(inside, image.size * 2, size * 2, strict=True)
+    )
+    kept = image.resize((inside[2] - inside[0], inside[3] - inside[1]), resample, (left, top, right, bottom))
+    return kept.crop((part[0] - inside[0], part[1] - inside[1], part[2] - inside[0], part[3] - inside[1]))

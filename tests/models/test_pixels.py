@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,50 @@ def test_pixels_equal_the_librarys_own_processor(name: str) -> None:
         np.testing.assert_allclose(values, expected, atol=2e-5)
         assert values.dtype == np.float32
         assert values.shape == (3, *recipe_of(name).shape)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (3, 9000)])
+def test_of_a_thin_picture_only_what_is_kept_is_made_larger(size: tuple[int, int]) -> None:
+    code = f"""
+import resource
+from PIL import Image
+from captioning.models.pixels import PixelRecipe
+picture = Image.linear_gradient("L").resize({size}).convert("RGB")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+values, _ = PixelRecipe(size=224, crop=(224, 224)).apply(picture)
+assert values.shape == (3, 224, 224)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 50
+
+
+@pytest.mark.parametrize("size", [(1000, 750), (751, 1000), (401, 3000), (90, 61)])
+@pytest.mark.parametrize("resample", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS])
+def test_what_is_kept_is_what_resizing_the_whole_gives(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], resample: Image.Resampling
+) -> None:
+    monkeypatch.setattr("captioning.models.pixels._MOST_PIXELS", 0)
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(noise)
+    values, region = PixelRecipe(size=160, crop=(160, 144), resample=int(resample), scale=1.0).apply(image)
+    width, height = (160 * side // min(size) for side in size)
+    left, top = (width - 144) // 2, (height - 160) // 2
+    whole = np.asarray(image.resize((width, height), resample), np.float32)
+    difference = np.abs(values - whole[top : top + 160, left : left + 144].transpose(2, 0, 1))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.01
+    assert region == (left / width, top / height, (left + 144) / width, (top + 160) / height)
+
+
+def test_padding_stays_about_a_thin_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, picture = PixelRecipe(size=20, crop=(40, 60), scale=1.0), drawing(3, (30, 21)).image
+    whole, region = recipe.apply(picture)
+    monkeypatch.setattr("captioning.models.pixels._MOST_PIXELS", 0)
+    part, same = recipe.apply(picture)
+    np.testing.assert_allclose(part, whole, atol=1)
+    assert same == region
+    assert part[:, :10].max() == part[:, :, :15].max() == 0
 
 
 @pytest.mark.parametrize("name", ["ViT, a number", "DeiT, a number and a crop", "CLIP, numbers", "CLIP, named sizes"])
