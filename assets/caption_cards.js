@@ -90,9 +90,7 @@ function moveAmongChoices(event) {
     else buttons[Math.min(target, buttons.length - 1)].focus();
   }
   if (event.key === 'Escape' && shown) {
-    const { row } = shown;
     hide(true);
-    row.text.focus();
   }
 }
 popover.addEventListener('keydown', moveAmongChoices);
@@ -137,6 +135,7 @@ function hide(evenIfPinned = false) {
   word?.setAttribute('aria-selected', 'false');
   row.text.removeAttribute('aria-activedescendant');
   shown = null;
+  if (popover.contains(document.activeElement)) row.text.focus();
   popover.hidden = true;
 }
 
@@ -214,8 +213,13 @@ async function copyText(row) {
   setTimeout(() => { row.copy.textContent = 'Copy'; }, 1500);
 }
 
+/** Whether the popover would say the same of both. */
+const saysTheSame = (one, other) => JSON.stringify([one.tokens, one.alternatives]) === JSON.stringify([other.tokens, other.alternatives]);
+
 function drawRow(row, prompt, caption, phase, number, count) {
+  const before = row.caption;
   row.caption = caption || { tokens: [], num_prompt_tokens: 0, text: '' };
+  if (shown?.row === row && !saysTheSame(before, row.caption)) hide(true);
   const { tokens } = row.caption;
   while (row.words.length > tokens.length) row.words.pop().holder.remove();
   while (row.words.length < tokens.length) {
@@ -244,8 +248,8 @@ function drawRow(row, prompt, caption, phase, number, count) {
   setText(row.facts, facts.join(' · '));
 }
 
-/** What one prompt's caption became from other words, right of it. */
-function drawBranches(card, number, place, prompt, branches) {
+/** What one prompt's caption became from other words, right of it. None can be removed while one is being written. */
+function drawBranches(card, number, place, prompt, branches, branching) {
   const row = card.rows[number];
   while (row.branches.length > branches.length) row.branches.pop().node.remove();
   while (row.branches.length < branches.length) {
@@ -267,7 +271,7 @@ function drawBranches(card, number, place, prompt, branches) {
     added.bare.hidden = true;
     setText(added.failure, data.error);
     added.failure.hidden = !data.error;
-    added.drop.hidden = data.writing;
+    added.drop.hidden = branching;
   });
 }
 
@@ -276,7 +280,7 @@ function makeCard(index) {
   return { node: make('li', { class: 'cs-card' }, rows), holder: rows, rows: [], index };
 }
 
-function drawCard(card, data, phase, first) {
+function drawCard(card, data, phase, first, branching) {
   const captions = data.captions.length ? data.captions : [null];
   while (card.rows.length > captions.length) card.rows.pop().pair.remove();
   while (card.rows.length < captions.length) {
@@ -289,7 +293,7 @@ function drawCard(card, data, phase, first) {
   captions.forEach((caption, number) => {
     card.rows[number].place = first + number;
     drawRow(card.rows[number], data.prompt, caption, phase, number, captions.length);
-    drawBranches(card, number, first + number, data.prompt, caption?.branches || []);
+    drawBranches(card, number, first + number, data.prompt, caption?.branches || [], branching);
   });
 }
 
@@ -302,19 +306,10 @@ function stateText() {
   return value.heading;
 }
 
-/** On a narrow screen the cards lie below everything that goes in: show that something happens. */
-function bringIntoView() {
-  if (window.innerWidth > 640 || root.getBoundingClientRect().top < window.innerHeight * 0.6) return;
-  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-  requestAnimationFrame(() => root.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' }));
-}
-
 followValue((next) => {
   const branching = next.cards.some((card) => card.captions.some((caption) => caption?.branches?.some((other) => other.writing)));
   if (next.phase === 'busy' && value?.phase !== 'busy') bringIntoView();
   value = next;
-  // What the popover says may be of a caption that is gone.
-  if (shown) hide(true);
   root.dataset.phase = value.phase;
   setText(state, stateText());
   setText(clock, (value.phase === 'busy' && value.seconds >= SHOW_SECONDS_AFTER) || value.phase === 'done' ? duration(value.seconds) : '');
@@ -322,11 +317,7 @@ followValue((next) => {
   stop.hidden = value.phase !== 'busy' && !branching;
   if (hadFocus && stop.hidden) root.querySelector('.cs-text[tabindex="0"]')?.focus();
   busyBar.hidden = value.phase !== 'busy';
-  message.className = value.phase === 'failed' ? 'cs-message cs-error' : 'cs-message cs-empty';
-  if (value.phase === 'failed') message.setAttribute('role', 'alert');
-  else message.removeAttribute('role');
-  setText(message, value.message || '');
-  message.hidden = !value.message;
+  showMessage(message, value.phase, value.message);
   while (cards.length > value.cards.length) cards.pop().node.remove();
   while (cards.length < value.cards.length) {
     const card = makeCard(cards.length);
@@ -335,9 +326,11 @@ followValue((next) => {
   }
   let first = 0;
   value.cards.forEach((data, index) => {
-    drawCard(cards[index], data, value.phase, first);
+    drawCard(cards[index], data, value.phase, first, branching);
     first += data.captions.length;
   });
+  if (shown && !shown.row.node.isConnected) hide(true);
+  if (shown) placePopover(shown.row.words[shown.index].word);
   list.hidden = !value.cards.length;
   legend.hidden = !value.cards.length;
 });

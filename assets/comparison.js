@@ -54,14 +54,6 @@ function draw(value) {
 
 let phase = 'idle';
 
-/** The table lies below the captions: show that something happens. */
-function bringIntoView() {
-  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-  requestAnimationFrame(() => {
-    if (root.getBoundingClientRect().top > window.innerHeight * 0.6) root.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
-  });
-}
-
 followValue((value) => {
   root.hidden = value.phase === 'idle';
   root.dataset.phase = value.phase;
@@ -74,6 +66,6 @@ followValue((value) => {
   message.hidden = !value.message;
   table.hidden = !value.models.length;
   draw(value);
-  if (phase !== 'busy' && (value.phase === 'busy' || value.phase === 'failed')) bringIntoView();
+  if (phase !== 'busy' && (value.phase === 'busy' || value.phase === 'failed')) bringIntoView(true);
   phase = value.phase;
 });

@@ -5,6 +5,7 @@
 const DWELL_MILLISECONDS = 140;
 const NEWS_MILLISECONDS = 700;
 const CLICK_PIXELS = 5;
+const UNREACHABLE = 'The server cannot be reached, so something is missing here; it is asked again when you go on.';
 const REST_MILLISECONDS = 160;
 
 let map = null; // names, labels, folders, copies, x, y, captions, clusters, clusterNames, recall, quality
@@ -16,8 +17,21 @@ let plot = null;
 let latest = 0;
 
 const isSavedFile = Boolean(props.value?.answers);
-/** Ask the server about this map; undefined where it has left the server's memory. */
-const ask = (question, about) => (isSavedFile ? Promise.resolve(answerFromFile(question, about)) : server[question]({ map: map.id, ...about }));
+/** What the server answers about this map: null where that has left its memory, undefined where it cannot be reached. */
+async function ask(question, about) {
+  if (isSavedFile) return answerFromFile(question, about);
+  const { id } = map;
+  const answer = await insist(() => server[question]({ map: id, ...about }));
+  if (answer === undefined) tell(UNREACHABLE);
+  else if (note.textContent === UNREACHABLE) tell(map?.note);
+  return answer;
+}
+
+/** One sentence below the map. */
+function tell(sentence) {
+  setText(note, sentence || '');
+  note.hidden = !sentence;
+}
 
 function answerFromFile(question, { indices, index }) {
   const { thumbnails: pictures, neighbours } = props.value.answers;
@@ -48,7 +62,7 @@ const share = make('p', { class: 'cs-map-share' });
 const stage = make('div', { class: 'cs-map-stage', tabindex: '0', role: 'application', 'aria-label': 'Map of pictures' }, holder);
 const spoken = make('p', { class: 'cs-map-spoken', role: 'status' });
 const legend = make('ul', { class: 'cs-map-legend', 'aria-label': 'What the colours say' });
-const note = make('p', { class: 'cs-hint cs-map-note' });
+const note = make('p', { class: 'cs-hint cs-map-note', role: 'status' });
 const hint = make('p', { class: 'cs-hint cs-map-hint' }, 'Click a picture or a point to see it large with those most like it. Lasso some to gather them here.');
 
 const thumbnails = makeThumbnails((indices) => ask('map_thumbnails', { indices }));
@@ -221,11 +235,14 @@ function showHover(index) {
   hover.style.top = `${Math.max(4, Math.min(y - height / 2, stage.clientHeight - height - 4))}px`;
 }
 
+/** What ends a press: the browser may also take the pointer over, to scroll. */
+const RELEASES = ['pointerup', 'pointercancel'];
+
 function release(event) {
-  document.removeEventListener('pointerup', release, true);
+  for (const kind of RELEASES) document.removeEventListener(kind, release, true);
   const from = pressed;
   pressed = null;
-  if (!from || Math.hypot(event.clientX - from[0], event.clientY - from[1]) > CLICK_PIXELS) return;
+  if (!from || event.type === 'pointercancel' || Math.hypot(event.clientX - from[0], event.clientY - from[1]) > CLICK_PIXELS) return;
   const index = underPointer(event);
   if (index >= 0) choose(index);
 }
@@ -237,7 +254,7 @@ stage.addEventListener('pointerdown', (event) => {
   pressed = [event.clientX, event.clientY];
   clearTimeout(dwelling);
   hover.hidden = true;
-  document.addEventListener('pointerup', release, true);
+  for (const kind of RELEASES) document.addEventListener(kind, release, true);
 }, true);
 
 /** Nearer or farther, around the chosen point where there is one. */
@@ -328,11 +345,16 @@ let searching = 0;
 search.addEventListener('input', () => { clearTimeout(searching); searching = setTimeout(find, 250); });
 search.addEventListener('keydown', (event) => { if (event.key === 'Enter') { event.preventDefault(); clearTimeout(searching); find(); } });
 
+/** What the server says looks like a picture; undefined where the picture, or the question, did not get there. */
+async function askLike(file) {
+  const path = await upload(file).then((sent) => sent?.path, () => undefined);
+  return path && ask('map_look_alike', { path, name: file.name });
+}
+
 async function findLike(file) {
   likeButton.disabled = true;
   setText(likeButton, 'Looking…');
-  const { path } = (await upload(file)) ?? {};
-  const answer = path && await ask('map_look_alike', { path, name: file.name });
+  const answer = await askLike(file);
   likeButton.disabled = false;
   setText(likeButton, 'Find by picture…');
   if (!answer || answer.error) { showGallery(answer?.error ?? `${file.name} could not be sent; try again.`, [], null, null); return; }
@@ -373,16 +395,23 @@ async function followNews(id) {
   while (map?.id === id && map.working && root.isConnected) {
     const news = await ask('map_news', { known: map.captions.length, knows_recall: Boolean(map.recall) });
     if (map?.id !== id) return;
-    if (!news) { setText(note, 'This map has left the server’s memory; draw it again.'); return; }
-    take(news);
-    if (news.working) await new Promise((resolve) => { setTimeout(resolve, NEWS_MILLISECONDS); });
+    if (news === null) tell('This map has left the server’s memory; draw it again.');
+    take(news ?? { captions: [], working: false, clusterNames: map.clusterNames, k: map.k });
+    if (map.working) await pause(NEWS_MILLISECONDS);
   }
 }
 
 async function showMap(next) {
   const generation = ++latest;
-  const Plotly = await loadPlotly(next.plotly?.url);
+  const Plotly = await insist(() => loadPlotly(next.plotly?.url));
   if (generation !== latest) return;
+  bar.hidden = stage.hidden = !Plotly;
+  if (!Plotly) {
+    root.hidden = false;
+    hint.hidden = true;
+    tell('The map could not be drawn, because what draws it did not arrive; reload the page.');
+    return;
+  }
   const before = map;
   const change = before && next.after === before.id ? next.change : 'new';
   map = { ...next, captions: next.captions ?? [], recall: next.recall ?? null, quality: next.quality ?? null };
@@ -392,8 +421,7 @@ async function showMap(next) {
   if (change === 'new' || before.names.some((name, index) => name !== next.names[index])) { thumbnails.forget(); callouts.clear(); }
   if (change === 'new') { lit = null; near = []; chosen.show(-1); gallery.clear(); hint.hidden = false; search.value = ''; }
   plot ??= makePlot(Plotly, holder, { onView, onLasso: lasso });
-  setText(note, map.note);
-  note.hidden = !map.note;
+  tell(map.note);
   stage.setAttribute('aria-label', `Map of ${map.names.length} pictures. Arrow keys go from point to point, plus and minus zoom, 0 shows everything.`);
   drawColourMenu();
   paint();

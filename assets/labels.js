@@ -7,10 +7,7 @@ root.append(message, list);
 
 followValue((value) => {
   root.dataset.phase = value.phase;
-  message.className = value.phase === 'failed' ? 'cs-message cs-error' : 'cs-message cs-hint';
-  message.setAttribute('role', value.phase === 'failed' ? 'alert' : 'status');
-  setText(message, value.message);
-  message.hidden = !value.message;
+  showMessage(message, value.phase, value.message, 'cs-hint');
   list.hidden = !value.labels.length;
   list.replaceChildren(...value.labels.map(([label, p]) => make('li', {},
     make('span', { class: 'cs-bar-name' }, label),

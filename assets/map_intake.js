@@ -21,38 +21,42 @@ const folderForm = make('form', { class: 'cs-row', onsubmit: (event) => { event.
 const folderNote = make('p', { class: 'cs-hint' });
 const folderBox = make('details', { class: 'cs-intake-folder-box' }, make('summary', {}, 'A folder on this machine'), folderForm, folderNote);
 const state = make('p', { class: 'cs-hint', role: 'status' });
+const refusal = make('p', { hidden: true });
 const meter = make('progress', { class: 'cs-progress', max: '1', hidden: true, 'aria-label': 'Uploading' });
 const about = make('p', { class: 'cs-intake-about' });
 const kinds = make('p', { class: 'cs-hint cs-intake-kinds' });
 root.classList.add('cs-intake');
 root.append(filesInput, folderInput, about,
-  make('div', { class: 'cs-intake-buttons' }, filesButton, folderButton, ...samplesButtons, haltButton), goal, folderBox, kinds, meter, state);
+  make('div', { class: 'cs-intake-buttons' }, filesButton, folderButton, ...samplesButtons, haltButton), goal, folderBox, kinds, meter, state, refusal);
 
 let adding = false;
 let stopped = false;
 let busy = false;
 
-/** All files below an entry of a drop, with their paths. */
+/** All files below an entry of a drop, with their paths; where the browser may not read an entry, its file is null. */
 async function filesBelow(entry, before = '') {
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => { entry.file(resolve, reject); });
-    return [{ file, name: before + file.name }];
-  }
-  const reader = entry.createReader();
+  const name = before + entry.name;
   const found = [];
-  for (;;) {
-    // A reader hands out a hundred entries at a time, and none at the end.
-    const entries = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
-    if (!entries.length) return found;
-    for (const child of entries) found.push(...await filesBelow(child, `${before}${entry.name}/`));
+  try {
+    if (entry.isFile) return [{ file: await new Promise((resolve, reject) => { entry.file(resolve, reject); }), name }];
+    const reader = entry.createReader();
+    for (;;) {
+      // A reader hands out a hundred entries at a time, and none at the end.
+      const entries = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+      if (!entries.length) return found;
+      for (const child of entries) found.push(...await filesBelow(child, `${name}/`));
+    }
+  } catch {
+    return [...found, { file: null, name }];
   }
 }
 
 const isHidden = (name) => name.split('/').some((part) => part.startsWith('.') || part === '__MACOSX');
 
 async function send(found) {
+  if (busy) { showMessage(refusal, 'failed', 'Files are being sent already; wait for them or press Stop, then give these again.'); return; }
   const wanted = found.filter(({ name }) => !isHidden(name));
-  if (busy || !wanted.length) return;
+  if (!wanted.length) { setText(state, 'There is no file in that; give pictures, a folder, a zip, a clip or a CSV.'); return; }
   if (wanted.length > props.value.most) { setText(state, `That is ${wanted.length} files; a map holds at most ${props.value.most}. Choose fewer.`); return; }
   busy = true;
   stopped = false;
@@ -69,6 +73,7 @@ async function send(found) {
       next += 1;
       const { file, name } = wanted[place];
       try {
+        if (!file) throw new Error('unreadable');
         sent[place] = { path: (await upload(file)).path, name };
       } catch {
         failed.push(name);
@@ -81,6 +86,7 @@ async function send(found) {
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   for (const button of buttons) button.disabled = false;
   haltButton.hidden = meter.hidden = true;
+  showMessage(refusal, 'idle', '');
   busy = false;
   setText(state, failed.length ? `${failed.length} could not be sent: ${failed.slice(0, 3).join(', ')}` : '');
   if (stopped) setText(state, 'Stopped; nothing was changed.');

@@ -9,12 +9,12 @@ const MANY_POINTS = 1000;
 
 let plotlyComing = null;
 
-/** Plotly, fetched from this server when the first map is drawn. */
+/** Plotly, fetched from this server when the first map is drawn; undefined where it does not come. */
 function loadPlotly(address) {
   plotlyComing ??= window.Plotly ? Promise.resolve(window.Plotly) : new Promise((resolve, reject) => {
-    const script = make('script', { src: address, onload: () => resolve(window.Plotly), onerror: () => { plotlyComing = null; reject(new Error('Plotly did not load')); } });
+    const script = make('script', { src: address, onload: () => (window.Plotly ? resolve(window.Plotly) : reject()), onerror: reject });
     document.head.append(script);
-  });
+  }).catch(() => { plotlyComing = null; });
   return plotlyComing;
 }
 

@@ -3,7 +3,7 @@
 const MOST_ASKED = 48;
 const MOST_KEPT = 3000;
 
-/** `ask` takes point numbers and promises `{number: data address}`. */
+/** `ask` takes point numbers and promises `{number: data address}`, or undefined where nobody could be asked. */
 function makeThumbnails(ask) {
   let known = new Map();
   let waiting = new Map();
@@ -17,10 +17,14 @@ function makeThumbnails(ask) {
 
   async function fetchBatches() {
     while (waiting.size) {
-      const batch = [...waiting.entries()].slice(0, MOST_ASKED);
-      for (const [index] of batch) waiting.delete(index);
-      const found = (await ask(batch.map(([index]) => index))) ?? {};
-      for (const [index, pictures] of batch) {
+      const asked = waiting;
+      const batch = [...asked.keys()].slice(0, MOST_ASKED);
+      const found = await ask(batch);
+      if (asked !== waiting) continue; // these were of a map that is gone
+      if (!found) return; // they stay, and are asked for again along with the next
+      for (const index of batch) {
+        const pictures = asked.get(index);
+        asked.delete(index);
         const address = found[index];
         if (!address) continue;
         known.set(index, address);

@@ -106,7 +106,7 @@ function makeArrays(model, number) {
 }
 
 function drawPanel(model, number) {
-  return make('article', { class: 'cs-panel', 'aria-label': model.title },
+  return make('article', { class: 'cs-net-panel', 'aria-label': model.title },
     drawHead(model),
     section('From pixels to words', drawSteps(model)),
     make('div', { class: 'cs-net-columns' },
@@ -118,11 +118,7 @@ function drawPanel(model, number) {
 
 followValue((value) => {
   root.dataset.phase = value.phase;
-  message.className = value.phase === 'failed' ? 'cs-message cs-error' : 'cs-message cs-hint';
-  if (value.phase === 'failed') message.setAttribute('role', 'alert');
-  else message.setAttribute('role', 'status');
-  setText(message, value.phase === 'busy' ? `${value.message}…` : value.message);
-  message.hidden = !value.message;
+  showMessage(message, value.phase, value.phase === 'busy' ? `${value.message}…` : value.message, 'cs-hint');
   stop.hidden = value.phase !== 'busy';
   // What was shown stays where it was until there is something new.
   if (value.phase !== 'done') return;

@@ -19,6 +19,26 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Say in `node` what a phase says: an error aloud, anything else by the class `calm`, and nothing by not being there. */
+function showMessage(node, phase, text, calm = 'cs-empty') {
+  const isFailed = phase === 'failed';
+  node.className = `cs-message ${isFailed ? 'cs-error' : calm}`;
+  node.setAttribute('role', isFailed ? 'alert' : 'status');
+  setText(node, text || '');
+  node.hidden = !text;
+}
+
+const NARROW_PIXELS = 640;
+
+/** On a narrow screen a part lies below everything that goes in, some do on any screen: show that something happens. */
+function bringIntoView(onAnyScreen = false) {
+  if (!onAnyScreen && window.innerWidth > NARROW_PIXELS) return;
+  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+  requestAnimationFrame(() => {
+    if (root.getBoundingClientRect().top > window.innerHeight * 0.6) root.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
+  });
+}
+
 /** Call `show` with every value that arrives, the first included; values older than the one shown are dropped. */
 function followValue(show) {
   let serial = -1;

@@ -63,7 +63,7 @@ function drawSequence() {
   canvas.scale(sharp, sharp);
   canvas.lineWidth = 2;
   canvas.strokeStyle = isDark() ? '#2dd4bf' : '#0f766e';
-  canvas.font = '11px system-ui, sans-serif';
+  canvas.font = '12px system-ui, sans-serif';
   canvas.textAlign = 'right';
   canvas.textBaseline = 'middle';
   for (let place = 0; place < count; place += 1) {
@@ -142,11 +142,7 @@ new ResizeObserver(() => { if (sequence.clientWidth) requestAnimationFrame(draw)
 followValue((next) => {
   value = next;
   const isDone = value.phase === 'done';
-  message.className = value.phase === 'failed' ? 'cs-message cs-error' : 'cs-message cs-empty';
-  if (value.phase === 'failed') message.setAttribute('role', 'alert');
-  else message.removeAttribute('role');
-  setText(message, value.message);
-  message.hidden = !value.message;
+  showMessage(message, value.phase, value.message);
   view.hidden = true;
   setText(heading, isDone ? `${value.name} as ${value.title} receives it` : '');
   setText(facts, isDone ? value.facts : '');

@@ -34,10 +34,7 @@ function makeRow(row, place, promptTokens) {
 followValue((value) => {
   const isDone = value.phase === 'done';
   root.dataset.phase = value.phase;
-  message.className = value.phase === 'failed' ? 'cs-message cs-error' : value.phase === 'busy' ? 'cs-message cs-hint' : 'cs-message cs-empty';
-  message.setAttribute('role', value.phase === 'failed' ? 'alert' : 'status');
-  setText(message, value.message);
-  message.hidden = !value.message;
+  showMessage(message, value.phase, value.message, value.phase === 'busy' ? 'cs-hint' : 'cs-empty');
   frame.hidden = !isDone;
   setText(heading, isDone ? value.heading : '');
   setText(facts, '');

@@ -20,6 +20,7 @@ from captioning.image_map import ImageMap, MapQuality, nearest, thumbnail
 from captioning.one_file import make_page, to_base64
 
 SCRIPTS = (
+    "map_ask",
     "map_plot",
     "map_colours",
     "map_callouts",

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.errors import CaptioningError, ImageError, Stopped
+from captioning.errors import ImageError, Stopped
 from captioning.export import captions_to_csv, captions_to_json
 from captioning.images import open_image
 from captioning.types import Caption, CaptionerStatus, DecodingOptions
@@ -25,7 +25,7 @@ from captioning.ui.model_menu import menu_choices
 from captioning.ui.page import CarriedCaption, LoadCaptioner, Page
 from captioning.ui.parts import next_serial
 from captioning.ui.picture import chosen_sample, list_samples, make_picture_input, make_sample_strip
-from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
+from captioning.ui.prompt_list import describe_prompts, make_prompt_list, read_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab, current_tab
 from captioning.ui.visitor import invites_names
@@ -70,11 +70,11 @@ class CaptionTab:
     def _connect(self) -> None:
         page = self._page
         inputs = [self.picture, page.model_id, self.prompts, *self.decoding.inputs]
-        outputs = [self.cards, page.picture, page.status, self.json_file, self.csv_file, self.written]
+        outputs = [self.cards, page.status, self.json_file, self.csv_file, self.written]
         for asked in (self.start.click, self.prompts.captions_wanted):
-            asked(self._caption, inputs, outputs, **page.model_event())
-        for changed in (self.picture.change, page.model_id.change):
-            changed(self._caption_if_any, inputs, outputs, **page.model_event())
+            asked(self._caption, inputs, [*outputs, page.picture], **page.model_event())
+        self.picture.change(self._caption_if_any, inputs, [*outputs, page.picture], **page.model_event())
+        page.model_id.change(self._caption_again, inputs, outputs, **page.model_event())
         self.cards.stop_wanted(self._stop, None, None, **page.event(queue=False))
         self.cards.branch_wanted(self._branch, self.written, outputs, **page.model_event())
         self.cards.attention_wanted(self._open_in_attention, self.written, [page.carried, page.tabs], **page.event())
@@ -91,10 +91,16 @@ class CaptionTab:
         current_tab().select(self._take_picture, [page.picture, self.picture], self.picture, **page.event(queue=False))
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
 
-    async def _caption(
+    async def _caption(self, request: gr.Request, path: str | None, *asked: Any) -> AsyncIterator[dict[Any, Any]]:
+        """Caption a picture that a person chose: once that is done, it is the picture in hand."""
+        async for update in self._write(request, path, *asked):
+            is_done = update.get(self.written) is not None
+            yield update | ({self._page.picture: path} if is_done else {})
+
+    async def _write(
         self, request: gr.Request, path: str | None, model_id: str, prompts: Any, method: str, *values: Any
     ) -> AsyncIterator[dict[Any, Any]]:
-        """Caption the picture for every prompt; cards, status line and files follow as it goes."""
+        """Write a caption for every prompt; cards, status line and files follow as it goes."""
         session = request.session_hash or ""
         run = self._runs.start(session)
         step = Step("")
@@ -109,7 +115,7 @@ class CaptionTab:
                 if isinstance(event, Done):
                     step, heading, status, end_token = event.result
                     written = Written(path, model_id, step, heading, event.seconds, end_token)
-                    yield {self._page.picture: path, self._page.status: status_value(status)} | self._show(written)
+                    yield {self._page.status: status_value(status)} | self._show(written)
                 else:
                     step = event.update or step
                     yield {self.cards: cards_value("busy", step, seconds=event.seconds)}
@@ -122,14 +128,23 @@ class CaptionTab:
             self._runs.finish(session, run)
 
     async def _caption_if_any(
-        self, request: gr.Request, path: str | None, model_id: str, prompts: Any, method: str, *values: Any
+        self, request: gr.Request, path: str | None, *asked: Any
     ) -> AsyncIterator[dict[Any, Any]]:
         """Caption a picture as soon as it is there; where it was taken away, clear the cards."""
         if path is None:
-            self._runs.stop(request.session_hash or "")
-            yield {self.cards: cards_value("idle", message=HINT), self._page.picture: None} | self._no_files()
+            self._runs.supersede(request.session_hash or "")
+            nothing = {self.cards: cards_value("idle", message=HINT), self.written: None, self._page.picture: None}
+            yield nothing | self._no_files()
             return
-        async for update in self._caption(request, path, model_id, prompts, method, *values):
+        async for update in self._caption(request, path, *asked):
+            yield update
+
+    async def _caption_again(self, request: gr.Request, path: str | None, *asked: Any) -> AsyncIterator[dict[Any, Any]]:
+        """Let another model caption what is here, which need not be the picture in hand."""
+        if path is None:
+            yield gr.skip()
+            return
+        async for update in self._write(request, path, *asked):
             yield update
 
     async def _branch(
@@ -234,13 +249,7 @@ class CaptionTab:
 
     def _describe_prompts(self, model_id: str, prompts: Any) -> dict[str, Any]:
         """Lock the prompts where the model takes none."""
-        spec = self._page.load(model_id).spec
-        refusal = "" if spec.capabilities.supports_prompt else f"{spec.title} takes no prompt; it captions as it likes."
-        try:
-            typed = typed_prompts(prompts)
-        except CaptioningError:
-            typed = []
-        return prompts_value(typed, refusal)
+        return describe_prompts(self._page.load(model_id).spec, prompts)
 
     def _no_files(self) -> dict[Any, Any]:
         return {file: gr.update(value=None, interactive=False) for file in (self.json_file, self.csv_file)}

@@ -27,7 +27,7 @@ from captioning.clip import (
     merge_segments,
     split_words,
 )
-from captioning.errors import OptionsError, PromptError, Stopped, VideoError
+from captioning.errors import OptionsError, Stopped, VideoError
 from captioning.export import captions_document, frame_records, segment_records, segments_to_srt
 from captioning.models.summarizer import Summary, summarize
 from captioning.prompts import VIDEO_PROMPTS
@@ -55,7 +55,7 @@ from captioning.ui.links import take_linked
 from captioning.ui.messages import explain
 from captioning.ui.page import LoadCaptioner, Page
 from captioning.ui.parts import make_part
-from captioning.ui.prompt_list import make_prompt_list, prompts_value, read_prompts, typed_prompts
+from captioning.ui.prompt_list import describe_prompts, make_prompt_list, read_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab
 from captioning.ui.visitor import check_helper
@@ -315,7 +315,7 @@ class VideoTab:
         """Caption a clip as soon as it is there; where it was taken away, clear everything."""
         if path is None:
             session = request.session_hash or ""
-            _supersede(self._runs, session)
+            self._runs.supersede(session)
             empty = {self.cards: cards_value("idle", message=HINT), self.film: film_value(())}
             yield empty | self._clear(session)
             return
@@ -325,7 +325,7 @@ class VideoTab:
     def _clear(self, session: str) -> dict[Any, Any]:
         """Panels and files as they are before a caption; what the panels work on is stopped."""
         for runs in (self._count_runs, self._time_runs, self._word_runs, self._summary_runs):
-            _supersede(runs, session)
+            runs.supersede(session)
         files = {file: gr.update(value=None, interactive=False) for file in (self.json_file, self.srt_file)}
         return {
             self.asked: None,
@@ -399,13 +399,7 @@ class VideoTab:
 
     def _describe_prompts(self, model_id: str, prompts: Any) -> dict[str, Any]:
         """Lock the prompts where the model takes none."""
-        spec = self._page.load(model_id).spec
-        refusal = "" if spec.capabilities.supports_prompt else f"{spec.title} takes no prompt; it captions as it likes."
-        try:
-            typed = typed_prompts(prompts)
-        except PromptError:
-            typed = []
-        return prompts_value(typed, refusal, VIDEO_PROMPTS)
+        return describe_prompts(self._page.load(model_id).spec, prompts, VIDEO_PROMPTS)
 
     # ---- the panels ----
 
@@ -465,11 +459,6 @@ class VideoTab:
 def _whole(count: Any) -> Any:
     """A slider's number, which comes as a float from some browsers."""
     return int(count) if isinstance(count, float) and count.is_integer() else count
-
-
-def _supersede(runs: Runs, session: str) -> None:
-    """Stop a session's run and let it fall silent."""
-    runs.finish(session, runs.start(session))
 
 
 async def follow_panel(

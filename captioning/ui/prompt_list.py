@@ -9,6 +9,7 @@ import gradio as gr
 
 from captioning.errors import PromptError
 from captioning.prompts import DEFAULT_PROMPTS, check_prompts
+from captioning.types import ModelSpec
 from captioning.ui.parts import make_part
 
 
@@ -22,6 +23,16 @@ def prompts_value(
 ) -> dict[str, Any]:
     """What the list shows; a `refusal` says in a sentence why the model takes no prompt, and locks the list."""
     return {"prompts": list(prompts), "defaults": list(defaults), "refusal": refusal}
+
+
+def describe_prompts(spec: ModelSpec, value: object, defaults: Sequence[str] = DEFAULT_PROMPTS) -> dict[str, Any]:
+    """The list with what was typed, locked where the model takes no prompt."""
+    refusal = "" if spec.capabilities.supports_prompt else f"{spec.title} takes no prompt; it captions as it likes."
+    try:
+        typed = typed_prompts(value)
+    except PromptError:
+        typed = []
+    return prompts_value(typed, refusal, defaults)
 
 
 def typed_prompts(value: object) -> list[str]:

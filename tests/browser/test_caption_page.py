@@ -152,6 +152,18 @@ def test_an_uploaded_picture_is_captioned_at_once_and_taking_it_away_clears_the_
     assert page.locator(".cs-card").count() == 0
 
 
+def test_a_picture_taken_away_while_it_is_captioned_leaves_the_hint(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader(delay=0.4))
+    choose_sample(page)
+    page.wait_for_selector(WRITING)
+    page.locator("#cs-picture").get_by_role("button", name=re.compile("remove|clear", re.I)).click()
+    page.wait_for_selector('.cs-caption-cards[data-phase="idle"]')
+    page.wait_for_timeout(800)
+    assert page.locator(".cs-caption-cards").get_attribute("data-phase") == "idle"
+    assert page.locator("#cs-captions .cs-message").inner_text().startswith("Choose a picture")
+    assert page.locator(".cs-card").count() == 0
+
+
 def test_stop_keeps_what_was_written_and_frees_the_model(open_page: OpenPage) -> None:
     loader = FakeLoader(delay=0.4)
     page = open_page(loader)

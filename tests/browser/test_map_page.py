@@ -23,6 +23,15 @@ DONE = '.cs-map-progress[data-phase="done"]'
 PICTURES = ".cs-map-pictures img"
 GALLERY = ".cs-map-gallery"
 CHOSEN = ".cs-map-chosen"
+DROP = """(node, names) => {
+  const refuse = (_, reject) => reject(new DOMException('No access', 'NotReadableError'));
+  const files = names.map((name) => ({ isFile: true, name, file: refuse }));
+  const album = { name: 'album', createReader: () => ({ readEntries: (resolve) => resolve(files.splice(0)) }) };
+  const event = new Event('drop', { cancelable: true });
+  event.dataTransfer = { items: [{ webkitGetAsEntry: () => album }], files: [] };
+  node.dispatchEvent(event);
+}"""
+"""Drops a folder with files of some names, none of which may be read."""
 HOSTILE = "${alert(1)}<img src=x onerror=alert(2)>{{7*7}}"
 
 
@@ -170,6 +179,81 @@ def test_new_pictures_move_nothing_and_a_refit_moves_everything_in_sight(open_pa
     page.locator(".cs-intake-files").set_input_files([make_picture(tmp_path / f"{n}.png", "red", n) for n in range(3)])
     page.wait_for_selector('.cs-map[data-change="new"][data-map="drawn"]')
     assert len(places(page)[0]) == 3
+
+
+class Losing:
+    """Answers requests to an address with nonsense for the first few times; then they go through."""
+
+    def __init__(self, page: Any, address: str, times: int) -> None:
+        self.left = times
+        page.route(address, self._handle)
+
+    def _handle(self, route: Any) -> None:
+        if self.left > 0:
+            self.left -= 1
+            route.fulfill(status=200, body="// neither JSON nor a library")
+        else:
+            route.continue_()
+
+
+def test_requests_that_are_lost_are_made_again_and_what_stays_missing_is_said(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    page = open_map(open_page, ColourLoader(delay=0.1))
+    plotly = Losing(page, "**/plotly*", 1)
+    asked = Losing(page, "**/component_server/*", 4)
+    draw_folder(page, make_few(tmp_path))
+    assert plotly.left == asked.left == 0
+    page.wait_for_selector(f"{PICTURES}[src^='data:'] >> nth=3", timeout=30_000)
+    page.locator(".cs-map-stage").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(f"{CHOSEN} .cs-map-caption:not(.is-missing)")
+
+    sent = Losing(page, "**/upload*", 1)
+    like = page.get_by_label("A picture to find what looks like it")
+    like.set_input_files(make_picture(tmp_path / "query.png", "green", 5))
+    page.wait_for_selector(f"{GALLERY} h2:has-text('query.png could not be sent; try again.')")
+    assert sent.left == 0
+    like.set_input_files(tmp_path / "query.png")
+    page.wait_for_selector(f"{GALLERY} h2:has-text('Most like query.png')")
+
+    asked.left = 1000
+    like.set_input_files(tmp_path / "query.png")
+    page.wait_for_selector(".cs-map-note:has-text('The server cannot be reached')")
+    assert page.get_by_role("button", name="Find by picture…").is_enabled()
+    asked.left = 0
+    like.set_input_files(tmp_path / "query.png")
+    page.wait_for_selector(".cs-map-note:has-text('The server cannot be reached')", state="hidden")
+
+
+@pytest.mark.slow
+def test_a_map_that_cannot_be_drawn_says_so(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_map(open_page, ColourLoader())
+    Losing(page, "**/plotly*", 1000)
+    page.locator(".cs-intake-folder").set_input_files(make_few(tmp_path))
+    page.wait_for_selector(".cs-map-note:has-text('The map could not be drawn')")
+    assert page.locator(".cs-map-stage").is_hidden()
+
+
+def test_what_cannot_be_taken_in_is_said(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_map(open_page, ColourLoader())
+    held: list[Any] = []
+    page.route("**/upload*", lambda route: held.append(route))
+    files = page.locator(".cs-intake-files")
+    files.set_input_files([make_picture(tmp_path / f"{n}.png", "red", n) for n in range(3)])
+    page.wait_for_selector(".cs-intake button:has-text('Stop')")
+    page.locator(".cs-intake").evaluate(DROP, arg=["locked.png"])
+    page.wait_for_selector(".cs-intake .cs-error:has-text('Files are being sent already')")
+    assert len(held) == 3
+    for route in held:
+        route.continue_()
+    page.unroute("**/upload*")
+    page.wait_for_selector(DRAWN)
+    assert page.locator(".cs-intake .cs-error").count() == 0
+    page.locator(".cs-intake").evaluate(DROP, arg=["locked.png"])
+    page.wait_for_selector(".cs-intake:has-text('1 could not be sent: album/locked.png')")
+    page.locator(".cs-intake").evaluate(DROP, arg=[])
+    page.wait_for_selector(".cs-intake:has-text('There is no file in that')")
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def test_the_model_tab_shows_what_is_inside_and_how_it_sees_and_reads(
     page = open_page(FakeLoader())
     caption_a_sample(page)
     open_tab(page, "Model")
-    panel = page.locator(".cs-panel")
+    panel = page.locator(".cs-net-panel")
     panel.wait_for()
     assert "Fake captioner" in panel.locator("h2").inner_text()
     assert panel.locator(".cs-arrays tbody tr").count() < 60, "only the rows in view exist"
@@ -64,7 +64,7 @@ def test_the_model_tab_shows_what_is_inside_and_how_it_sees_and_reads(
     other = page.locator("#cs-other-model input")
     other.fill("wordless")
     other.press("Enter")
-    page.wait_for_function("() => document.querySelectorAll('.cs-panel').length === 2")
+    page.wait_for_function("() => document.querySelectorAll('.cs-net-panel').length === 2")
 
     page.get_by_role("tab", name="Picture", exact=True).click()
     page.wait_for_selector('.cs-patches[data-phase="done"]')
@@ -82,6 +82,78 @@ def test_the_model_tab_shows_what_is_inside_and_how_it_sees_and_reads(
     page.locator("#cs-forced-caption textarea").fill("two trees")
     page.get_by_role("button", name="Score").click()
     page.wait_for_function("() => document.querySelectorAll('.cs-forcing-table tbody tr').length === 6")
+
+
+PATCHES = '.cs-patches[data-phase="done"]'
+
+
+def test_the_model_tab_follows_the_picture_in_hand_and_another_model_changes_no_picture(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader())
+    caption_a_sample(page)
+    open_tab(page, "Model", "Picture")
+    page.wait_for_selector(f"{PATCHES}:has-text('cheetah.jpg as Fake captioner')")
+    # Another picture in another tab, and back to the section that is open here.
+    open_tab(page, "Caption")
+    page.locator("#cs-samples .cs-sample").nth(1).click()
+    page.wait_for_selector(".cs-state:has-text('lion.jpg')")
+    page.wait_for_selector(DONE)
+    open_tab(page, "Model")
+    page.wait_for_selector(f"{PATCHES}:has-text('lion.jpg as Fake captioner')")
+    open_tab(page, "Model", "Words")
+    page.wait_for_selector(".cs-forcing .cs-state:has-text('lion.jpg')")
+    # A picture chosen here, while the Caption tab still holds the one before.
+    open_tab(page, "Model", "Picture")
+    page.locator("#cs-patch-samples .cs-sample").nth(2).click()
+    page.wait_for_selector(f"{PATCHES}:has-text('tower.jpg as Fake captioner')")
+    choose_model(page, "wordless")
+    page.wait_for_selector(f"{PATCHES}:has-text('tower.jpg as Wordless captioner')")
+    page.wait_for_function("() => document.querySelector('#cs-captions .cs-state').textContent.includes('Wordless')")
+    assert "lion.jpg" in page.locator("#cs-captions .cs-state").text_content()
+    open_tab(page, "Model", "Words")
+    page.wait_for_selector(".cs-forcing .cs-state:has-text('tower.jpg')")
+
+
+def test_a_second_model_that_is_deselected_while_it_loads_does_not_show(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader(download_seconds=3))
+    open_tab(page, "Model")
+    page.wait_for_selector(".cs-net-panel")
+    other = page.locator("#cs-other-model input")
+    other.fill(FakeLoader.BLIP)
+    other.press("Enter")
+    page.wait_for_selector('.cs-net[data-phase="busy"]')
+    other.fill("Side by side with…")
+    other.press("Enter")
+    page.wait_for_selector('.cs-net[data-phase="idle"]')
+    page.wait_for_timeout(4000)
+    assert page.locator(".cs-net-panel").count() == 1
+    other.fill("embedded")
+    other.press("Enter")
+    page.wait_for_function("() => document.querySelectorAll('.cs-net-panel').length === 2")
+
+
+def test_words_can_be_looked_at_while_a_branch_is_written_and_no_branch_is_removed_then(open_page: OpenPage) -> None:
+    loader = FakeLoader()
+    page = open_page(loader)
+    caption_a_sample(page)
+    card = page.locator(".cs-card").first
+    text = card.locator(".cs-text").first
+    text.locator(".cs-token").nth(4).click()
+    page.locator(".cs-popover .cs-branch").first.click()
+    page.wait_for_selector(".cs-branches .cs-icon-button:visible")
+    loader.fakes["embedded"].delay = 1
+    text.locator(".cs-token").nth(4).click()
+    page.locator(".cs-popover .cs-branch").nth(1).click()
+    page.wait_for_function("() => document.querySelectorAll('.cs-branches .cs-caption').length === 2")
+    assert page.locator(".cs-branches .cs-icon-button:visible").count() == 0
+    text.focus()
+    for key in ("End", "ArrowDown"):
+        page.keyboard.press(key)
+    before = page.locator(".cs-branches .cs-token").count()
+    page.wait_for_function(f"() => document.querySelectorAll('.cs-branches .cs-token').length > {before}")
+    assert page.locator(".cs-popover").is_visible()
+    assert page.evaluate("() => document.querySelector('.cs-popover').contains(document.activeElement)")
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_function("() => document.querySelectorAll('.cs-branches .cs-icon-button:not([hidden])').length === 2")
 
 
 def test_an_alternative_continues_the_caption_beside_the_old_one(open_page: OpenPage) -> None:
@@ -143,6 +215,7 @@ def test_a_picture_classifier_stands_beside_the_caption(open_page: OpenPage, tmp
     page = open_page(FakeLoader())
     caption_a_sample(page)
     open_tab(page, "Model", "Picture")
+    page.wait_for_selector('.cs-patches[data-phase="done"]')
     page.locator("#cs-classifier input, #cs-classifier textarea").first.fill(str(folder))
     page.get_by_role("button", name=re.compile("Classify")).click()
     page.wait_for_selector('.cs-labels[data-phase="done"]')
@@ -186,7 +259,7 @@ def test_every_family_captions_through_the_page(open_page: OpenPage, tmp_path: P
     page.locator(".cs-popover .cs-branch").first.click()
     page.wait_for_selector(".cs-branches .cs-copy:visible")
     open_tab(page, "Model")
-    page.locator(".cs-panel").wait_for()
+    page.locator(".cs-net-panel").wait_for()
     page.get_by_role("tab", name="Picture", exact=True).click()
     page.wait_for_selector('.cs-patches[data-phase="done"]')
     page.get_by_role("tab", name="Words", exact=True).click()
@@ -271,7 +344,7 @@ def test_the_tab_is_accessible(open_page: OpenPage, theme: str, size: str) -> No
     page.wait_for_selector('.cs-comparison[data-phase="done"]')
     check()
     open_tab(page, "Model")
-    page.locator(".cs-panel").wait_for()
+    page.locator(".cs-net-panel").wait_for()
     check()
     open_tab(page, "Picture")
     page.wait_for_selector('.cs-patches[data-phase="done"]')

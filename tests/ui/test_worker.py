@@ -142,6 +142,28 @@ def test_a_newer_run_supersedes_only_those_of_its_session() -> None:
     assert not runs.stop("a")
 
 
+def test_a_run_whose_subject_is_gone_falls_silent() -> None:
+    runs = Runs()
+    run = runs.start("a")
+    runs.supersede("a")
+    assert run.superseded
+    assert run.stop.is_set()
+    assert not runs.stop("a")
+
+
+def test_a_result_that_comes_as_the_work_is_stopped_is_not_told() -> None:
+    stop = threading.Event()
+
+    def work(job: Job[None]) -> None:
+        stop.set()
+
+    async def main() -> list[Progress[None] | Done[None]]:
+        return [event async for event in follow(work, stop)]
+
+    with pytest.raises(Stopped):
+        asyncio.run(main())
+
+
 def test_work_that_takes_longer_than_the_limit_is_stopped_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captioning.ui.worker.get_settings", lambda: Settings(job_seconds=0))
     stopped = threading.Event()

@@ -70,25 +70,24 @@ class NetSection:
             self.csv_file = gr.DownloadButton("Save CSV", interactive=False, size="sm", elem_id="cs-net-csv")
         self.net = make_part("model_net", net_value("idle"), "cs-net")
 
-    def connect(self, opened: Sequence[Listener]) -> None:
-        """Hang the handlers on the listeners of the section's opening, the model menu, and its own controls."""
+    def connect(self, opened: Listener) -> None:
+        """Hang the handlers on the listener of the section's opening and on its own controls."""
         page = self._page
         inputs = [page.model_id, self.other, self.shown]
         outputs = [self.net, self.json_file, self.csv_file, self.shown]
-        for listener in (*opened, self.other.input):
+        for listener in (opened, self.other.input):
             listener(self._show, inputs, outputs, **page.model_event())
-        page.model_id.change(self._show_if_seen, inputs, outputs, **page.model_event())
         self.net.stop_wanted(self._stop, None, None, **page.event(queue=False))
 
     async def _show(self, request: gr.Request, model_id: str, other: str | None, shown: Any) -> AsyncIterator[Any]:
         """Show the model in use, and another where one is chosen."""
         wanted = [model_id, *([other.strip()] if other and other.strip() else [])]
-        if wanted == shown:
-            yield gr.skip()
-            return
         session = request.session_hash or ""
         run = self._runs.start(session)
         try:
+            if wanted == shown:
+                yield {self.net: net_value("idle")}
+                return
             async for event in follow(partial(look_inside, self._page.load, wanted), run.stop):
                 if isinstance(event, Done):
                     yield {self.net: net_value("done", event.result), self.shown: wanted} | self._files(event.result)
@@ -96,20 +95,10 @@ class NetSection:
                     yield {self.net: net_value("busy", message=event.update or "Looking inside")}
         except Exception as error:
             if not run.superseded:
-                sentence = "Stopped." if isinstance(error, Stopped) else explain(error)
-                yield {self.net: net_value("failed", message=sentence), self.shown: None}
+                phase = "stopped" if isinstance(error, Stopped) else "failed"
+                yield {self.net: net_value(phase, message=explain(error))}
         finally:
             self._runs.finish(session, run)
-
-    async def _show_if_seen(
-        self, request: gr.Request, model_id: str, other: str | None, shown: Any
-    ) -> AsyncIterator[Any]:
-        """Follow the model menu once the section was opened."""
-        if shown is None:
-            yield gr.skip()
-            return
-        async for update in self._show(request, model_id, other, shown):
-            yield update
 
     def _stop(self, request: gr.Request) -> None:
         self._runs.stop(request.session_hash or "")

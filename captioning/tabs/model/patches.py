@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.contract import Captioner
-from captioning.errors import ImageError, Stopped, UnknownModelError
+from captioning.errors import ImageError, UnknownModelError
 from captioning.images import open_image
 from captioning.models.classifier import LabelProbability, classify
 from captioning.types import PatchLayout, Picture
@@ -38,6 +38,7 @@ class PatchSection:
     def __init__(self, page: Page) -> None:
         self._page = page
         self._runs = Runs()
+        self.shown = gr.State(None)
         self._classifications = Runs()
         with gr.Row(equal_height=False, elem_classes="cs-columns"):
             with gr.Column(scale=4, min_width=300):
@@ -55,45 +56,61 @@ class PatchSection:
             with gr.Column(scale=7, min_width=320):
                 self.patches = make_part("patches", patches_value("idle", message=HINT), "cs-patches")
 
-    def connect(self, opened: Sequence[Listener]) -> None:
-        """Hang the handlers on the listeners of the section's opening, the model menu, and its own controls."""
+    def connect(self, opened: Listener) -> None:
+        """Hang the handlers on the listener of the section's opening and on its own controls."""
         page = self._page
-        shown = [self.patches, page.picture]
-        for listener in opened:
-            listener(self._take_picture, [page.picture, self.picture], self.picture, **page.event(queue=False))
-        for changed in (self.picture.change, page.model_id.change):
-            changed(self._show, [self.picture, page.model_id], shown, **page.model_event())
-        self.picture.clear(self._clear, None, self.patches, **page.event(queue=False))
+        inputs, outputs = [self.picture, page.model_id, self.shown], [self.patches, self.shown]
+        opened(self._open, [page.picture, *inputs], [self.picture, *outputs], **page.model_event())
+        self.picture.change(self._show_chosen, inputs, [page.picture, *outputs], **page.model_event())
+        self.picture.clear(self._clear, None, outputs, **page.event(queue=False))
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
         for asked in (self.classify.click, self.classifier.submit):
             asked(self._classify, [self.picture, self.classifier], self.labels, **page.model_event())
 
-    def _take_picture(self, in_hand: str | None, here: str | None) -> Any:
-        """Open on the picture in hand."""
-        return gr.skip() if in_hand is None or in_hand == here else in_hand
+    async def _open(
+        self, request: gr.Request, in_hand: str | None, here: str | None, model_id: str, shown: Any
+    ) -> AsyncIterator[Any]:
+        """Open on the picture in hand, or show the one that is here as the model in use receives it."""
+        if in_hand is not None and in_hand != here:
+            yield {self.picture: in_hand}  # its own event shows it
+            return
+        async for update in self._show(request, here, model_id, shown):
+            yield update
 
-    def _clear(self, request: gr.Request) -> dict[str, Any]:
-        self._runs.stop(request.session_hash or "")
-        return patches_value("idle", message=HINT)
+    def _clear(self, request: gr.Request) -> dict[Any, Any]:
+        self._runs.supersede(request.session_hash or "")
+        return {self.patches: patches_value("idle", message=HINT), self.shown: None}
 
     def _take_sample(self, event: gr.EventData) -> str:
         return chosen_sample(event, self.picture.GRADIO_CACHE)
 
-    async def _show(self, request: gr.Request, path: str | None, model_id: str) -> AsyncIterator[Any]:
-        """Show the picture as the model in use receives it."""
+    async def _show_chosen(
+        self, request: gr.Request, path: str | None, model_id: str, shown: Any
+    ) -> AsyncIterator[Any]:
+        """Show a picture that a person chose: once that is done, it is the picture in hand."""
+        async for update in self._show(request, path, model_id, shown):
+            is_done = update.get(self.shown) is not None
+            yield update | ({self._page.picture: path} if is_done else {})
+
+    async def _show(self, request: gr.Request, path: str | None, model_id: str, shown: Any) -> AsyncIterator[Any]:
+        """Show the picture as the model in use receives it, where it is not shown already."""
         if path is None:  # nothing is there yet; what was taken away is cleared by an event of its own
             yield gr.skip()
             return
+        wanted = [path, model_id]
         session = request.session_hash or ""
         run = self._runs.start(session)
         try:
+            if wanted == shown:
+                yield gr.skip()
+                return
             async for event in follow(partial(cut_up, self._page.load, path, model_id), run.stop):
                 if isinstance(event, Done):
                     value = self._with_file(event.result)
-                    yield {self.patches: patches_value("done", value), self._page.picture: path}
+                    yield {self.patches: patches_value("done", value), self.shown: wanted}
         except Exception as error:
-            if not run.superseded and not isinstance(error, Stopped):
-                yield {self.patches: patches_value("failed", message=explain(error))}
+            if not run.superseded:
+                yield {self.patches: patches_value("failed", message=explain(error)), self.shown: None}
         finally:
             self._runs.finish(session, run)
 

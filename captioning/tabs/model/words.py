@@ -51,14 +51,13 @@ class WordSection:
             with gr.Column(scale=7, min_width=320):
                 self.forcing = make_part("teacher_forcing", forcing_value("idle", message=HINT), "cs-forcing")
 
-    def connect(self, opened: Sequence[Listener]) -> None:
-        """Hang the handlers on the listeners of the section's opening, the model menu, and its own controls."""
+    def connect(self, opened: Listener) -> None:
+        """Hang the handlers on the listener of the section's opening and on its own controls."""
         page = self._page
         asked = [page.picture, page.model_id, self.prompt, self.caption]
-        # One event for all three, so that their answers come in the order of asking.
-        triggers = [*opened, self.text.change, page.model_id.change]
+        # One event for both, so that their answers come in the order of asking.
         gr.on(
-            triggers,
+            [opened, self.text.change],
             self._tokenize,
             [page.model_id, self.text],
             self.tokens,
@@ -66,8 +65,7 @@ class WordSection:
         )
         for listener in (self.start.click, self.prompt.submit, self.caption.submit):
             listener(self._force, asked, self.forcing, **page.model_event())
-        for listener in (*opened, page.model_id.change):
-            listener(self._force_if_any, asked, self.forcing, **page.model_event())
+        opened(self._force_if_any, asked, self.forcing, **page.model_event())
 
     def _tokenize(self, model_id: str, text: str | None) -> dict[str, Any]:
         try:
