@@ -286,13 +286,6 @@ async function openLook(look) {
   schedule();
 }
 
-/** On a narrow screen the explorer lies below everything that goes in: show that something happens. */
-function bringIntoView() {
-  if (window.innerWidth > 640 || root.getBoundingClientRect().top < window.innerHeight * 0.6) return;
-  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-  requestAnimationFrame(() => root.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' }));
-}
-
 function showPhase() {
   if (value.phase === 'busy' && root.dataset.phase !== 'busy') bringIntoView();
   root.dataset.phase = value.phase;
@@ -303,11 +296,7 @@ function showPhase() {
   bar.hidden = !busy;
   if (value.fraction === null || value.fraction === undefined) bar.removeAttribute('value');
   else bar.value = value.fraction;
-  message.className = value.phase === 'failed' ? 'cs-message cs-error' : 'cs-message cs-empty';
-  if (value.phase === 'failed') message.setAttribute('role', 'alert');
-  else message.removeAttribute('role');
-  setText(message, value.message || '');
-  message.hidden = !value.message;
+  showMessage(message, value.phase, value.message);
   setText(note, trouble || value.note || '');
   note.hidden = !note.textContent;
 }
