@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -56,7 +56,7 @@ def _remove_own(folder: Path, lock: FileLock, process: int) -> None:
 def sweep(folder: Path, seconds: float, kept: Collection[str] = ()) -> int:
     """Delete files older than so many seconds, but not those `kept`, and folders empty for as long; how many files."""
     oldest, count = time.time() - seconds, 0
-    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder comes before it
+    for path in _all_below(folder):
         with suppress(OSError):  # somebody else removed it, or a folder is in use again
             if path.name == _LOCK or str(path) in kept or path.lstat().st_ctime > oldest:
                 continue
@@ -66,6 +66,13 @@ def sweep(folder: Path, seconds: float, kept: Collection[str] = ()) -> int:
                 path.unlink()
                 count += 1
     return count
+
+
+def _all_below(folder: Path) -> Iterator[Path]:
+    """Everything in a folder, what lies in another first; folders that go meanwhile are passed over."""
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in (*files, *folders):
+            yield Path(parent, name)
 
 
 @asynccontextmanager

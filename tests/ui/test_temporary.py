@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +46,25 @@ def test_old_files_and_empty_folders_go_and_young_and_kept_ones_stay(tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
 
 
+def test_folders_that_vanish_during_a_sweep_do_not_end_it(tmp_path: Path) -> None:
+    is_over = threading.Event()
+
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            for number in range(20):
+                (tmp_path / str(number) / "deep").mkdir(parents=True)
+            for number in range(20):
+                shutil.rmtree(tmp_path / str(number))
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert [sweep(tmp_path, 3600) for _ in range(300)] == [0] * 300
+    finally:
+        is_over.set()
+        other.join()
+
+
 def test_uploads_go_while_the_server_runs_and_it_goes_on(photo: Path, change_settings: Callable[..., None]) -> None:
     change_settings(file_seconds=2)
     with serve(FakeLoader()) as address:
@@ -55,7 +76,7 @@ def test_uploads_go_while_the_server_runs_and_it_goes_on(photo: Path, change_set
 
 def wait_until_gone(name: str, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
-    while list(own_folder().rglob(name)):
+    while any(name in files for _, _, files in os.walk(own_folder())):
         assert time.monotonic() < end, f"{name} is still there"
         time.sleep(0.1)
 
