@@ -171,7 +171,9 @@ def _write_rows(
         for number in range(count)
     ]
     read = [WrittenRow(list(prefix)) for prefix in prefixes]
-    cache, logits, mask = _read_prefixes(decoder, states, layout, read, count)
+    cache, logits, mask = _read_prefixes(decoder, states, layout, prefixes, count)
+    _record_prefixes(read, logits)
+    logits = logits[:, -1].float().repeat_interleave(count, dim=0)
     rows = [row.copy() for row in read for _ in range(count)]
     for number in range(options.max_new_tokens):
         log_probs = logits.log_softmax(dim=-1)
@@ -192,17 +194,15 @@ def _write_rows(
 
 
 def _read_prefixes(
-    decoder: Decoder, states: Tensor, layout: PatchLayout, rows: Sequence[WrittenRow], copies: int
+    decoder: Decoder, states: Tensor, layout: PatchLayout, prefixes: Sequence[Sequence[int]], copies: int
 ) -> tuple[Any, Tensor, Tensor]:
-    """Every prefix read once and entered in its row: cache, logits `[rows · copies, vocab]` of what follows, mask."""
-    input_ids, mask = _left_pad(decoder, [row.token_ids for row in rows], states.device)
+    """Every prefix read once: cache and mask of so many copies of each, and logits `[prefixes, width, vocab]`."""
+    input_ids, mask = _left_pad(decoder, prefixes, states.device)
     cache = decoder.start(states, layout)
     logits = decoder.step(input_ids, mask, cache)
-    _record_prefixes(rows, logits)
-    logits = logits[:, -1].float()
     if copies > 1:
-        places = torch.arange(len(rows), device=states.device).repeat_interleave(copies)
-        cache, logits, mask = decoder.select(cache, places), logits[places], mask[places]
+        places = torch.arange(len(prefixes), device=states.device).repeat_interleave(copies)
+        cache, mask = decoder.select(cache, places), mask[places]
     return cache, logits, mask
 
 
@@ -259,8 +259,8 @@ def _search_beams(
 ) -> list[WrittenRow]:
     beams = options.num_beams
     device = states.device
-    read = [WrittenRow(list(prefix)) for prefix in prefixes]
-    cache, logits, mask = _read_prefixes(decoder, states, layout, read, beams)
+    cache, logits, mask = _read_prefixes(decoder, states, layout, prefixes, beams)
+    logits = logits[:, -1].float().repeat_interleave(beams, dim=0)
     # All beams of a prefix start equal, so only the first may count at the first step.
     start: list[tuple[float, list[int]]] = [(0.0 if beam == 0 else -1e9, []) for beam in range(beams)]
     searches = [_BeamSearch(list(p), beams, options.length_penalty, list(start)) for p in prefixes]
