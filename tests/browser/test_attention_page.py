@@ -33,6 +33,14 @@ def open_attention(page: Any) -> None:
     page.get_by_role("tab", name="Attention", exact=True).click()
 
 
+def look_with(open_page: OpenPage, loader: FakeLoader) -> Any:
+    """A page whose Attention tab has looked at a sample."""
+    page = open_page(loader)
+    open_attention(page)
+    look_at_sample(page)
+    return page
+
+
 def look_at_sample(page: Any, number: int = 0) -> None:
     page.locator("#cs-look-samples .cs-sample").nth(number).click()
     page.wait_for_selector(READY)
@@ -60,9 +68,7 @@ def explaining_loader(monkeypatch: pytest.MonkeyPatch) -> FakeLoader:
 
 
 def test_words_are_walked_by_keyboard_and_mouse_without_asking_the_server(open_page: OpenPage) -> None:
-    page = open_page(FakeLoader())
-    open_attention(page)
-    look_at_sample(page)
+    page = look_with(open_page, FakeLoader())
     strip = page.get_by_role("listbox", name="Tokens of the caption")
     assert strip.locator("[role=option]").count() == 10
     asked: list[str] = []
@@ -116,9 +122,7 @@ def test_words_are_walked_by_keyboard_and_mouse_without_asking_the_server(open_p
 
 @pytest.mark.slow
 def test_playing_walks_to_the_end_and_stops(open_page: OpenPage) -> None:
-    page = open_page(FakeLoader())
-    open_attention(page)
-    look_at_sample(page)
+    page = look_with(open_page, FakeLoader())
     page.locator(".cs-strip-token").nth(8).click()
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("() => document.querySelectorAll('.cs-strip-token')[9].classList.contains('is-active')")
@@ -153,9 +157,7 @@ def test_another_method_is_computed_on_request_and_locks_what_it_does_not_have(
     open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = explaining_loader(monkeypatch)
-    page = open_page(loader)
-    open_attention(page)
-    look_at_sample(page)
+    page = look_with(open_page, loader)
     before = heat(page)
     method = page.get_by_label("Method")
     assert method.locator("option[disabled]").all_inner_texts() == ["Gradient × attention (not offered by this model)"]
@@ -173,9 +175,7 @@ def test_a_method_that_comes_late_does_not_push_away_what_was_chosen_meanwhile(
     open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = explaining_loader(monkeypatch)
-    page = open_page(loader)
-    open_attention(page)
-    look_at_sample(page)
+    page = look_with(open_page, loader)
     fake, go_on = loader.fakes["embedded"], threading.Event()
     explain = fake.explain
     monkeypatch.setattr(fake, "explain", lambda *about: go_on.wait(60) and explain(*about))
@@ -193,9 +193,7 @@ def test_a_method_that_comes_late_does_not_push_away_what_was_chosen_meanwhile(
 
 
 def test_a_word_is_measured_asked_about_again_and_taken_along(open_page: OpenPage, tmp_path: Path) -> None:
-    page = open_page(FakeLoader())
-    open_attention(page)
-    look_at_sample(page)
+    page = look_with(open_page, FakeLoader())
     belief = page.locator("#cs-belief")
     assert re.search(r"about .* changed pictures", belief.inner_text())
     belief.get_by_role("button", name="Measure").click()
@@ -241,9 +239,7 @@ def test_a_frame_of_a_clip_is_opened(open_page: OpenPage, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_measuring_can_be_stopped(open_page: OpenPage) -> None:
     loader = FakeLoader()
-    page = open_page(loader)
-    open_attention(page)
-    look_at_sample(page)
+    page = look_with(open_page, loader)
     loader.fakes["embedded"].encode_delay = 0.3
     page.locator("#cs-belief").get_by_role("button", name="Measure").click()
     page.locator("#cs-belief").get_by_role("button", name="Stop").click()
