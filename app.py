@@ -13,7 +13,8 @@ from typing import Any
 
 from captioning import runtime  # sets its switches before gradio looks for them
 
-import gradio as gr  # isort: skip
+with runtime.no_interface_files():
+    import gradio as gr
 from starlette.middleware import Middleware
 
 from captioning.assets import read_style

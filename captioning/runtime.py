@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captioning.errors import OptionsError
 
@@ -35,6 +38,27 @@ if ON_ZERO_GPU:
     import spaces  # noqa: F401  # before torch and in the main thread, where it stands in for the GPU
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@contextmanager
+def no_interface_files() -> Iterator[None]:
+    """Keep gradio, while it is imported, from writing a `.pyi` file beside each of its components.
+
+    It parses every component's source for that, each time, which is a third of the time until the page is built; only
+    editors read these files. Classes whose source cannot be found it leaves alone, so none is found.
+    """
+    find = inspect.getfile
+
+    def find_others(item: Any) -> str:
+        if isinstance(item, type) and item.__module__.startswith("gradio."):
+            raise OSError("The sources of gradio's classes are not looked for.")
+        return find(item)
+
+    inspect.getfile = find_others  # type: ignore[assignment]  # of the same meaning, more loosely typed
+    try:
+        yield
+    finally:
+        inspect.getfile = find
 
 
 def choose_device(name: str = "auto", may_be_lent: bool = False) -> torch.device:

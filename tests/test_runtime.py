@@ -72,6 +72,28 @@ def test_switches_are_set_before_anything_heavy_and_respect_the_user() -> None:
     assert done.stdout.split() == ["False", "ACTIVE", "False"]
 
 
+_READ_SOURCES = """
+import contextlib, inspect, pathlib
+from captioning.runtime import no_interface_files
+found, read, find = [], pathlib.Path.read_text, inspect.getfile
+def watch(path, *args, **kwargs):
+    found.append(path.suffix in (".py", ".pyi") and "gradio" in path.parts)
+    return read(path, *args, **kwargs)
+pathlib.Path.read_text = watch
+with {context}():
+    import gradio
+print(any(found), callable(gradio.Button().click), inspect.getfile is find)
+"""
+
+
+@pytest.mark.parametrize(("context", "reads"), [("contextlib.nullcontext", "True"), ("no_interface_files", "False")])
+def test_gradio_does_not_parse_its_components_when_the_page_starts(context: str, reads: str) -> None:
+    code = _READ_SOURCES.format(context=context)
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.split() == [reads, "True", "True"]
+
+
 @pytest.mark.skipif(find_spec("openvino") is None, reason="the `fast` extra is not installed")
 def test_openvino_reports_to_nobody() -> None:
     code = "import captioning, openvino, sys; print([n for n in sys.modules if n.startswith('openvino_telemetry.')])"
