@@ -7,6 +7,7 @@ import hmac
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ with runtime.no_interface_files():
 from starlette.middleware import Middleware
 
 from captioning.assets import read_style
-from captioning.cache import load_captioner
+from captioning.cache import SharedCaptioner, load_captioner
 from captioning.errors import CaptioningError
 from captioning.image_map import warm_up as warm_up_maps
 from captioning.settings import get_settings
@@ -34,6 +35,8 @@ from captioning.ui.showcase import prepare, tour
 from captioning.ui.temporary import own_folder, sweeping
 from captioning.ui.theme import make_theme
 from captioning.ui.visitor import for_visitors
+
+_QUIET_SECONDS = 10.0
 
 
 def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -> gr.Blocks:
@@ -137,17 +140,25 @@ def launch(flags: argparse.Namespace) -> None:
 
 
 def _get_ready(model: str) -> None:
-    """What the first visitors would otherwise wait for: the model, and then what maps compile once a process."""
-    _warm_up(model)
+    """What the first visitors would otherwise wait for: the model, and what maps compile once a process.
+
+    Compiling holds up whatever else runs, so it begins when no new picture was captioned for a while.
+    """
+    captioner = _warm_up(model)
+    seen = -1
+    while captioner is not None and captioner.status().encoded_images != seen:
+        seen = captioner.status().encoded_images
+        time.sleep(_QUIET_SECONDS)
     warm_up_maps()
 
 
-def _warm_up(model: str) -> None:
+def _warm_up(model: str) -> SharedCaptioner | None:
     """Load the first model before anybody asks; whoever opens the page meanwhile waits for the same load."""
     try:
-        _load(model)
+        return _load(model)
     except CaptioningError as error:
         print(f"captionscope: {error}", file=sys.stderr)
+        return None
 
 
 _flags = read_flags(sys.argv[1:] if __name__ == "__main__" else [])

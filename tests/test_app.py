@@ -6,10 +6,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 import app
+from captioning.errors import UnknownModelError
 from captioning.settings import Settings
 from tests.conftest import FakeLoader
 from tests.serving import serve
@@ -59,3 +61,40 @@ def test_nothing_records_or_shares_what_visitors_do() -> None:
     assert options["auth"] is None
     assert "allowed_paths" not in options
     assert app.demo.analytics_enabled is False
+
+
+class _Busy:
+    """A captioner that has encoded one picture more each time it is asked, until it rests."""
+
+    def __init__(self, pictures: int) -> None:
+        self.looks = 0
+        self._pictures = pictures
+
+    def status(self) -> SimpleNamespace:
+        self.looks += 1
+        return SimpleNamespace(encoded_images=min(self.looks, self._pictures))
+
+
+def test_maps_are_compiled_only_when_no_new_picture_came_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    captioner = _Busy(pictures=9)
+    looks: list[int] = []
+    monkeypatch.setattr(app, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(app, "_load", lambda model: captioner)
+    monkeypatch.setattr(app, "warm_up_maps", lambda: looks.append(captioner.looks))
+    app._get_ready("embedded")
+    assert looks
+    assert looks[0] > 9
+
+
+def test_maps_are_compiled_where_the_first_model_cannot_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(model: str) -> None:
+        raise UnknownModelError("There is no such model.")
+
+    compiled: list[bool] = []
+    monkeypatch.setattr(app, "_load", refuse)
+    monkeypatch.setattr(app, "warm_up_maps", lambda: compiled.append(True))
+    app._get_ready("nosuch")
+    assert compiled == [True]
+    assert "There is no such model." in capsys.readouterr().err
