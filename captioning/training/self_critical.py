@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from captioning.models.base import TrainableNetwork
+from captioning.models.decoding import Decoder
+from captioning.models.engine import torch_engine
 from captioning.training.data import Photo, plain_words
 from captioning.types import PatchLayout
 
@@ -96,30 +98,30 @@ def _similarity(text: _Text, reference: _Text) -> float:
 
 @torch.no_grad()
 def draw_captions(
-    network: TrainableNetwork,
+    decoder: Decoder,
     states: Tensor,
     layout: PatchLayout,
     count: int,
     max_tokens: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Draw `count` captions for each of `states [N, prefix + patches, hidden]`, from the network's sharpened odds.
+    """Draw `count` captions for each of `states [N, prefix + patches, hidden]`, from the decoder's sharpened odds.
 
     Returns token ids `[N · count, start + T]`, and how many tokens of each are its own `[N · count]`, the end included.
     """
     rows = torch.arange(len(states), device=states.device).repeat_interleave(count)
-    cache = network.select(network.start(states, layout), rows)
-    new = ids = torch.tensor([network.start_ids] * len(rows), device=states.device)
+    cache = decoder.select(decoder.start(states, layout), rows)
+    new = ids = torch.tensor([decoder.start_ids] * len(rows), device=states.device)
     mask = torch.ones_like(ids)
     lengths = torch.zeros_like(rows)
     writing = torch.ones_like(rows, dtype=torch.bool)
     for _ in range(max_tokens):
-        probabilities = (network.step(new, mask, cache)[:, -1].float() / TEMPERATURE).softmax(dim=-1)
+        probabilities = (decoder.step(new, mask, cache)[:, -1].float() / TEMPERATURE).softmax(dim=-1)
         # Drawn on the processor: a seed then means the same on every device.
         new = torch.multinomial(probabilities.cpu(), 1, generator=generator).to(states.device)
         ids, mask = torch.cat((ids, new), dim=1), torch.cat((mask, torch.ones_like(new)), dim=1)
         lengths += writing
-        writing &= new[:, 0] != network.end_id
+        writing &= new[:, 0] != decoder.end_id
         if not writing.any():
             break
     return ids, lengths
@@ -143,7 +145,8 @@ def self_critical_loss(
     """
     training = network.module.training
     network.module.eval()
-    ids, lengths = draw_captions(network, states, layout, count, max_tokens, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    ids, lengths = draw_captions(torch_engine(network), states, layout, count, max_tokens, generator)
     network.module.train(training)
     start = len(network.start_ids)
     texts = [network.ids_to_text(row[start : start + n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
