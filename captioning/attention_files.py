@@ -82,7 +82,10 @@ def _asked_head(head: int | str | None, base: View) -> Head:
 
 
 def find_positions(caption: Caption, word: str | None, position: int | None) -> tuple[int, ...]:
-    """The positions of a word wherever it stands, or of one token, or of all. Raises `OptionsError` for neither."""
+    """The positions of a word wherever it stands, or of one token, or of all.
+
+    Raises `OptionsError` for a word or a position that the caption does not have.
+    """
     if position is not None:
         return tuple(check_positions(caption, [position]))
     if word is None:

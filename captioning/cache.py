@@ -473,7 +473,8 @@ def load_captioner(
 
     Everyone who asks for the same model, device and precision gets the same one, and waits for it if somebody
     else loads it already. `report` hears the progress of a download. Raises `UnknownModelError`,
-    `ModelFilesError` or `HubError`; models loaded before stay.
+    `ModelFilesError` or `HubError`, and `OptionsError` for a device or precision that is not to be had; models loaded
+    before stay.
     """
     settings = get_settings()
     reason = ""

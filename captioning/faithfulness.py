@@ -259,8 +259,8 @@ def measure_map(
 ) -> Belief:
     """Whether a map `[patches]` of the word at `positions` beats `seeds` random orders of the patches.
 
-    Looks at `expected_encodings(steps, seeds)` pictures. Raises `OptionsError` for a position that is not there,
-    more than 16 steps, or fewer than 2 or more than 16 seeds.
+    Looks at `expected_encodings(steps, seeds)` pictures. Raises `OptionsError` for a position that is not there, and
+    for fewer than 2 or more than 16 steps or seeds.
     """
     _check_budget(steps, seeds)
     check_positions(caption, positions)
