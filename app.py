@@ -58,7 +58,7 @@ def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -
                     tab.build(header.page)
         header.connect(demo)
         open_links(demo, header.page, [tab.tab_id for tab in TABS])
-        add_endpoints(load)
+        add_endpoints(load, first_model)
     demo.queue(api_open=False, max_size=get_settings().queue_size, default_concurrency_limit=1)
     return demo
 
@@ -117,6 +117,7 @@ def launch(flags: argparse.Namespace) -> None:
     model = flags.model or get_settings().model
     try:
         check_address(flags.host, flags.port)
+        _check_machine(flags)
         if flags.showcase:
             for line in prepare(_load, model):
                 print(line, flush=True)
@@ -137,6 +138,13 @@ def launch(flags: argparse.Namespace) -> None:
         print(tour(address), flush=True)
     threading.Thread(target=_get_ready, args=(model,), daemon=True).start()
     demo.block_thread()
+
+
+def _check_machine(flags: argparse.Namespace) -> None:
+    """Raises `OptionsError` for a device or a precision that is not to be had here; torch is asked only about those."""
+    device, precision = flags.device or get_settings().device, flags.precision or get_settings().precision
+    if (device, precision) != ("auto", "auto"):
+        runtime.choose_precision(runtime.choose_device(device, may_be_lent=True), precision)
 
 
 def _get_ready(model: str) -> None:

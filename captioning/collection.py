@@ -62,6 +62,12 @@ class FailedImage:
     name: str
     reason: str
 
+    @classmethod
+    def of_error(cls, name: str, error: Exception) -> FailedImage:
+        """What an error says of the file, whose name stands beside it and is not said twice."""
+        sentence = str(error)
+        return cls(name, f"It{sentence.removeprefix(name)}" if sentence.startswith(f"{name} ") else sentence)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", shown_name(self.name))
 

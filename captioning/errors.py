@@ -41,7 +41,7 @@ class PromptError(InputError):
 
 
 class OptionsError(InputError):
-    """Decoding options that contradict each other or leave their ranges."""
+    """Options or settings that contradict each other, leave their ranges, or ask for what is not here."""
 
 
 class DataError(InputError):

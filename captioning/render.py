@@ -43,9 +43,7 @@ class Brush:
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
             raise OptionsError(f"The opacity must be between 0 and 1, not {self.opacity}.")
-
-
-_BRUSH = Brush()
+        colour_table(self.colour_map)  # which refuses a name that is none
 
 
 @cache
@@ -59,6 +57,9 @@ def colour_table(name: str = "magma") -> NDArray[np.uint8]:
     table: NDArray[np.uint8] = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
     table.flags.writeable = False
     return table
+
+
+_BRUSH = Brush()
 
 
 def overlay(picture: Picture, heat: NDArray[np.float32], layout: PatchLayout, brush: Brush = _BRUSH) -> Image.Image:

@@ -182,7 +182,7 @@ def _read_head(source: Path, name: str) -> bytes:
         raise VideoError(f"{name} is empty (0 bytes); choose another file.")
     limit = get_settings().video_bytes
     if size > limit:
-        raise VideoError(f"{name} is too large ({size / 1e6:,.0f} MB); keep it under {limit / 1e6:,.0f} MB.")
+        raise VideoError(f"{name} is too large ({size / 2**20:,.0f} MB); keep it under {limit / 2**20:,.0f} MB.")
     try:
         with source.open("rb") as file:
             return file.read(64)

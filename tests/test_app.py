@@ -63,6 +63,16 @@ def test_nothing_records_or_shares_what_visitors_do() -> None:
     assert app.demo.analytics_enabled is False
 
 
+@pytest.mark.parametrize(("flag", "name"), [("--precision", "float8"), ("--device", "tpu9")])
+def test_a_machine_that_is_not_here_is_refused_before_the_page_opens(
+    flag: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "check_address", lambda *_: None)
+    monkeypatch.setattr(app.demo, "launch", lambda **_: pytest.fail("the page was opened"))
+    with pytest.raises(SystemExit, match=name):
+        app.launch(app.read_flags([flag, name]))
+
+
 class _Busy:
     """A captioner that has encoded one picture more each time it is asked, until it rests."""
 

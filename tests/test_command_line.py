@@ -152,6 +152,11 @@ def test_a_map_of_broken_files_goes_on_and_one_of_nothing_says_so(
     document = json.loads(capsys.readouterr().out)
     assert [point["caption"] for point in document["points"]] == [""]
     assert [error["image"] for error in document["errors"]] == ["broken.png"]
+    assert document["errors"][0]["error"].startswith("It is not a picture")
+    assert main(["map", str(tmp_path), "--no-captions"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("1 picture in 0 groups, ")
+    assert printed.err.count("broken.png") == 1
     empty = tmp_path / "empty"
     empty.mkdir()
     for arguments, says in (([str(empty)], "holds no pictures"), ([str(photo), "--n-neighbors", "1"], "n_neighbors")):
@@ -175,6 +180,11 @@ def test_attention_writes_its_files_and_one_json_document(
     assert "dog" in output
     assert "on the picture" in output
     assert "[attention, layer 1 (from 0), head max;" in output
+
+
+def test_attention_without_a_folder_ends_with_its_last_token(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attention", str(photo)]) == 0
+    assert "" not in capsys.readouterr().out.splitlines()
 
 
 def test_attention_of_one_word_costs_the_maps_of_that_word_alone(
@@ -206,7 +216,7 @@ def test_attention_of_a_typed_caption_is_of_that_caption(photo: Path, capsys: py
         (["--word", "zebra"], "no word 'zebra'"),
         (["--position", "99"], "choose from 0 to"),
         (["--opacity", "3"], "between 0 and 1"),
-        (["--colour-map", "plaid", "--out", "seen"], "choose from magma"),
+        (["--colour-map", "plaid"], "choose from magma"),
     ],
 )
 def test_attention_refuses_what_is_not_there(

@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+import app
+from captioning.attention import default_view
+from captioning.types import Capabilities
 from tests.clips import make_clip
-from tests.conftest import FakeLoader
-from tests.serving import serve
+from tests.conftest import FAKE_SPEC, FakeLoader
+from tests.serving import serve, serve_demo
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +210,30 @@ def test_a_caption_is_traced(client: Client, photo: Path) -> None:
         assert share + prefix == pytest.approx(1, abs=1e-4)
 
 
+def test_a_trace_that_asks_for_no_view_has_the_one_that_measured_best(photo: Path) -> None:
+    loader = FakeLoader()
+    spec = replace(FAKE_SPEC, capabilities=Capabilities(explanation_methods=("gradient_attention",)))
+    loader("embedded")
+    loader.fakes["embedded"].spec = spec
+    with serve(loader) as address:
+        client = Client(address, verbose=False)
+        best = client.predict(image=handle_file(photo), text="two small trees", api_name="/trace")
+        all_of_it = client.predict(
+            image=handle_file(photo), text="two small trees", method="attention", layer="mean", api_name="/trace"
+        )
+    assert (best["method"], best["layer"]) == (default_view(spec).method, None) == ("gradient_attention", None)
+    assert (all_of_it["method"], all_of_it["layer"], all_of_it["head"]) == ("attention", None, "mean")
+
+
+def test_who_names_no_model_gets_the_one_that_the_page_begins_with(photo: Path) -> None:
+    with serve_demo(app.build_demo(FakeLoader(), "wordless")) as address:
+        client = Client(address, verbose=False)
+        assert caption(client, handle_file(photo), prompts=[""])["model"] == "wordless"
+        assert caption(client, handle_file(photo), model="auto")["model"] == "embedded"
+        found = client.predict(images=[handle_file(photo)], captions=False, api_name="/image_map")
+        assert found["model"] == "wordless"
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -213,7 +241,7 @@ def test_a_caption_is_traced(client: Client, photo: Path) -> None:
         ({"layer": 7}, "no layer 7"),
         ({"head": "9"}, "no head 9"),
         ({"head": "loudest"}, "mean or max"),
-        ({"layer": True}, "layer must be"),
+        ({"layer": True}, "no layer 'True'"),
         ({"prompt": 5}, "list of texts"),
         ({"model": "nobody"}, "no model"),
     ],

@@ -17,6 +17,7 @@ from captioning.commands.shared import (
     wants_json,
 )
 from captioning.prompts import DEFAULT_PROMPT
+from captioning.render import COLOUR_MAPS, Brush
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from captioning.attention import Maps, View
     from captioning.types import CaptionTrace
 
+_BRUSH = Brush()
+_METHOD_HELP = "attention, attention_clean, gradient_attention or relevance (default: what measured best for the model)"
 _SCALE_HELP = (
     "shared: one scale for all words (the default); per_map: each map by itself; minimum: above what all words share"
 )
@@ -35,17 +38,26 @@ def add(commands: Subparsers) -> None:
     attention.add_argument("image", metavar="IMAGE")
     attention.add_argument("--prompt", metavar="TEXT", help=f"start of the caption (default: {DEFAULT_PROMPT!r})")
     attention.add_argument("--text", help="this caption, after the prompt, in place of the model's own")
-    attention.add_argument("--method", help="attention, attention_clean, gradient_attention, relevance (default: best)")
-    attention.add_argument("--layer", type=_layer, metavar="N", help="from 0 on, or mean (default: what measured best)")
-    attention.add_argument("--head", type=_head, metavar="N", help="from 0 on, or mean or max")
+    attention.add_argument(
+        "--method",
+        help=_METHOD_HELP,
+    )
+    attention.add_argument("--layer", type=_layer, metavar="N", help="from 0 on, or mean (default: as the method)")
+    attention.add_argument("--head", type=_head, metavar="N", help="from 0 on, or mean or max (default: as the method)")
     where = attention.add_mutually_exclusive_group()
     where.add_argument("--word", help="only this word, wherever it stands")
     where.add_argument("--position", type=int, metavar="N", help="only the token at this position, from 0 on")
     attention.add_argument("--out", type=Path, metavar="DIR", help="write pictures, GIF, numbers and a page here")
     attention.add_argument("--scale", choices=("shared", "per_map", "minimum"), default="shared", help=_SCALE_HELP)
-    attention.add_argument("--colour-map", default="magma", help="magma, viridis, red-cyan or jet")
     attention.add_argument(
-        "--opacity", type=float, metavar="SHARE", help="of the map, 0 to 1 (default: as on the page)"
+        "--colour-map",
+        default=_BRUSH.colour_map,
+        metavar="NAME",
+        help=f"{', '.join(COLOUR_MAPS)} (default: {_BRUSH.colour_map})",
+    )
+    opacity = _BRUSH.opacity
+    attention.add_argument(
+        "--opacity", type=float, default=opacity, metavar="SHARE", help=f"of the map, 0 to 1 (default: {opacity})"
     )
     attention.add_argument("--patches", action="store_true", help="draw patches as they are, not blended")
     add_model(attention)
@@ -69,10 +81,8 @@ def _attention(options: argparse.Namespace) -> int:
     from captioning.attention_files import Paint, choose_view, find_positions, look, write_files
     from captioning.images import open_image
     from captioning.prompts import check_prompts
-    from captioning.render import Brush
 
-    opacity = Brush().opacity if options.opacity is None else options.opacity
-    paint = Paint(options.scale, Brush(opacity, options.colour_map, not options.patches))
+    paint = Paint(options.scale, Brush(options.opacity, options.colour_map, not options.patches))
     decoding = read_decoding(options)
     prompt = options.prompt if options.prompt is not None else "" if options.text else DEFAULT_PROMPT
     check_prompts([prompt])
@@ -96,7 +106,8 @@ def _attention(options: argparse.Namespace) -> int:
     else:
         maps = map_tokens(captioner, picture, caption, view.method, view.layer, view.head, positions)
         _print_maps(captioner.trace(features, caption), view, positions, maps)
-        print(*(f"wrote {file}" for file in files), sep="\n")
+        for file in files:
+            print(f"wrote {file}")
     return 0
 
 

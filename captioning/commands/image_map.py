@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _MAP_DEFAULTS = MapOptions()
+_COLLECTION_HELP = "a folder, a zip, a .csv or .tsv table of paths, a clip or a picture"
 _MAP_HELP = {
     "n_neighbors": "neighbours of a picture that count: few show small groups, many the whole",
     "min_dist": "how close points may come, 0 to 1",
@@ -28,7 +29,7 @@ _MAP_HELP = {
 def add(commands: Subparsers) -> None:
     """Add the command and its flags."""
     image_map = commands.add_parser("map", help="lay a collection out so that pictures that look alike lie together")
-    image_map.add_argument("collection", type=Path, metavar="FOLDER|ZIP|CSV")
+    image_map.add_argument("collection", type=Path, metavar="COLLECTION", help=_COLLECTION_HELP)
     for name in ("n_neighbors", "min_dist", "seed"):
         default = getattr(_MAP_DEFAULTS, name)
         flag = f"--{name.replace('_', '-')}"
@@ -93,7 +94,10 @@ def _write_map(folder: Path, made: ImageMap, document: dict[str, Any], model: st
 
 def _print_map(made: ImageMap) -> None:
     groups = len(set(made.points.clusters.tolist()) - {-1})
-    print(f"{len(made.points.images)} pictures in {groups} groups, laid out by {made.projection.method}")
+    pictures = len(made.points.images)
+    what = "1 picture" if pictures == 1 else f"{pictures} pictures"
+    where = "1 group" if groups == 1 else f"{groups} groups"
+    print(f"{what} in {where}, laid out by {made.projection.method}")
     if made.projection.note:
         print(made.projection.note)
     for number, name in enumerate(made.points.cluster_names):

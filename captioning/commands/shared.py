@@ -59,7 +59,7 @@ def read_decoding(options: argparse.Namespace) -> DecodingOptions:
 
 def add_model(parser: argparse.ArgumentParser, model: str | None = None, precision: str | None = None) -> None:
     """Add the flags that choose a captioner; without a `model` or `precision` the settings decide."""
-    text = f"registry name, folder or hub name (default: {model or 'auto'})"
+    text = f"registry name, folder or hub name (default: {model or 'CAPTIONSCOPE_MODEL or auto'})"
     parser.add_argument("--model", default=model, help=text)
     parser.add_argument("--device", help="cpu, cuda, … (default: auto)")
     text = f"float32, bfloat16 or float16 (default: {precision or 'what suits the device'})"

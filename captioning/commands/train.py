@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.commands.shared import Subparsers, print_progress
+from captioning.training.options import FURTHER, ON_CLIP, SCRATCH, Beginning
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -50,6 +51,13 @@ _SHAPE_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
+def _default(name: str) -> str:
+    """What an option is unless it is given, which depends on what a run begins with."""
+    scratch, on_clip, further = (getattr(recipe, name) for recipe in (SCRATCH, ON_CLIP, FURTHER))
+    others = "" if scratch == on_clip == further else f"; on CLIP {on_clip}, with --from {further}"
+    return f"default: {scratch}{others}"
+
+
 def add(commands: Subparsers) -> None:
     """Add the command and its flags."""
     train = commands.add_parser("train", help="fit a captioner to photographs, from scratch, on CLIP, or further")
@@ -72,7 +80,7 @@ def add(commands: Subparsers) -> None:
         "--log", action="append", default=[], metavar="NAME", help="also log to tensorboard, wandb or trackio"
     )
     for name, (kind, text) in _TRAINING_HELP.items():
-        train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+        train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{text} ({_default(name)})")
     train.add_argument(
         "--freeze-encoder", action="store_true", default=None, help="train the decoder alone; image features stay"
     )
@@ -82,7 +90,6 @@ def add(commands: Subparsers) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from captioning.training.options import Beginning
     from captioning.training.run import train
 
     def given(names: Iterable[str]) -> dict[str, Any]:

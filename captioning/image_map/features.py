@@ -77,7 +77,7 @@ class _Gathered:
         try:
             picture = open_image(image.path, image.name)
         except CaptioningError as error:
-            self._reasons[number] = str(error)
+            self._reasons[number] = FailedImage.of_error(image.name, error).reason
             return
         self._ids[number] = picture.image_id
         if picture.image_id not in self._embeds and picture.image_id not in self._refused:

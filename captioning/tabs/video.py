@@ -534,13 +534,14 @@ def usable_prompts(captioner: SharedCaptioner, asked: Asked) -> list[str]:
 def compare_counts(
     store: FrameStore, load: LoadCaptioner, asked: Asked, job: Job[PanelStep[list[tuple[int, str]]]]
 ) -> list[tuple[int, str]]:
-    """The caption of the first prompt at 1, 2, 4, 8, 16 and 32 frames, as far as the clip has so many."""
+    """The caption of the first prompt at 1, 2, 4, 8, 16 and 32 frames, as far as clip and settings have so many."""
     captioner = load(asked.model_id, report=lambda _: job.check())
     prompt = usable_prompts(captioner, asked)[0]
     rows: list[tuple[int, str]] = []
-    total = sum(FRAME_COUNTS)
+    counts = [count for count in FRAME_COUNTS if count <= get_settings().video_frames]
+    total = sum(counts)
     before = 0
-    for count in FRAME_COUNTS:
+    for count in counts:
 
         def tell(done: int, _: int, count: int = count, before: int = before) -> None:
             doing = "Looking at 1 frame" if count == 1 else f"Looking at {count} frames"

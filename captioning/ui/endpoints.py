@@ -9,9 +9,9 @@ import gradio as gr
 from gradio.events import api
 from gradio.utils import get_upload_folder, is_in_or_equal
 
-from captioning.attention import Head
+from captioning.attention_files import choose_view
 from captioning.clip import encode_frames, frame_side
-from captioning.errors import ImageError, OptionsError, PromptError, VideoError
+from captioning.errors import ImageError, PromptError, VideoError
 from captioning.explorer import trace_document
 from captioning.export import captions_document, frame_records
 from captioning.images import open_image
@@ -27,13 +27,16 @@ from captioning.video import DEFAULT_FRAMES, sample_clip
 _DEFAULTS = DecodingOptions()
 
 
-def add_endpoints(load: LoadCaptioner) -> None:
-    """Add `/caption`, `/caption_video`, `/trace`, `/image_map` and `/model_info` to the page that is being built."""
+def add_endpoints(load: LoadCaptioner, first_model: str) -> None:
+    """Add `/caption`, `/caption_video`, `/trace`, `/image_map` and `/model_info` to the page that is being built.
+
+    `first_model` answers whoever names none, as on the page.
+    """
 
     async def caption(
         image: dict,  # type: ignore[type-arg]  # a bare type, because clients are told it as JSON
         prompts: list[str] = [DEFAULT_PROMPT],  # noqa: B006  # read, never changed; clients are told it as the default
-        model: str = "auto",
+        model: str = first_model,
         max_new_tokens: int = _DEFAULTS.max_new_tokens,
         num_beams: int = _DEFAULTS.num_beams,
         temperature: float = _DEFAULTS.temperature,
@@ -71,7 +74,7 @@ def add_endpoints(load: LoadCaptioner) -> None:
         prompts: list[str] = [DEFAULT_PROMPT],  # noqa: B006  # as above
         start: float | None = None,
         end: float | None = None,
-        model: str = "auto",
+        model: str = first_model,
         max_new_tokens: int = _DEFAULTS.max_new_tokens,
         num_beams: int = _DEFAULTS.num_beams,
         temperature: float = _DEFAULTS.temperature,
@@ -107,14 +110,15 @@ def add_endpoints(load: LoadCaptioner) -> None:
         image: dict,  # type: ignore[type-arg]  # as above
         prompt: str = DEFAULT_PROMPT,
         text: str = "",
-        model: str = "auto",
-        method: str = "attention",
-        layer: int | None = None,
-        head: str = "mean",
+        model: str = first_model,
+        method: str | None = None,
+        layer: int | str | None = None,
+        head: int | str | None = None,
     ) -> dict[str, Any]:
         """Where the model looks for each token of a caption: one it writes, or `text` that goes on from the prompt.
 
-        `layer` counts from 0 and is the mean of all where it is not given; `head` is a number, "mean" or "max".
+        `layer` and `head` count from 0 or are "mean", `head` also "max". Without any of the three it is the view that
+        measured best for the model.
         """
 
         def work(job: Job[None]) -> dict[str, Any]:
@@ -125,7 +129,7 @@ def add_endpoints(load: LoadCaptioner) -> None:
         except Exception as error:
             raise gr.Error(explain(error), print_exception=False) from error
 
-    async def model_info(model: str = "auto") -> dict[str, Any]:
+    async def model_info(model: str = first_model) -> dict[str, Any]:
         """What is inside a model: parameters, arrays, layer types, parts with their memory, shapes, tokenizer."""
 
         def work(job: Job[None]) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def add_endpoints(load: LoadCaptioner) -> None:
     api(caption_video, api_name="caption_video", **MODEL_QUEUE)
     api(trace, api_name="trace", **MODEL_QUEUE)
     api(model_info, api_name="model_info", **MODEL_QUEUE)
-    add_map_endpoint(load)
+    add_map_endpoint(load, first_model)
 
 
 def _caption(
@@ -209,19 +213,19 @@ def _trace(
         (caption,) = captioner.decode(features, [prompt], _DEFAULTS, on_token=lambda _: job.check())
     if not caption.token_ids:
         raise PromptError("The caption is empty, so there is no word to look for; hand in a text or a prompt.")
-    return trace_document(captioner, picture, caption, *_read_view(*view), check=job.check)
+    method, layer, head = view
+    chosen = choose_view(
+        captioner.spec, None if method is None else str(method), _number_or_word(layer), _number_or_word(head)
+    )
+    return trace_document(captioner, picture, caption, chosen.method, chosen.layer, chosen.head, check=job.check)
 
 
-def _read_view(method: object, layer: object, head: object) -> tuple[str, int | None, Head]:
-    """A method, layer and head as `map_tokens` takes them. Raises `OptionsError`."""
-    if layer is not None and (isinstance(layer, bool) or not isinstance(layer, int)):
-        raise OptionsError(f"layer must be a whole number from 0 on, or nothing for the mean, not {layer!r}.")
-    text = str(head)
-    if text.isdecimal() and len(text) < 6:
-        return str(method), layer, int(text)
-    if text not in ("mean", "max"):
-        raise OptionsError(f"head must be a number from 0 on, mean or max, not {text[:40]!r}.")
-    return str(method), layer, "mean" if text == "mean" else "max"
+def _number_or_word(value: object) -> int | str | None:
+    """A layer or a head as it was meant: clients may send a number as text."""
+    if value is None:
+        return None
+    text = str(value)[:40]
+    return int(text) if text.isdecimal() and len(text) < 6 else text
 
 
 def _listed_prompts(prompts: object) -> list[str]:

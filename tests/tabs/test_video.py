@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,14 @@ def test_captions_at_more_and_more_frames_end_where_the_clip_ends(fake_loader: F
     value = counts_value(PanelState("done", ready=True), rows)
     assert not any(new for _, new in value["rows"][0]["words"])
     assert any(new for row in value["rows"][1:] for _, new in row["words"])
+
+
+def test_captions_at_more_and_more_frames_end_where_the_settings_do(
+    fake_loader: FakeLoader, asked: Asked, change_settings: Callable[..., None]
+) -> None:
+    change_settings(video_frames=8)
+    rows = compare_counts(FrameStore(), fake_loader, asked, make_job())
+    assert [count for count, _ in rows] == [1, 2, 4, 8]
 
 
 def test_a_timeline_captions_every_frame_and_is_exported(fake_loader: FakeLoader, asked: Asked) -> None:

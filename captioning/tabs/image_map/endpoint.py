@@ -20,12 +20,12 @@ from captioning.ui.worker import Job, finish
 _DEFAULTS = MapOptions()
 
 
-def add_map_endpoint(load: LoadCaptioner) -> None:
-    """Add `/image_map` to the page that is being built."""
+def add_map_endpoint(load: LoadCaptioner, first_model: str) -> None:
+    """Add `/image_map` to the page that is being built; `first_model` answers whoever names none."""
 
     async def image_map(
         images: list,  # type: ignore[type-arg]  # a bare type, because clients are told it as JSON
-        model: str = "auto",
+        model: str = first_model,
         method: str = _DEFAULTS.method,
         n_neighbors: int = _DEFAULTS.n_neighbors,
         min_dist: float = _DEFAULTS.min_dist,

@@ -174,7 +174,7 @@ def _try(file: SentFile, read: Callable[[], Collection]) -> Collection:
     try:
         return read()
     except CaptioningError as error:
-        return Collection((), (FailedImage(file.name, str(error)),))
+        return Collection((), (FailedImage.of_error(file.name, error),))
 
 
 def _suffix(file: SentFile) -> str:
