@@ -3,11 +3,11 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 const [CHART_WIDTH, CHART_HEIGHT] = [300, 170];
-const [LEFT, RIGHT, TOP, BOTTOM] = [40, 8, 10, 24];
+const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 10, 28];
 
 const verdict = make('p', { class: 'cs-verdict', role: 'status' });
 const charts = make('div', { class: 'cs-charts' });
-const legend = make('p', { class: 'cs-chart-legend', 'aria-hidden': 'true' },
+const legend = make('p', { class: 'cs-chart-legend', 'aria-hidden': 'true' }, 'log-probability of the word, in nats:',
   make('span', { class: 'is-map' }, 'this map'), make('span', { class: 'is-random' }, 'random orders'), make('span', { class: 'is-centre' }, 'centre blob'));
 const tableFrame = make('div', { class: 'cs-belief-frame' });
 const more = make('div', { class: 'cs-belief-more' });
@@ -41,7 +41,7 @@ function makeChart(title, about, curves) {
   const picture = draw('svg', { viewBox: `0 0 ${CHART_WIDTH} ${CHART_HEIGHT}`, role: 'img', 'aria-label': `${title}: ${about}`, class: 'cs-chart' },
     draw('line', { class: 'cs-axis', x1: LEFT, y1: CHART_HEIGHT - BOTTOM, x2: CHART_WIDTH - RIGHT, y2: CHART_HEIGHT - BOTTOM }),
     text(LEFT - 5, y(most) + 4, written(most, decimals(span))), text(LEFT - 5, y(least) + 4, written(least, decimals(span))),
-    text(LEFT, CHART_HEIGHT - 8, '0 %', 'start'), text(CHART_WIDTH - RIGHT, CHART_HEIGHT - 8, '100 % of the patches'),
+    text(LEFT, CHART_HEIGHT - 9, '0 %', 'start'), text(CHART_WIDTH - RIGHT, CHART_HEIGHT - 9, '100 % of the patches'),
     draw('path', { class: 'cs-band', d: `${line(curves.high)}${backwards}Z` }),
     draw('path', { class: 'cs-curve is-random', d: line(curves.random) }),
     draw('path', { class: 'cs-curve is-centre', d: line(curves.centre) }),

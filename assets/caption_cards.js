@@ -4,7 +4,7 @@
 const SHOW_SECONDS_AFTER = 1;
 const own = `cs${Math.random().toString(36).slice(2, 9)}`;
 
-const state = make('p', { class: 'cs-state', role: 'status' });
+const state = make('p', { class: 'cs-state', role: 'status', tabindex: '-1' });
 const clock = make('span', { class: 'cs-clock', 'aria-hidden': 'true' });
 const stop = make('button', { type: 'button', class: 'cs-button cs-stop', onclick: () => trigger('stop_wanted') }, '■ Stop');
 const busyBar = make('div', { class: 'cs-busy-bar', 'aria-hidden': 'true' });
@@ -315,7 +315,7 @@ followValue((next) => {
   setText(clock, (value.phase === 'busy' && value.seconds >= SHOW_SECONDS_AFTER) || value.phase === 'done' ? duration(value.seconds) : '');
   const hadFocus = document.activeElement === stop;
   stop.hidden = value.phase !== 'busy' && !branching;
-  if (hadFocus && stop.hidden) root.querySelector('.cs-text[tabindex="0"]')?.focus();
+  if (hadFocus && stop.hidden) (root.querySelector('.cs-text[tabindex="0"]') || state).focus();
   busyBar.hidden = value.phase !== 'busy';
   showMessage(message, value.phase, value.message);
   while (cards.length > value.cards.length) cards.pop().node.remove();

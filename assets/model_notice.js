@@ -26,3 +26,8 @@ followValue((notice) => {
   }
   root.hidden = failure.hidden && about.hidden && progress.hidden;
 });
+
+// A menu of Gradio's takes Tab for a key that opens its list, and leaves the list open over the page behind it.
+document.addEventListener('keydown', (event) => {
+  if (event.key === 'Tab' && event.target.role === 'combobox') event.stopPropagation();
+}, true);

@@ -64,7 +64,8 @@ const probability = (logProb) => Math.exp(logProb);
 const percent = (p) => (p < 0.005 ? '<1 %' : p > 0.995 && p < 1 ? '>99 %' : `${Math.round(p * 100)} %`);
 const signed = (number) => (number < 0 ? `−${Math.abs(number).toFixed(2)}` : number.toFixed(2));
 const duration = (seconds) => (seconds < 0.1 ? '<0.1 s' : `${seconds.toFixed(1)} s`);
-const readable = (token) => token.trim() || (token ? 'space' : 'nothing');
+/** A token in words; tokenizers of bytes cut rare characters into pieces that are none by themselves. */
+const readable = (token) => (/^\uFFFD+$/.test(token.trim()) ? 'part of a character' : token.trim() || (token ? 'space' : 'nothing'));
 
 /**
  * A titled panel with a sentence, one action, and Stop while it works; `show` takes what the panel's value says.

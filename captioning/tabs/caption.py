@@ -92,15 +92,24 @@ class CaptionTab:
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
 
     async def _caption(self, request: gr.Request, path: str | None, *asked: Any) -> AsyncIterator[dict[Any, Any]]:
-        """Caption a picture that a person chose: once that is done, it is the picture in hand."""
-        async for update in self._write(request, path, *asked):
-            is_done = update.get(self.written) is not None
-            yield update | ({self._page.picture: path} if is_done else {})
+        """Caption a picture that a person chose: as soon as it can be read, it is the picture in hand."""
+        async for update in self._write(request, {self._page.picture: path}, path, *asked):
+            yield update
 
     async def _write(
-        self, request: gr.Request, path: str | None, model_id: str, prompts: Any, method: str, *values: Any
+        self,
+        request: gr.Request,
+        once_read: dict[Any, Any],
+        path: str | None,
+        model_id: str,
+        prompts: Any,
+        method: str,
+        *values: Any,
     ) -> AsyncIterator[dict[Any, Any]]:
-        """Write a caption for every prompt; cards, status line and files follow as it goes."""
+        """Write a caption for every prompt; cards, status line and files follow as it goes.
+
+        The updates `once_read` go along as soon as the picture was read.
+        """
         session = request.session_hash or ""
         run = self._runs.start(session)
         step = Step("")
@@ -115,10 +124,11 @@ class CaptionTab:
                 if isinstance(event, Done):
                     step, heading, status, end_token = event.result
                     written = Written(path, model_id, step, heading, event.seconds, end_token)
-                    yield {self._page.status: status_value(status)} | self._show(written)
+                    yield {self._page.status: status_value(status)} | self._show(written) | once_read
                 else:
                     step = event.update or step
-                    yield {self.cards: cards_value("busy", step, seconds=event.seconds)}
+                    cards = {self.cards: cards_value("busy", step, seconds=event.seconds)}
+                    yield cards | (once_read if event.update is not None else {})
         except Stopped:
             if not run.superseded:
                 yield {self.cards: cards_value("stopped", step)}
@@ -144,7 +154,7 @@ class CaptionTab:
         if path is None:
             yield gr.skip()
             return
-        async for update in self._write(request, path, *asked):
+        async for update in self._write(request, {}, path, *asked):
             yield update
 
     async def _branch(
@@ -279,12 +289,13 @@ def write_captions(
     Runs in a worker. A model that takes no prompt writes without one, and cannot go on from a word: its end token
     is `None`.
     """
+    each = options.num_captions
+    picture = open_image(path)
+    job.show(Step("Getting the model ready", prompts, each))  # the first state: from here on the picture was read
     captioner = load(model_id, report=lambda _: job.check())
     if not captioner.spec.capabilities.supports_prompt:
         prompts = [""]
-    each = options.num_captions
     job.show(Step("Looking at the picture", prompts, each))
-    picture = open_image(path)
     (features,) = captioner.encode([picture])
     job.show(Step("Writing", prompts, each))
     steps = 0

@@ -67,7 +67,7 @@ def make_decoding_controls(elem_id: str = "cs-decoding") -> DecodingControls:
             info="Greedy takes the likeliest word each time; beams compare whole captions; sampling draws.",
         )
         with gr.Row():
-            length = _slider("Longest, in tokens", 1, 100, defaults.max_new_tokens, 1)
+            length = _slider("Max new tokens", 1, 100, defaults.max_new_tokens, 1)
             number = _slider("Captions a prompt", 1, 16, defaults.num_captions, 1)
         with gr.Row():
             beams = _slider("Beams", 2, 16, _STARTS["num_beams"], 1)

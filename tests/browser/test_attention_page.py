@@ -192,6 +192,12 @@ def test_a_method_that_comes_late_does_not_push_away_what_was_chosen_meanwhile(
     assert method.input_value() == "relevance", "its maps are here by now"
 
 
+LABEL_PIXELS = """() => {
+  const chart = document.querySelector('.cs-chart');
+  return chart.getScreenCTM().a * parseFloat(getComputedStyle(chart.querySelector('text')).fontSize);
+}"""
+
+
 def test_a_word_is_measured_asked_about_again_and_taken_along(open_page: OpenPage, tmp_path: Path) -> None:
     page = look_with(open_page, FakeLoader())
     belief = page.locator("#cs-belief")
@@ -201,6 +207,10 @@ def test_a_word_is_measured_asked_about_again_and_taken_along(open_page: OpenPag
     assert belief.locator("svg[role=img]").count() == 2
     assert "Jain and Wallace, 2019" in belief.inner_text()
     assert belief.locator("tbody tr").count() == 4
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("() => document.querySelector('.cs-chart').getBoundingClientRect().width < 390")
+    assert page.evaluate(LABEL_PIXELS) >= 11
+    page.set_viewport_size({"width": 1360, "height": 900})
     page.get_by_label("Order").select_option("importance")
     page.locator("#cs-again").get_by_role("button", name="Hide").click()
     page.wait_for_selector('#cs-again .cs-panel[data-phase="done"]')

@@ -78,6 +78,31 @@ def test_presenting_is_one_key_and_the_next_tab_another_but_not_while_typing(ope
     assert not page.evaluate("() => document.body.classList.contains('cs-presenting')")
 
 
+SIZES_OF = """(names) => names.map((name) => parseFloat(getComputedStyle(document.querySelector(name)).fontSize))"""
+
+
+@pytest.mark.parametrize(
+    ("tab", "names"),
+    [
+        ("caption", ["#cs-name h1", "#cs-captions .cs-line", "#cs-prompts input", "#cs-start"]),
+        (
+            "attention",
+            [".cs-strip", "#cs-look-prompt :is(textarea, input)", "#cs-look-prompt [data-testid=block-info]"],
+        ),
+        ("model", [".cs-net-panel h2", ".cs-net-panel h3", ".cs-shape"]),
+    ],
+)
+def test_presented_words_are_larger_in_our_own_parts_and_in_gradios(
+    open_page: OpenPage, tab: str, names: Sequence[str]
+) -> None:
+    page = follow(open_page, tab)
+    before = page.evaluate(SIZES_OF, names)
+    page.keyboard.press("Alt+p")
+    page.wait_for_function("() => document.body.classList.contains('cs-presenting')")
+    after = page.evaluate(SIZES_OF, names)
+    assert [name for name, old, new in zip(names, before, after, strict=True) if new < old * 1.1] == []
+
+
 class HebrewCaptioner(FakeCaptioner):
     """Writes from right to left."""
 

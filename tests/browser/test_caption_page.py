@@ -178,6 +178,29 @@ def test_stop_keeps_what_was_written_and_frees_the_model(open_page: OpenPage) ->
     assert steps < 7
 
 
+def test_stop_before_the_first_word_keeps_the_keyboard_where_it_was(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader(encode_delay=3))
+    choose_sample(page)
+    page.wait_for_selector(BUSY)
+    page.locator("#cs-captions .cs-stop").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector('.cs-caption-cards[data-phase="stopped"]')
+    page.wait_for_function("() => document.activeElement.closest('#cs-captions')")
+
+
+def test_a_picture_still_being_captioned_is_in_hand_already_and_stays(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader(delay=0.5))
+    choose_sample(page, 1)
+    page.wait_for_selector(DONE)
+    choose_sample(page, 0)
+    page.wait_for_selector(WRITING)
+    page.get_by_role("tab", name="Attention", exact=True).click()
+    page.wait_for_selector('.cs-stage-picture[alt="cheetah.jpg"]')
+    page.get_by_role("tab", name="Caption", exact=True).click()
+    page.wait_for_selector(DONE)
+    assert "cheetah.jpg" in page.locator("#cs-captions .cs-state").inner_text()
+
+
 @pytest.mark.slow
 def test_a_page_that_is_left_frees_the_model(open_page: OpenPage) -> None:
     loader = FakeLoader(delay=0.5)
@@ -324,6 +347,15 @@ def test_a_download_can_be_cancelled(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_selector("text=/Load BLIP base/")
     assert page.locator(".cs-progress").is_hidden()
+
+
+def test_the_keyboard_leaves_a_menu_closed_behind_it(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader())
+    page.locator("#cs-model input").focus()
+    page.wait_for_selector("#cs-model [role=listbox]")
+    page.keyboard.press("Tab")
+    page.wait_for_function("() => !document.activeElement.closest('#cs-model')")
+    page.wait_for_selector("#cs-model [role=listbox]", state="hidden")
 
 
 @pytest.mark.slow

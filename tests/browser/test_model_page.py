@@ -84,6 +84,14 @@ def test_the_model_tab_shows_what_is_inside_and_how_it_sees_and_reads(
     page.wait_for_function("() => document.querySelectorAll('.cs-forcing-table tbody tr').length === 6")
 
 
+def test_a_scored_caption_fits_a_narrow_screen(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader(), size="narrow", link="?tab=model&sample=lion.jpg")
+    page.get_by_role("tab", name="Words", exact=True).click()
+    page.wait_for_selector('.cs-forcing[data-phase="done"]')
+    frame = page.locator(".cs-forcing-frame")
+    assert frame.evaluate("(frame) => frame.scrollWidth - frame.clientWidth") == 0
+
+
 PATCHES = '.cs-patches[data-phase="done"]'
 
 

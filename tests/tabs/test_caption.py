@@ -46,12 +46,14 @@ def test_a_model_that_takes_no_prompt_writes_without_one(fake_loader: FakeLoader
     assert len(step.captions) == 1
 
 
-def test_what_is_no_picture_raises_and_encodes_nothing(fake_loader: FakeLoader, tmp_path: Path) -> None:
+def test_what_is_no_picture_raises_before_anything_is_shown_or_loaded(fake_loader: FakeLoader, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"text")
+    job = make_job()
     with pytest.raises(ImageError):
-        write_captions(fake_loader, str(broken), "auto", ["a"], DecodingOptions(), make_job())
-    assert fake_loader.fakes["embedded"].encoded == 0
+        write_captions(fake_loader, str(broken), "auto", ["a"], DecodingOptions(), job)
+    assert job.take() is None
+    assert not fake_loader.fakes
 
 
 def test_a_run_that_nobody_waits_for_ends(fake_loader: FakeLoader, photo: Path) -> None:

@@ -196,6 +196,16 @@ def test_new_pictures_move_nothing_and_lie_among_their_like(loader: ColourLoader
     assert (value["change"], value["after"], len(value["names"])) == ("added", before.map_id, 19)
 
 
+def test_a_map_to_which_more_came_than_there_was_says_how_to_lay_it_out_anew(
+    loader: ColourLoader, drawn: Drawn, tmp_path: Path
+) -> None:
+    few = files_of(make_folder(tmp_path / "few", each=1))
+    assert len(few) <= len(drawn.view.images)
+    assert add_files(loader, few, drawn.view, tmp_path).projection.note == drawn.view.projection.note
+    many = files_of(make_folder(tmp_path / "many", each=len(drawn.view.images)))
+    assert "Refit" in add_files(loader, many, drawn.view, tmp_path).projection.note
+
+
 def test_more_than_a_map_holds_is_refused(
     loader: ColourLoader, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ _TELL_SECONDS = 0.5
 """How often captions written so far are told."""
 _NAME_EVERY = 25
 """After how many captions clusters are named anew."""
+_CROWDED = "More pictures came than there were: Refit, under Layout, lays all of them out anew."
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,11 @@ def add(load: LoadCaptioner, source: Source, before: MapView, cache: str, job: J
     new_positions = place(before.embeds, before.positions, embedded.embeds).astype(before.positions.dtype)
     positions = np.concatenate((before.positions, new_positions))
     whole = _join(before, embedded, fresh)
+    # Many among few lie where they find place, and what was noted of the few is no longer so.
+    note = _CROWDED if len(fresh) > len(before.images) else before.projection.note
     view = replace(
         whole,
-        projection=replace(before.projection, positions=positions),
+        projection=replace(before.projection, positions=positions, note=note),
         clusters=find_clusters(positions),
         failed=failed,
         scratches=(*before.scratches, scratch),
