@@ -99,7 +99,7 @@ class Belief:
         """What the numbers say, for people."""
         word = self.word or "this token"
         low, high = self.interval
-        figures = f"{self.gain:+.2f} nats, {low:+.2f} to {high:+.2f}"
+        figures = f"{self.gain:+.2f} nats, {low:+.2f} to {high:+.2f}".replace("-", "−")
         if self.beats_random:
             return f"The map beats random order on “{word}” ({figures})."
         if high < 0:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import accumulate
+from textwrap import shorten
 from typing import Any, Protocol
 
 import numpy as np
@@ -414,8 +415,9 @@ class NetworkCaptioner:
         if len(ids) + room > capacity:
             more = f" and max_new_tokens asks for {room} more" if room > 1 else ""
             cure = "shorten it or lower max_new_tokens" if room > 1 else "shorten it"
+            text = f"“{shorten(prefix, 40, placeholder='…')}”" if isinstance(prefix, str) else "the text"
             raise PromptError(
-                f"{self._spec.title} has room for {capacity} tokens, but the text takes {len(ids)}{more}; {cure}."
+                f"{self._spec.title} has room for {capacity} tokens, but {text} takes {len(ids)}{more}; {cure}."
             )
         return ids
 
