@@ -35,7 +35,7 @@ def test_a_caption_that_is_empty_or_too_long_is_refused(captioner: NetworkCaptio
     (features,) = captioner.encode([drawing(0)])
     with pytest.raises(PromptError, match="empty"):
         captioner.teacher_force(features, " ", "")
-    with pytest.raises(PromptError, match="has room for .* “dog dog .*…” takes 100[01]"):
+    with pytest.raises(PromptError, match=r"has room for .* “dog dog .*…” takes 100[01]"):
         captioner.teacher_force(features, "", "dog " * 1000)
 
 
