@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,17 +12,25 @@ from captioning.errors import CaptioningError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when all went well, 1 when something failed, 2 for a wrong command line."""
+    """Run one command; 0 when all went well, 1 when something failed, 2 for a wrong command line.
+
+    130 and 141 are what shells call ended by Ctrl+C and by a reader that has seen enough.
+    """
     options = _make_parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except CaptioningError as error:
         print(f"captioning: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("captioning: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more at its end
+        return 141
 
 
 def _make_parser() -> argparse.ArgumentParser:
