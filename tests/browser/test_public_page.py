@@ -42,6 +42,7 @@ def test_the_classifier_takes_no_name_from_a_visitor(visitors_page: Any) -> None
     page = visitors_page
     caption_a_sample(page)
     open_tab(page, "Model", "Picture")
+    page.wait_for_selector('.cs-patches[data-phase="done"]')
     page.locator("#cs-classifier input, #cs-classifier textarea").first.fill("somebody/classifier")
     page.locator("#cs-classify").click()
     page.get_by_text("Visitors of this page have none to choose from here").wait_for()

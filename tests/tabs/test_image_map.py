@@ -115,7 +115,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(draw_files: Callable[
     ("name", "content", "sentence"),
     [
         ("broken.png", b"not a picture", "broken.png"),
-        ("empty.zip", b"", "empty.zip is damaged or no zip"),
+        ("empty.zip", b"", "empty.zip: It is damaged or no zip"),
         ("list.csv", b"path,label\nmissing.png,cat\n", "list.csv"),
         ("notes.txt", b"hello", "notes.txt"),
         ("clip.mp4", b"no clip", "clip.mp4"),
