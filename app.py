@@ -141,9 +141,10 @@ def launch(flags: argparse.Namespace) -> None:
 
 
 def _check_machine(flags: argparse.Namespace) -> None:
-    """Raises `OptionsError` for a device or a precision that is not to be had here; torch is asked only about those."""
+    """Raises `OptionsError` for a device or a precision that is not to be had here."""
     device, precision = flags.device or get_settings().device, flags.precision or get_settings().precision
-    if (device, precision) != ("auto", "auto"):
+    known = device in ("auto", "cpu") and precision in ("auto", *runtime.PRECISIONS)
+    if not known:  # asking torch takes seconds, which the page need not wait for otherwise
         runtime.choose_precision(runtime.choose_device(device, may_be_lent=True), precision)
 
 
