@@ -37,6 +37,7 @@ from captioning.ui.theme import make_theme
 from captioning.ui.visitor import for_visitors
 
 _QUIET_SECONDS = 10.0
+"""How long no new picture must have been captioned before work that can wait begins."""
 
 
 def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -> gr.Blocks:
@@ -154,10 +155,11 @@ def _get_ready(model: str) -> None:
     Compiling holds up whatever else runs, so it begins when no new picture was captioned for a while.
     """
     captioner = _warm_up(model)
-    seen = -1
-    while captioner is not None and captioner.status().encoded_images != seen:
-        seen = captioner.status().encoded_images
+    before, now = -1, 0
+    while captioner is not None and before != now:
+        before = captioner.status().encoded_images
         time.sleep(_QUIET_SECONDS)
+        now = captioner.status().encoded_images
     warm_up_maps()
 
 

@@ -38,10 +38,7 @@ def add(commands: Subparsers) -> None:
     attention.add_argument("image", metavar="IMAGE")
     attention.add_argument("--prompt", metavar="TEXT", help=f"start of the caption (default: {DEFAULT_PROMPT!r})")
     attention.add_argument("--text", help="this caption, after the prompt, in place of the model's own")
-    attention.add_argument(
-        "--method",
-        help=_METHOD_HELP,
-    )
+    attention.add_argument("--method", help=_METHOD_HELP)
     attention.add_argument("--layer", type=_layer, metavar="N", help="from 0 on, or mean (default: as the method)")
     attention.add_argument("--head", type=_head, metavar="N", help="from 0 on, or mean or max (default: as the method)")
     where = attention.add_mutually_exclusive_group()

@@ -128,7 +128,11 @@ class CaptionTab:
                 else:
                     step = event.update or step
                     cards = {self.cards: cards_value("busy", step, seconds=event.seconds)}
-                    yield cards | (once_read if event.update is not None else {})
+                    if event.update is None:
+                        yield cards
+                        continue
+                    yield cards | once_read
+                    once_read = {}  # said again, it would bring the picture back where another was chosen meanwhile
         except Stopped:
             if not run.superseded:
                 yield {self.cards: cards_value("stopped", step)}
