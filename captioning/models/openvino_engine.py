@@ -65,15 +65,17 @@ def _open(network: Network, dtype: torch.dtype, pixel_values: Tensor) -> Engine:
     layers = text_layers(network)
     if layers is None:
         raise ModelError("its family declares no layers to convert")
-    compiler = _Compiler(_HINTS[dtype])
-    look, (states, _) = compiler.compile(network.encode, (pixel_values,))
-    project, pictures = compiler.compile(lambda x: tuple(layers.project(x)), (states,))
+    compiler = _Compiler(dtype)
+    look, (states, _) = compiler.compile(network.encode, pixel_values, torch.float32, (dtype, torch.float32))
+    project, pictures = compiler.compile(
+        lambda x: tuple(layers.project(x)), states, dtype, [dtype] * 2 * len(layers.layers)
+    )
     step = compiler.compile_step(layers, pictures, network.start_ids[0])
     decoder = OpenVinoDecoder(layers.num_heads, project, step)
 
     def encode(pixels: Tensor) -> tuple[Tensor, Tensor]:
-        found_states, embeds = _infer(look, [pixels])
-        return found_states.to(dtype), embeds
+        found_states, embeds = look(pixels)
+        return found_states, embeds
 
     engine = Engine(
         name=NAME,
@@ -104,15 +106,15 @@ def _check(engine: Engine, exact: Engine, pixel_values: Tensor, states: Tensor, 
 class OpenVinoDecoder(PictureDecoder):
     """A decoder whose layers are compiled; nothing of the network they were made of stays."""
 
-    def __init__(self, num_heads: int, project: Any, step: Any) -> None:
+    def __init__(self, num_heads: int, project: _Compiled, step: Any) -> None:
         super().__init__()
         self._num_heads = num_heads
         self._compiled_project = project
         self._compiled_step = step
 
     def project(self, states: Tensor) -> Sequence[Tensor]:
-        """Keys and values of pictures, float32 as all that goes in and out."""
-        return _infer(self._compiled_project, [states])
+        """Keys and values of pictures, in the precision that the step computes in."""
+        return self._compiled_project(states)
 
     def first_words(self, num_rows: int) -> _Words:
         """A request of its own, whose states hold no word."""
@@ -136,32 +138,55 @@ class _Words:
         self.rows = torch.arange(num_rows)
         self._request = request
         self._num_heads = num_heads
+        self._given: Sequence[Tensor] = ()
         self._pictures: Sequence[Tensor] = ()
 
     def step(self, input_ids: Tensor, positions: Tensor, mask: Tensor, pictures: Sequence[Tensor]) -> Tensor:
         import openvino
 
-        if pictures is not self._pictures:
+        if pictures is not self._given:
+            self._given = pictures
             if not self._pictures:
-                shape = (len(self.rows), self._num_heads, 0, pictures[0].shape[-1])
+                shape = (len(self.rows), self._num_heads, 0, pictures[1].shape[-1])
                 for state in self._request.query_state():
                     state.state = openvino.Tensor(np.zeros(shape, np.float32))
             # Shared, not copied: `_pictures` keeps the memory alive as long as the request may read it.
-            self._pictures = pictures
-            for number, one in enumerate(pictures):
-                tensor = openvino.Tensor(one.contiguous().numpy(), shared_memory=True)
-                self._request.set_tensor(_picture_name(number), tensor)
-        given = {"input_ids": input_ids, "positions": positions, "mask": mask, "rows": self.rows}
+            self._pictures = [one.contiguous() for one in pictures]
+            for number, one in enumerate(self._pictures):
+                self._request.set_tensor(_picture_name(number), _share(one))
+        given = {"input_ids": input_ids, "positions": positions, "mask": mask.float(), "rows": self.rows}
         found = self._request.infer({name: value.numpy() for name, value in given.items()}, share_outputs=False)
         self.rows = torch.arange(len(input_ids))
         return torch.from_numpy(found[0])
 
 
-def _infer(compiled: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Outputs of their own memory."""
-    request = compiled.create_infer_request()
-    found = request.infer([x.float().contiguous().numpy() for x in inputs], share_outputs=False)
-    return [torch.from_numpy(found[number]) for number in range(len(compiled.outputs))]
+class _Compiled:
+    """A compiled function of one tensor; whatever number of rows goes in comes out."""
+
+    def __init__(self, model: Any, dtype: torch.dtype, outputs: Sequence[tuple[torch.Size, torch.dtype]]) -> None:
+        self._model = model
+        self._dtype = dtype
+        self._outputs = outputs
+
+    def __call__(self, given: Tensor) -> list[Tensor]:
+        """Outputs of their own memory, `[rows, …]` as the input."""
+        request = self._model.create_infer_request()
+        given = given.to(self._dtype).contiguous()
+        found = [torch.empty(len(given), *shape[1:], dtype=dtype) for shape, dtype in self._outputs]
+        request.set_input_tensor(0, _share(given))
+        for number, one in enumerate(found):
+            request.set_output_tensor(number, _share(one))
+        request.infer()
+        return found
+
+
+def _share(values: Tensor) -> Any:
+    """The same memory as OpenVINO has it; numpy, which stands between, knows no bfloat16."""
+    import openvino
+
+    if values.dtype == torch.bfloat16:
+        return openvino.Tensor(values.view(torch.int16).numpy(), openvino.Shape(values.shape), openvino.Type.bf16)
+    return openvino.Tensor(values.numpy(), shared_memory=True)
 
 
 def _picture_name(number: int) -> str:
@@ -184,28 +209,42 @@ class _Traced(nn.Module):
 class _Compiler:
     """Functions of tensors → compiled models, with every size left open that is not a weight's."""
 
-    def __init__(self, hint: str) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         import openvino
 
         self.num_bytes = 0
-        self._item_bytes = 2 if hint == "bf16" else 4
+        self._dtype = dtype
+        self._types = {torch.float32: openvino.Type.f32, torch.bfloat16: openvino.Type.bf16}
         self._core = openvino.Core()
         self._options = {
-            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_PRECISION_HINT": _HINTS[dtype],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
 
     def compile(
-        self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
-    ) -> tuple[Any, tuple[Tensor, ...]]:
-        """The compiled function, and what torch made of `inputs`."""
-        model, found = self._convert(function, inputs)
-        return self._finish(model), found
+        self,
+        function: Callable[[Tensor], tuple[Tensor, ...]],
+        given: Tensor,
+        dtype: torch.dtype,
+        output_dtypes: Sequence[torch.dtype],
+    ) -> tuple[_Compiled, tuple[Tensor, ...]]:
+        """The function, which takes and gives tensors of these types, and what torch made of `given`."""
+        from openvino.preprocess import PrePostProcessor
+
+        model, found = self._convert(function, (given,))
+        borders = PrePostProcessor(model)
+        borders.input().tensor().set_element_type(self._types[dtype])
+        for number, output_dtype in enumerate(output_dtypes):
+            borders.output(number).tensor().set_element_type(self._types[output_dtype])
+        shapes = [x.shape for x in found]
+        compiled = _Compiled(self._finish(borders.build()), dtype, list(zip(shapes, output_dtypes, strict=True)))
+        return compiled, found
 
     def compile_step(self, layers: TextLayers, pictures: Sequence[Tensor], token_id: int) -> Any:
         """`TextLayers.run` with the words kept inside; its inputs have the names of its arguments."""
         from openvino.passes import MakeStateful, Manager
+        from openvino.preprocess import PrePostProcessor
 
         count = len(pictures)
 
@@ -216,7 +255,7 @@ class _Compiler:
 
         ids = torch.full((_EXAMPLE_ROWS, _EXAMPLE_LENGTH), token_id)
         seen = torch.ones(_EXAMPLE_ROWS, _EXAMPLE_PAST + _EXAMPLE_LENGTH, dtype=torch.long)
-        head_dim = pictures[0].shape[-1]
+        head_dim = pictures[1].shape[-1]
         past = [torch.zeros(_EXAMPLE_ROWS, layers.num_heads, _EXAMPLE_PAST, head_dim)] * count
         example = (
             ids,
@@ -236,7 +275,10 @@ class _Compiler:
         passes = Manager()
         passes.register_pass(MakeStateful({f"past_{number}": f"grown_{number}" for number in range(count)}))
         passes.run_passes(model)
-        return self._finish(model)
+        borders = PrePostProcessor(model)
+        for number in range(count):
+            borders.input(_picture_name(number)).tensor().set_element_type(self._types[self._dtype])
+        return self._finish(borders.build())
 
     def _convert(
         self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
@@ -257,5 +299,5 @@ class _Compiler:
     def _finish(self, model: Any) -> Any:
         for operation in model.get_ops():
             if operation.get_type_name() == "Constant":
-                self.num_bytes += int(np.prod(operation.get_output_shape(0))) * self._item_bytes
+                self.num_bytes += int(np.prod(operation.get_output_shape(0))) * self._dtype.itemsize
         return self._core.compile_model(model, "CPU", self._options)

@@ -74,16 +74,23 @@ class TextLayers:
     norm_first: bool
 
     def project(self, states: Tensor) -> list[Tensor]:
-        """Keys and values `[pictures, heads, S, head_dim]` of encoder states, those of each layer in turn."""
-        return [split_heads(x, self.num_heads) for layer in self.layers for x in layer.picture.project(states)]
+        """Keys `[pictures, heads, head_dim, S]` and values `[pictures, heads, S, head_dim]` of each layer in turn.
+
+        Every step multiplies with them, so they lie in memory as the products read them.
+        """
+        kept: list[Tensor] = []
+        for layer in self.layers:
+            keys, values = (split_heads(x, self.num_heads) for x in layer.picture.project(states))
+            kept += [keys.transpose(2, 3).contiguous(), values.contiguous()]
+        return kept
 
     def run(
         self, input_ids: Tensor, positions: Tensor, mask: Tensor, past: Sequence[Tensor], pictures: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         """Logits `[N, L, vocab]` and the words' keys and values, grown by the L new ones.
 
-        `mask [N, 1, L, past + L]` is added to the scores; `past` and `pictures` are as `project` has them. Rows that
-        see one picture stand together, equally many a picture.
+        `mask [N, 1, L, past + L]` is added to the scores. `past` are keys and values `[N, heads, past, head_dim]` of
+        each layer, `pictures` as `project` has them. Rows that see one picture stand together, equally many a picture.
         """
         x = self.embed(input_ids, positions)
         grown: list[Tensor] = []
@@ -116,15 +123,15 @@ class TextLayers:
 
     def _read_picture(self, part: PictureAttention, x: Tensor, kept: Sequence[Tensor]) -> Tensor:
         # [pictures × rows, L, hidden] → [pictures, rows × L, hidden]: the rows of a picture are queries side by side.
-        query = part.query(x).reshape(kept[0].shape[0], -1, x.shape[2])
-        seen = scaled_dot_product_attention(split_heads(query, self.num_heads), kept[0], kept[1], scale=part.scale)
+        query = (part.query(x) * part.scale).reshape(kept[0].shape[0], -1, x.shape[2])
+        seen = (split_heads(query, self.num_heads) @ kept[0]).softmax(dim=-1) @ kept[1]
         return part.output(seen.transpose(1, 2).flatten(2).reshape(x.shape[0], x.shape[1], -1))
 
 
 class TextCache:
     """What a batch of rows has so far; `words` belongs to whoever runs the layers.
 
-    `pictures` are keys and values `[pictures, heads, S, head_dim]`; row r sees picture r // `rows_each`.
+    `pictures` are as `TextLayers.project` has them; row r sees picture r // `rows_each`.
     """
 
     __slots__ = ("num_rows", "pictures", "words")
@@ -211,8 +218,8 @@ class TextDecoder(PictureDecoder):
         """One step of all rows."""
         past = cache.words
         if past is None:
-            keys = cache.pictures[0]
-            past = [keys.new_zeros(len(input_ids), keys.shape[1], 0, keys.shape[3])] * len(cache.pictures)
+            values = cache.pictures[1]
+            past = [values.new_zeros(len(input_ids), values.shape[1], 0, values.shape[3])] * len(cache.pictures)
         logits, cache.words = self._layers.run(input_ids, positions, mask, past, cache.pictures)
         return logits
 
