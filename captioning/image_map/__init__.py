@@ -17,7 +17,7 @@ from captioning.image_map.export import (
     write_pictures,
 )
 from captioning.image_map.features import Embedded, embed
-from captioning.image_map.grouping import clusters, name_clusters
+from captioning.image_map.grouping import clusters, content_words, name_clusters
 from captioning.image_map.making import ImageMap, make_map, write_captions
 from captioning.image_map.measures import LayoutQuality, MapQuality, quality
 from captioning.image_map.neighbours import group_copies, nearest
@@ -34,6 +34,7 @@ __all__ = [
     "MapQuality",
     "Projection",
     "clusters",
+    "content_words",
     "draw_map",
     "embed",
     "group_copies",

@@ -44,7 +44,7 @@ def name_clusters(
     two groups would have the same name. A group without such words is "group 1" and so on, counted from 1.
     """
     numbers = np.asarray(clusters, np.int64)
-    bags = [_words(caption) for caption in captions]
+    bags = [content_words(caption) for caption in captions]
     everywhere = _count(bags)
     ranked = []
     for group in range(int(numbers.max(initial=-1)) + 1):
@@ -59,7 +59,8 @@ def _stop_words() -> frozenset[str]:
     return frozenset((Path(__file__).parent / "stop_words.txt").read_text(encoding="utf-8").split())
 
 
-def _words(caption: str) -> frozenset[str]:
+def content_words(caption: str) -> frozenset[str]:
+    """The words of a caption, lower-cased, without those that say nothing of a picture."""
     return frozenset(re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", caption.lower())) - _stop_words()
 
 

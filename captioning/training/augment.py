@@ -49,3 +49,19 @@ def augment(
     hidden = F.interpolate((uniform(0, 1, 1, *cells) < share).float(), size=size).bool()
     colour = images.mean(dim=(2, 3), keepdim=True)
     return torch.where(hidden, colour, images).clamp(0, 1)
+
+
+def cut_mix(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Put a rectangle of another picture of the batch into each of `images [N, 3, H, W]` (CutMix: Yun et al. 2019).
+
+    Returns the mixed pictures, whose rectangle each has `[N]`, and the share of its own that is left.
+    """
+    height, width = images.shape[-2:]
+    area, across, down = torch.rand(3, generator=generator).tolist()
+    box_height, box_width = (round(side * area**0.5) for side in (height, width))
+    top, left = round(down * (height - box_height)), round(across * (width - box_width))
+    partners = torch.randperm(len(images), generator=generator).to(images.device)
+    mixed = images.clone()
+    box = (..., slice(top, top + box_height), slice(left, left + box_width))
+    mixed[box] = images[partners][box]
+    return mixed, partners, 1 - box_height * box_width / (height * width)

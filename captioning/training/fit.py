@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,9 +24,10 @@ from captioning.models.base import TrainableNetwork
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
 from captioning.training.batches import Batch, StepSampler, load_batches
 from captioning.training.data import Photo, PhotoSet
+from captioning.training.heads import ContrastiveHead, TargetWords, WordHead
 from captioning.training.options import TrainingOptions
 from captioning.training.self_critical import CiderReward, self_critical_loss
-from captioning.training.sight import FreshSight, make_sight
+from captioning.training.sight import FreshSight, Seen, make_sight
 from captioning.training.start import Start
 from captioning.whole_files import whole_file
 
@@ -43,33 +43,12 @@ class TrainingProgress:
     total_steps: int
     caption_loss: float
     contrastive_loss: float
+    word_loss: float
     token_accuracy: float
     reward: float
     learning_rate: float
     photos_per_second: float
     seconds_left: float
-
-
-class ContrastiveHead(nn.Module):
-    """Pulls a picture's embedding to that of its words, and pictures of one kind together.
-
-    CLIP's symmetric loss (Radford et al. 2021) with several positives a row (Khosla et al. 2020). The text
-    side is a bag of word embeddings; only training uses it.
-    """
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.text = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-
-    def forward(self, image_embeds: Tensor, words: Tensor, word_mask: Tensor, groups: Tensor) -> Tensor:
-        """The loss of `image_embeds [N, hidden]` and `words [N, T, hidden]`; equal `groups [N]` are positives."""
-        bag = (words * word_mask[..., None]).sum(dim=1) / word_mask.sum(dim=1, keepdim=True).clamp(min=1)
-        text_embeds = F.normalize(self.text(bag).float(), dim=-1)
-        logits = image_embeds @ text_embeds.T * self.log_scale.clamp(max=math.log(100)).exp()
-        targets = (groups[:, None] == groups[None, :]).float()
-        targets = targets / targets.sum(dim=1, keepdim=True)
-        return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
 def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> float:
@@ -105,7 +84,8 @@ class Trainer:
         frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
         self._names = [name for name in module.state_dict() if name not in frozen]
         torch.manual_seed(options.seed)
-        self.head = self._make_head()
+        self._words = TargetWords(data.photos) if options.word_weight else None
+        self.heads = self._make_heads()
         self.average = {name: value.detach().clone() for name, value in self._learnt().items()}
         self.optimizer = self._make_optimizer()
         if saved is not None:
@@ -138,7 +118,7 @@ class Trainer:
 
     def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 20) -> Iterator[int]:
         """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
-        losses, summed = np.zeros(5), 0
+        losses, summed = np.zeros(6), 0
         started, start_step = time.monotonic(), self.step
         for batch in load_batches(self._photos, self.network, self.options, self.step):
             losses += self._train_step(batch)
@@ -154,6 +134,7 @@ class Trainer:
                         contrastive_loss=float(losses[1] / summed),
                         token_accuracy=float(losses[2] / max(losses[3], 1)),
                         reward=float(losses[4] / summed),
+                        word_loss=float(losses[5] / summed),
                         learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.options),
                         photos_per_second=rate * self.options.batch_size,
                         seconds_left=(self.total_steps - self.step) / rate,
@@ -166,7 +147,7 @@ class Trainer:
             if ends_pass:
                 yield self.step // self.steps_per_pass
 
-    def _train_step(self, batch: Batch) -> tuple[float, float, float, float, float]:
+    def _train_step(self, batch: Batch) -> tuple[float, ...]:
         options = self.options
         torch.manual_seed(batch.seed)
         input_ids, labels = batch.input_ids.to(self.device), batch.labels.to(self.device)
@@ -174,14 +155,17 @@ class Trainer:
             group["lr"] = learning_rate_at(batch.step, self.total_steps, options)
         self.network.module.train()
         with self._autocast():
-            states, embeds = self.sight.encode(batch.places, batch.seed)
-            logits = self.network.teach(input_ids, states.repeat_interleave(options.captions_per_photo, dim=0))
-            contrastive = self._contrast(embeds, labels[:: options.captions_per_photo], batch.places)
-            self_critical, reward = self._criticise(states, batch)
-        flat = labels.flatten()
-        logits = logits.flatten(0, 1).float()
-        caption_loss = F.cross_entropy(logits, flat, ignore_index=-100, label_smoothing=options.label_smoothing)
-        loss = caption_loss + options.contrastive_weight * contrastive + options.reward_weight * self_critical
+            seen = self.sight.encode(batch.places, batch.seed)
+            caption_loss, right, learnt = self._teach(seen.states, input_ids, labels)
+            contrastive = self._contrast(seen.embeds, labels[:: options.captions_per_photo], batch.places)
+            told = self._tell(seen, batch.places)
+            self_critical, reward = self._criticise(seen.states, batch)
+        loss = (
+            options.caption_weight * caption_loss
+            + options.contrastive_weight * contrastive
+            + options.word_weight * told
+            + options.reward_weight * self_critical
+        )
         if not torch.isfinite(loss):
             raise DataError(
                 f"The loss stopped being a number at step {batch.step}; lower --learning-rate and start anew."
@@ -191,30 +175,62 @@ class Trainer:
         nn.utils.clip_grad_norm_(self._learnable, 1.0)
         self.optimizer.step()
         self._update_average()
-        learnt = flat != -100
-        right = (logits.argmax(dim=-1) == flat)[learnt].sum()
-        return caption_loss.item(), contrastive.item(), right.item(), learnt.sum().item(), reward
+        return caption_loss.item(), contrastive.item(), right, learnt, reward, told.item()
 
     def _autocast(self) -> torch.autocast:
         # A weight that was cast while captions were drawn knows no gradient, and must not be used again.
         cache = not self.options.reward_weight
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half, cache_enabled=cache)
 
+    def _nothing(self) -> Tensor:
+        return torch.zeros((), device=self.device)
+
+    def _teach(self, states: Tensor, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
+        """The loss of the next token, how many were the likeliest, and of how many; 0 where it does not count."""
+        if not self.options.caption_weight:
+            return self._nothing(), 0, 0
+        logits = self.network.teach(input_ids, states.repeat_interleave(self.options.captions_per_photo, dim=0))
+        flat, logits = labels.flatten(), logits.flatten(0, 1).float()
+        loss = F.cross_entropy(logits, flat, ignore_index=-100, label_smoothing=self.options.label_smoothing)
+        learnt = flat != -100
+        return loss, int((logits.argmax(dim=-1) == flat)[learnt].sum()), int(learnt.sum())
+
+    def _tell(self, seen: Seen, places: Tensor) -> Tensor:
+        """The loss of telling the words of pictures, of both pictures where they are mixed; or 0."""
+        if self._words is None or seen.embeds is None:
+            return self._nothing()
+        shares = self._words.shares(places).to(self.device)
+        if seen.partners is not None:
+            shares = seen.share * shares + (1 - seen.share) * shares[seen.partners]
+        loss: Tensor = self.heads["words"](seen.embeds, shares, self.options.label_smoothing)
+        return loss
+
+    def tell_kinds(self, embeds: Tensor, kinds: Sequence[str]) -> list[str]:
+        """The likeliest of `kinds` for each of `embeds [N, hidden]`, by what learnt to tell words from them."""
+        assert self._words is not None
+        head = self.heads["words"]
+        assert isinstance(head, WordHead)
+        known = [kind for kind in kinds if kind in self._words.names]
+        columns = [self._words.names.index(kind) for kind in known]
+        with torch.no_grad():
+            best = head.score(embeds.to(self.device))[:, columns].argmax(dim=1)
+        return [known[number] for number in best.tolist()]
+
     def _contrast(self, embeds: Tensor | None, labels: Tensor, places: Tensor) -> Tensor:
         """The contrastive loss between pictures and the words of their first captions `labels [N, T]`, or 0."""
         module = self.network.module
-        if self.head is None or embeds is None or not isinstance(module, PatchNetwork):
-            return torch.zeros((), device=self.device)
+        if "contrastive" not in self.heads or embeds is None or not isinstance(module, PatchNetwork):
+            return self._nothing()
         word_mask = ((labels != -100) & (labels != self.network.end_id)).float()
         words = module.text_decoder.tokens(labels.clamp(min=0))
-        loss: Tensor = self.head(embeds, words, word_mask, self._groups[places].to(self.device))
+        loss: Tensor = self.heads["contrastive"](embeds, words, word_mask, self._groups[places].to(self.device))
         return loss
 
     def _criticise(self, states: Tensor, batch: Batch) -> tuple[Tensor, float]:
         """The self-critical loss of the photographs that have captions, and the mean reward of what was drawn; or 0."""
         described = [row for row, place in enumerate(batch.places.tolist()) if self._photos[place].captions]
         if self._reward is None or not described:
-            return torch.zeros((), device=self.device), 0.0
+            return self._nothing(), 0.0
         return self_critical_loss(
             self.network,
             states[described],
@@ -226,9 +242,10 @@ class Trainer:
             batch.seed,
         )
 
-    def _make_head(self) -> ContrastiveHead | None:
-        if not self.options.contrastive_weight:
-            return None
+    def _make_heads(self) -> nn.ModuleDict:
+        heads = nn.ModuleDict()
+        if not self.options.contrastive_weight and not self.options.word_weight:
+            return heads
         module = self.network.module
         if (
             not isinstance(module, PatchNetwork)
@@ -236,10 +253,14 @@ class Trainer:
             or module.image_encoder.frozen
         ):
             raise OptionsError(
-                "Only a convolutional encoder that is not frozen learns an embedding that a contrastive loss could "
-                "pull at; leave out --contrastive-weight."
+                "Only a convolutional encoder that is not frozen learns an embedding that a loss could pull at; "
+                "leave out --contrastive-weight and --word-weight."
             )
-        return ContrastiveHead(module.config.hidden_size).to(self.device)
+        if self.options.contrastive_weight:
+            heads["contrastive"] = ContrastiveHead(module.config.hidden_size)
+        if self._words is not None:
+            heads["words"] = WordHead(module.config.hidden_size, len(self._words.names))
+        return heads.to(self.device)
 
     def _learnt(self) -> dict[str, Tensor]:
         """What training changes: weights that are not frozen, and statistics."""
@@ -274,7 +295,7 @@ class Trainer:
         module.eval()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        parameters = [*self._learnable, *(self.head.parameters() if self.head is not None else ())]
+        parameters = [*self._learnable, *self.heads.parameters()]
         return torch.optim.AdamW(
             [
                 {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.options.weight_decay},
@@ -299,8 +320,7 @@ class Trainer:
         self._write_learnt(saved["learnt"])
         self.average = saved["average"]
         self.optimizer.load_state_dict(saved["optimizer"])
-        if self.head is not None:
-            self.head.load_state_dict(saved["head"])
+        self.heads.load_state_dict(saved["heads"])
         self.step = saved["step"]
 
     def _write_state(self) -> None:
@@ -311,7 +331,7 @@ class Trainer:
             "learnt": self._learnt(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "head": None if self.head is None else self.head.state_dict(),
+            "heads": self.heads.state_dict(),
         }
         # A kill leaves the last good checkpoint.
         with whole_file(self.out / STATE_NAME) as file:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -120,6 +121,17 @@ def _guesses(captioner: Captioner, features: ImageFeatures, text: str) -> list[b
     except PromptError:  # longer than the model can read, or without a word
         return []
     return [choices[0].token_id == i for choices, i in zip(known.alternatives, known.token_ids, strict=True)]
+
+
+def evaluate_kinds(
+    captioner: Captioner, data: PhotoSet, tell: Callable[[torch.Tensor], Sequence[str]]
+) -> dict[str, Any]:
+    """`kinds_told`, the share of class photographs whose kind `tell` gives for their embeddings `[N, hidden]`."""
+    chosen, kinds = _class_photos(data)
+    if not kinds:
+        return {}
+    embeds = torch.stack([features.image_embeds for _, features in encode_photos(captioner, chosen)])
+    return {"kinds_told": float(np.mean(list(map(operator.eq, tell(embeds), kinds))))}
 
 
 def evaluate_prompts(

@@ -69,8 +69,8 @@ to those who would act on it.
 
 
 def _measured(name: str, figures: Mapping[str, Any] | None) -> str:
-    if figures is None:
-        return "Not measured yet.\n"
+    if figures is None or "captioned" not in figures:
+        return "Its captions were not measured yet.\n"
     rows = "\n".join(f"| {title} | {figures[key]:.4f} |" for key, title in _FIGURES.items() if key in figures)
     return (
         f"On the dev split ({figures['captioned']} photographs with human captions for BLEU, CIDEr, tokens and "

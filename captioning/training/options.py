@@ -16,12 +16,16 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "learning_rate": (1e-8, 1.0),
     "weight_decay": (0.0, 1.0),
     "label_smoothing": (0.0, 0.9),
+    "caption_weight": (0.0, 100.0),
     "contrastive_weight": (0.0, 100.0),
+    "word_weight": (0.0, 100.0),
     "reward_weight": (0.0, 100.0),
     "specificity": (0.0, 100.0),
     "samples": (2, 64),
     "opening_rate": (0.0, 1.0),
     "augmentation": (0.0, 1.5),
+    "mix": (0.0, 1.0),
+    "training_size": (0, 4096),
     "views": (0, 64),
     "average_decay": (0.0, 0.999999),
     "warmup_steps": (1, 1_000_000),
@@ -38,11 +42,14 @@ class TrainingOptions:
     """How a network is fitted. `passes` may change when a run is resumed; the rest may not.
 
     Of a photograph's captions, `captions_per_photo` are drawn anew each time it is seen, and those with human
-    captions are seen `captioned_repeats` times a pass. `augmentation` scales every random change to a picture; 0
-    leaves pictures as they are. Where the encoder is frozen, `views` such changes of each picture are seen once and
-    kept; 0 looks anew every time. `reward_weight` is that of the self-critical loss, whose reward is the CIDEr-D of
-    `samples` captions drawn for each photograph with human ones, less `specificity` times that against the captions of
-    the batch's other photographs. `vocab_size` counts where a new tokenizer is made.
+    captions are seen `captioned_repeats` times a pass. `caption_weight` is that of the loss of the next token; at 0 the
+    encoder learns alone. `word_weight` is that of telling from the embedding which words belong to a picture.
+    `augmentation` scales every random change to a picture; 0 leaves pictures as they are. `mix` is the share of batches
+    whose pictures get a part of one another. They are seen at `training_size` pixels a side; 0 is the network's own.
+    Where the encoder is frozen, `views` changes of each picture are seen once and kept; 0 looks anew every time.
+    `reward_weight` is that of the self-critical loss, whose reward is the CIDEr-D of `samples` captions drawn for each
+    photograph with human ones, less `specificity` times that against the captions of the batch's other photographs.
+    `vocab_size` counts where a new tokenizer is made.
     Raises `OptionsError` where a value leaves its range.
     """
 
@@ -53,13 +60,17 @@ class TrainingOptions:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
+    caption_weight: float = 1.0
     contrastive_weight: float = 0.3
+    word_weight: float = 0.0
     reward_weight: float = 0.0
     specificity: float = 0.0
     samples: int = 5
     freeze_encoder: bool = False
     opening_rate: float = 0.3
     augmentation: float = 1.0
+    mix: float = 0.0
+    training_size: int = 0
     views: int = 0
     average_decay: float = 0.999
     warmup_steps: int = 500
@@ -74,6 +85,12 @@ class TrainingOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise OptionsError(f"{name} must be between {low} and {high}, not {value}.")
+        if not self.caption_weight and not self.word_weight:
+            raise OptionsError("Without --caption-weight there must be a --word-weight, or nothing is learnt.")
+        if self.mix and (self.caption_weight or self.contrastive_weight or self.reward_weight):
+            raise OptionsError(
+                "No caption fits a mixed picture: with --mix, set --caption-weight and --contrastive-weight to 0."
+            )
 
 
 CONVOLUTIONAL, CLIP = "convolutional", "clip"

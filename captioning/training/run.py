@@ -23,7 +23,7 @@ from captioning.training.data import (
 )
 from captioning.training.fit import Trainer, TrainingProgress
 from captioning.training.logs import RunLogs, check_logs
-from captioning.training.metrics import check_scorer, evaluate_captions
+from captioning.training.metrics import check_scorer, evaluate_captions, evaluate_kinds
 from captioning.training.model_card import write_card
 from captioning.training.options import Beginning, TrainingOptions
 from captioning.training.start import Start, make_start
@@ -70,7 +70,7 @@ def train(
 
         for number in trainer.run(hear):
             with trainer.averaged() as network:
-                figures = evaluate_captions(NetworkCaptioner(_spec(start, out), network), _some(dev, GLANCE), kinds)
+                figures = _measure(trainer, NetworkCaptioner(_spec(start, out), network), _some(dev, GLANCE), kinds)
             run_logs.write(trainer.step, {"pass": number, **_dev_figures(figures)})
             report(f"pass {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float)))
         figures = _write_and_measure(trainer, out, dev, kinds, photos, command, report)
@@ -95,14 +95,23 @@ def _write_and_measure(
     assert start.family.save is not None
     with trainer.averaged() as network:
         start.family.save(network, out, write_card(start, name, command, photos, None))
-    written = start.family.load(out, trainer.device, torch.float32)
-    progress = _counter(report, "measured")
-    figures = evaluate_captions(
-        NetworkCaptioner(_spec(start, out), written), dev, kinds, report=lambda _, done, total: progress(done, total)
-    )
-    card = write_card(start, name, command, photos, figures)
-    write_whole(out / "README.md", card)
+    written = NetworkCaptioner(_spec(start, out), start.family.load(out, trainer.device, torch.float32))
+    figures = _measure(trainer, written, dev, kinds, _counter(report, "measured"))
+    write_whole(out / "README.md", write_card(start, name, command, photos, figures))
     return figures
+
+
+def _measure(
+    trainer: Trainer,
+    captioner: NetworkCaptioner,
+    dev: PhotoSet,
+    kinds: Sequence[str],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """What the run is about on `dev`: captions, or where only the encoder learns, kinds told from embeddings."""
+    if trainer.options.caption_weight:
+        return evaluate_captions(captioner, dev, kinds, report=lambda _, done, total: report(done, total))
+    return evaluate_kinds(captioner, dev, lambda embeds: trainer.tell_kinds(embeds, kinds))
 
 
 def _spec(start: Start, out: Path) -> ModelSpec:
@@ -146,6 +155,7 @@ def _progress_figures(progress: TrainingProgress) -> dict[str, float]:
         "train/contrastive_loss": progress.contrastive_loss,
         "train/token_accuracy": progress.token_accuracy,
         "train/reward": progress.reward,
+        "train/word_loss": progress.word_loss,
         "train/learning_rate": progress.learning_rate,
         "train/photos_per_second": progress.photos_per_second,
     }
@@ -159,7 +169,7 @@ def _progress_line(progress: TrainingProgress) -> str:
     minutes = progress.seconds_left / 60
     return (
         f"step {progress.step}/{progress.total_steps}  caption {progress.caption_loss:.3f}  "
-        f"contrastive {progress.contrastive_loss:.3f}  reward {progress.reward:.3f}  "
+        f"contrastive {progress.contrastive_loss:.3f}  words {progress.word_loss:.3f}  reward {progress.reward:.3f}  "
         f"tokens right {progress.token_accuracy:.3f}  "
         f"{progress.photos_per_second:.0f} pictures/s  {minutes:.0f} min left"
     )

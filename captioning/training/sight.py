@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from captioning import runtime
 from captioning.errors import OptionsError
-from captioning.training.augment import augment
+from captioning.models.families.patch_captioner.network import ConvolutionalEncoder
+from captioning.training.augment import augment, cut_mix
 from captioning.training.options import TrainingOptions
 from captioning.training.start import FrozenEncoder, Start
 
@@ -25,11 +27,25 @@ FEATURES_NAME = "features"
 _BATCH = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a network saw of a step's photographs.
+
+    `states [N, prefix + patches, hidden]`, and unit `embeds [N, hidden]` where they are learnt. Where pictures were
+    mixed, `share` of each is its own and the rest that of its partner, a row of `partners [N]`.
+    """
+
+    states: Tensor
+    embeds: Tensor | None = None
+    partners: Tensor | None = None
+    share: float = 1.0
+
+
 class Sight(Protocol):
     """What a network sees of photographs."""
 
-    def encode(self, places: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
-        """States `[N, prefix + patches, hidden]` of the photographs at `places`, and their embeddings if learnt."""
+    def encode(self, places: Tensor, seed: int) -> Seen:
+        """What it sees of the photographs at `places`."""
         ...
 
     def close(self) -> None:
@@ -46,23 +62,29 @@ class FreshSight:
         self._strength = options.augmentation
         self._device = device
         recipe = start.pixels
-        self._size = recipe.shape
-        assert start.layout.grid is not None
-        self._cells = start.layout.grid
+        self._size, self._cells = _sizes(start, options.training_size)
+        self._mix = options.mix
         # Pixels arrive in 0…1, the recipe begins with 0…255.
         self._scale = recipe.scale * 255
         self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (recipe.mean, recipe.std))
 
     def pixel_values(self, places: Tensor, seed: int) -> Tensor:
-        """The photographs randomly changed and normalised `[N, 3, H, W]`."""
+        """The photographs randomly changed and normalised `[N, 3, H, W]`, each by itself."""
+        return self._pixel_values(places, torch.Generator().manual_seed(seed))
+
+    def _pixel_values(self, places: Tensor, generator: torch.Generator) -> Tensor:
         pixels = self._pixels[places.to(self._pixels.device)].to(self._device)
-        generator = torch.Generator().manual_seed(seed)
         changed = augment(pixels, self._size, self._cells, generator, self._strength)
         return (changed * self._scale - self._mean) / self._std
 
-    def encode(self, places: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
-        """States and embeddings of the photographs at `places`."""
-        return self._network.encode(self.pixel_values(places, seed))
+    def encode(self, places: Tensor, seed: int) -> Seen:
+        """States and embeddings of the photographs at `places`, in so many batches mixed."""
+        generator = torch.Generator().manual_seed(seed)
+        pixel_values = self._pixel_values(places, generator)
+        if not self._mix or float(torch.rand((), generator=generator)) >= self._mix:
+            return Seen(*self._network.encode(pixel_values))
+        mixed, partners, share = cut_mix(pixel_values, generator)
+        return Seen(*self._network.encode(mixed), partners, share)
 
     def close(self) -> None:
         """Nothing was kept."""
@@ -99,17 +121,36 @@ class KeptSight:
         # Read where it lies: the system holds as much of it in memory as there is room for.
         self._seen = hold(torch.from_numpy(np.memmap(path, np.float16, "c", shape=shape)), device)
 
-    def encode(self, places: Tensor, seed: int) -> tuple[Tensor, Tensor | None]:
+    def encode(self, places: Tensor, seed: int) -> Seen:
         """States of the photographs at `places`, each in a view drawn for it; the embedding is the encoder's own."""
         views = torch.randint(self._views, places.shape, generator=torch.Generator().manual_seed(seed))
         here = self._seen.device
         seen = self._seen[views.to(here), places.to(here)].to(self._device, torch.float32)
-        return self._encoder.read(seen), None
+        return Seen(self._encoder.read(seen))
 
     def close(self) -> None:
         """Remove the file of features; nothing can be seen afterwards."""
         self._seen = torch.empty(0)  # not every system deletes a file that is read
         self._path.unlink(missing_ok=True)
+
+
+def _sizes(start: Start, training_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The height and width that pictures are seen at, and the rows and columns of their patches.
+
+    Raises `OptionsError` for a size that the network cannot see.
+    """
+    shape, grid = start.pixels.shape, start.layout.grid
+    assert grid is not None
+    if not training_size:
+        return shape, grid
+    encoder = getattr(start.network.module, "image_encoder", None)
+    patch = shape[0] // grid[0]
+    if not isinstance(encoder, ConvolutionalEncoder) or training_size % patch:
+        raise OptionsError(
+            f"--training-size is for the convolutional encoder of a patch_captioner, in multiples of {patch} here."
+        )
+    cells = training_size // patch
+    return (training_size, training_size), (cells, cells)
 
 
 def make_sight(

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from captioning.training.augment import augment
+from captioning.training.augment import augment, cut_mix
 
 
 def pictures(count: int = 6) -> torch.Tensor:
@@ -35,3 +36,14 @@ def test_a_stronger_change_moves_pictures_further_from_themselves() -> None:
         for strength in (0.0, 0.3, 1.0)
     ]
     assert distances[0] < 1e-6 < distances[1] < distances[2]
+
+
+def test_mixed_pictures_keep_the_share_that_is_told_and_take_the_rest_from_their_partners() -> None:
+    plain = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 20, 30).contiguous()
+    for seed in range(6):
+        mixed, partners, share = cut_mix(plain, torch.Generator().manual_seed(seed))
+        for number, (picture, partner) in enumerate(zip(mixed, partners.tolist(), strict=True)):
+            assert set(picture.unique().tolist()) <= {float(number), float(partner)}
+            if partner != number:
+                assert (picture == number).float().mean() == pytest.approx(share)
+    assert torch.equal(plain[:, 0, 0, 0], torch.arange(5.0))  # what was given stays

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from captioning.errors import DataError
+from captioning.errors import DataError, OptionsError
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer, TrainingProgress, learning_rate_at
 from captioning.training.options import Beginning, TrainingOptions
@@ -99,3 +99,51 @@ def test_a_loss_that_is_not_a_number_stops_the_run(data_folder: Path, tmp_path: 
         next(trainer.network.module.parameters()).fill_(np.nan)
     with pytest.raises(DataError, match="stopped being a number"):
         next(trainer.run(silent))
+
+
+WORDS = replace(OPTIONS, caption_weight=0.0, contrastive_weight=0.0, word_weight=1.0)
+
+
+def test_the_encoder_learns_alone_from_words_on_mixed_and_smaller_pictures(data_folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    options = replace(WORDS, passes=12, mix=0.3, training_size=24)
+    figures = train(data_folder, tmp_path / "model", SMALL, options, lines.append)
+    assert figures["kinds_told"] > 0.6
+    assert "not measured" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert any("words" in line for line in lines)
+
+
+def test_only_the_encoder_changes_where_captions_do_not_count(data_folder: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(data_folder, tmp_path / "a", WORDS)
+    before = {name: value.clone() for name, value in trainer.network.module.state_dict().items()}
+    list(trainer.run(silent))
+    changed = {
+        name for name, value in trainer.network.module.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed
+    assert {name.partition(".")[0] for name in changed} == {"image_encoder"}
+
+
+def test_words_are_learnt_beside_captions(data_folder: Path, tmp_path: Path) -> None:
+    told: list[TrainingProgress] = []
+    trainer = make_trainer(data_folder, tmp_path / "a", replace(OPTIONS, passes=6, word_weight=1.0))
+    list(trainer.run(told.append, report_steps=2))
+    assert told[-1].word_loss < told[0].word_loss
+    assert told[-1].caption_loss < told[0].caption_loss
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"mix": 0.5, "word_weight": 1.0}, "No caption fits a mixed picture"),
+        ({"caption_weight": 0.0}, "nothing is learnt"),
+    ],
+)
+def test_losses_that_contradict_each_other_are_refused(wrong: dict[str, float], said: str) -> None:
+    with pytest.raises(OptionsError, match=said):
+        replace(OPTIONS, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_training_size_that_makes_no_whole_patches_is_refused(data_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match="multiples of 12"):
+        make_trainer(data_folder, tmp_path / "a", replace(OPTIONS, training_size=30))

@@ -100,7 +100,7 @@ def test_kept_features_are_what_the_encoder_would_see_anew(
     monkeypatch.setattr("captioning.runtime.free_bytes", lambda _: 0)
     fresh = make_trainer(data_folder, tmp_path / "b", on_clip(clip), options).sight
     assert isinstance(fresh, FreshSight)
-    torch.testing.assert_close(kept.encode(places, 5)[0], fresh.encode(places, 7)[0], atol=0.01, rtol=0.01)
+    torch.testing.assert_close(kept.encode(places, 5).states, fresh.encode(places, 7).states, atol=0.01, rtol=0.01)
 
 
 def test_pictures_that_change_are_never_kept(data_folder: Path, clip: Path, tmp_path: Path) -> None:

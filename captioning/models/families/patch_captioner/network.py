@@ -7,6 +7,7 @@ CLIP's image encoder can take its place: it knows far more, and blurs such maps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -147,11 +148,19 @@ class ConvolutionalEncoder(nn.Module):
         return states
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels `[N, 3, side, side]` → patch features `[N, patches, hidden]`, unit image embeddings `[N, hidden]`."""
+        """Pixels `[N, 3, H, W]` → patch features `[N, patches, hidden]`, unit image embeddings `[N, hidden]`."""
         grid = self.layers(pixel_values.contiguous(memory_format=torch.channels_last))
         patches = self.norm(self.project(grid.flatten(2).transpose(1, 2)))
         image_embeds = F.normalize(self.embed(patches.mean(dim=1)).float(), dim=-1)
-        return patches + self.positions, image_embeds
+        return patches + self._positions_of(*grid.shape[-2:]), image_embeds
+
+    def _positions_of(self, rows: int, columns: int) -> Tensor:
+        """The positions of a grid `[rows · columns, hidden]`; of another than the usual one, between them."""
+        side = math.isqrt(len(self.positions))
+        if (rows, columns) == (side, side):
+            return self.positions
+        square = self.positions.T.reshape(1, -1, side, side)
+        return F.interpolate(square, (rows, columns), mode="bicubic").flatten(2)[0].T
 
 
 class CachedAttention(nn.MultiheadAttention):
