@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,19 @@ from captioning.whole_files import SUFFIX, write_whole
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
+
+
+def kept_words(keys: Any) -> dict[str, Any]:
+    """What a decoder remembers of the words before, as the argument that the installed transformers takes it by."""
+    return {_cache_argument(): keys}
+
+
+@cache
+def _cache_argument() -> str:
+    import transformers
+    from packaging.version import Version
+
+    return "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
 
 
 def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:

@@ -16,6 +16,7 @@ from captioning.models.attention_layers import AttentionLayers, find_layers
 from captioning.models.cross_attention import PictureCache, Projection, scaled_heads, split_heads
 from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe, check_shape
+from captioning.models.pretrained import kept_words
 from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
 from captioning.models.untrained import ORIGIN, build_random, made_up_words
 from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
@@ -115,7 +116,7 @@ class BlipNetwork:
             attention_mask=attention_mask,
             position_ids=positions,
             encoder_hidden_states=cache.states,
-            past_key_values=cache.keys,
+            **kept_words(cache.keys),
             use_cache=True,
         ).logits
         return logits

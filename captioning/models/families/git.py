@@ -14,6 +14,7 @@ from captioning.errors import ModelFilesError, UnknownModelError
 from captioning.models.attention_layers import AttentionLayers, find_layers
 from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe, check_shape, lay_patches
+from captioning.models.pretrained import kept_words
 from captioning.models.self_attention import Opening, SelfAttentionDecoder
 from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
 from captioning.models.untrained import ORIGIN, build_random, made_up_words
@@ -94,7 +95,7 @@ class GitNetwork(SelfAttentionDecoder):
         from transformers import DynamicCache
 
         keys = DynamicCache()
-        self._git.encoder(states, attention_mask=None, past_key_values=keys, use_cache=True)
+        self._git.encoder(states, attention_mask=None, use_cache=True, **kept_words(keys))
         columns = torch.arange(states.shape[1], device=states.device)
         # Words are counted from 0: the picture's states have positions of their own, from the image encoder.
         return Opening([(layer.keys, layer.values) for layer in keys.layers], columns, next_position=0)
@@ -107,7 +108,7 @@ class GitNetwork(SelfAttentionDecoder):
             input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=keys,
+            **kept_words(keys),
             use_cache=True,
             output_attentions=need_weights,
         )

@@ -18,6 +18,7 @@ from captioning.models.attention_layers import AttentionLayers, find_layers
 from captioning.models.cross_attention import PictureCache, Projection, scaled_heads, split_heads
 from captioning.models.family import ModelFamily
 from captioning.models.pixels import PixelRecipe, Size, check_shape, lay_patches
+from captioning.models.pretrained import kept_words
 from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
 from captioning.models.untrained import ORIGIN, build_random, made_up_words
 from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
@@ -160,7 +161,7 @@ class VisionEncoderDecoderNetwork:
             attention_mask=attention_mask,
             position_ids=positions,
             encoder_hidden_states=cache.states,
-            past_key_values=cache.keys,
+            **kept_words(cache.keys),
             use_cache=True,
         ).logits
         return logits

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from captioning.models.attention_layers import AttentionLayers
 from captioning.models.families.image_text_to_text.prompts import Prompt
 from captioning.models.families.image_text_to_text.views import View
+from captioning.models.pretrained import kept_words
 from captioning.models.self_attention import Opening, SelfAttentionDecoder
 from captioning.models.tokens import describe_kind, token_text
 from captioning.types import ModelInput, PatchLayout, Picture
@@ -85,7 +86,7 @@ class ImageTextNetwork(SelfAttentionDecoder):
             inputs_embeds=embeds,
             attention_mask=torch.ones(number, len(ids), dtype=torch.long, device=ids.device),
             position_ids=positions[..., None, :].expand(*positions.shape[:-1], number, -1),
-            past_key_values=keys,
+            **kept_words(keys),
             use_cache=True,
             logits_to_keep=1,
             **{name: kinds.expand(number, -1) for name, kinds in self.view.token_types(ids).items()},
@@ -103,7 +104,7 @@ class ImageTextNetwork(SelfAttentionDecoder):
             input_ids,
             attention_mask=torch.cat((before, attention_mask), dim=1),
             position_ids=position_ids,
-            past_key_values=keys,
+            **kept_words(keys),
             use_cache=True,
             output_attentions=need_weights,
         )
