@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +49,17 @@ class TrainingProgress:
     learning_rate: float
     photos_per_second: float
     seconds_left: float
+
+
+class _StepFigures(NamedTuple):
+    """What one step tells: its losses, tokens guessed right of those learnt, and the mean reward of what was drawn."""
+
+    caption_loss: float
+    contrastive_loss: float
+    word_loss: float
+    tokens_right: float
+    tokens_learnt: float
+    reward: float
 
 
 def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> float:
@@ -118,36 +129,37 @@ class Trainer:
 
     def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 20) -> Iterator[int]:
         """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
-        losses, summed = np.zeros(6), 0
+        sums, summed = np.zeros(len(_StepFigures._fields)), 0
         started, start_step = time.monotonic(), self.step
         for batch in load_batches(self._photos, self.network, self.options, self.step):
-            losses += self._train_step(batch)
+            sums += self._train_step(batch)
             summed += 1
             self.step += 1
             if self.step % report_steps == 0:
                 rate = (self.step - start_step) / (time.monotonic() - started)
+                means = _StepFigures(*(sums / summed).tolist())
                 report(
                     TrainingProgress(
                         step=self.step,
                         total_steps=self.total_steps,
-                        caption_loss=float(losses[0] / summed),
-                        contrastive_loss=float(losses[1] / summed),
-                        token_accuracy=float(losses[2] / max(losses[3], 1)),
-                        reward=float(losses[4] / summed),
-                        word_loss=float(losses[5] / summed),
+                        caption_loss=means.caption_loss,
+                        contrastive_loss=means.contrastive_loss,
+                        word_loss=means.word_loss,
+                        token_accuracy=means.tokens_right / (means.tokens_learnt or 1),
+                        reward=means.reward,
                         learning_rate=learning_rate_at(self.step - 1, self.total_steps, self.options),
                         photos_per_second=rate * self.options.batch_size,
                         seconds_left=(self.total_steps - self.step) / rate,
                     )
                 )
-                losses[:], summed = 0, 0
+                sums[:], summed = 0, 0
             ends_pass = self.step % self.steps_per_pass == 0
             if ends_pass or self.step % self.options.checkpoint_steps == 0:
                 self._write_state()
             if ends_pass:
                 yield self.step // self.steps_per_pass
 
-    def _train_step(self, batch: Batch) -> tuple[float, ...]:
+    def _train_step(self, batch: Batch) -> _StepFigures:
         options = self.options
         torch.manual_seed(batch.seed)
         input_ids, labels = batch.input_ids.to(self.device), batch.labels.to(self.device)
@@ -175,7 +187,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self._learnable, 1.0)
         self.optimizer.step()
         self._update_average()
-        return caption_loss.item(), contrastive.item(), right, learnt, reward, told.item()
+        return _StepFigures(caption_loss.item(), contrastive.item(), told.item(), right, learnt, reward)
 
     def _autocast(self) -> torch.autocast:
         # A weight that was cast while captions were drawn knows no gradient, and must not be used again.
