@@ -111,6 +111,14 @@ def choose_precision(device: torch.device, name: str = "auto") -> torch.dtype:
     return dtype
 
 
+def autocast(device: torch.device, cache_enabled: bool = True) -> torch.autocast:
+    """Products in bfloat16 where `auto` chooses it for the device; elsewhere they stay as they are."""
+    import torch
+
+    half = choose_precision(device) is torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=cache_enabled)
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that is free on a device, in bytes; 0 where it cannot be asked."""
     import torch

@@ -109,8 +109,6 @@ class Trainer:
         self._reward = CiderReward(data.photos, options.specificity) if options.reward_weight else None
         self._layout = start.layout
         self.sight = make_sight(start, data.pixels, options, device, out, report)
-        # Products in bfloat16 pay only where the device has them; elsewhere they are emulated.
-        self._half = runtime.choose_precision(device) is torch.bfloat16
 
     @contextmanager
     def averaged(self) -> Iterator[TrainableNetwork]:
@@ -191,8 +189,7 @@ class Trainer:
 
     def _autocast(self) -> torch.autocast:
         # A weight that was cast while captions were drawn knows no gradient, and must not be used again.
-        cache = not self.options.reward_weight
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half, cache_enabled=cache)
+        return runtime.autocast(self.device, cache_enabled=not self.options.reward_weight)
 
     def _nothing(self) -> Tensor:
         return torch.zeros((), device=self.device)

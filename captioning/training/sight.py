@@ -106,7 +106,7 @@ class KeptSight:
         self._path = path
         shape = (views, num_photos, *encoder.kept_shape)
         row_bytes = 2 * math.prod(encoder.kept_shape)
-        with path.open("ab") as file, torch.no_grad():
+        with path.open("ab") as file, torch.no_grad(), runtime.autocast(device):
             for view, first in product(range(views), range(0, num_photos, _BATCH)):
                 last = min(first + _BATCH, num_photos)
                 if file.tell() >= (view * num_photos + last) * row_bytes:
