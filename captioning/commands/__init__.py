@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from captioning.commands import attention, bench, caption, deploy, evaluate, image_map, models, train, video
+from captioning.commands import attention, bench, blend, caption, deploy, evaluate, image_map, models, train, video
 
-COMMANDS = (caption, video, attention, image_map, models, train, evaluate, bench, deploy)
+COMMANDS = (caption, video, attention, image_map, models, train, blend, evaluate, bench, deploy)

@@ -73,7 +73,7 @@ def make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Beg
     that is not trained further, and whatever opening a model may raise.
     """
     if beginning.start_from is not None:
-        start = _start_from(beginning.start_from)
+        start = start_from(beginning.start_from)
         if options.freeze_encoder:
             _freeze_encoder(start)
         return start
@@ -129,7 +129,11 @@ def _start_on_clip(name: str, photos: Sequence[Photo], options: TrainingOptions,
     return Start(network, get_family(MODEL_TYPE), origin, summary, part.name)
 
 
-def _start_from(model_id: str) -> Start:
+def start_from(model_id: str) -> Start:
+    """A model to be trained further, as it is.
+
+    Raises `CapabilityError` for a family that is not trained here, and whatever opening a model may raise.
+    """
     spec = hub.resolve_spec(model_id)
     family = get_family(spec.family)
     if family.save is None:

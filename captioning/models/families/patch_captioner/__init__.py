@@ -39,7 +39,7 @@ EMBEDDED = ModelSpec(
     title="Embedded captioner",
     license="research and education only (weights)",
     capabilities=CAPABILITIES,
-    revision="2",
+    revision="3",
     summary=(
         "Small, ships with the program, works with no network. Good for people and dogs outdoors and for about a "
         "hundred kinds of single objects; weak at crowds, indoor scenes, text, counting and rare things."
