@@ -296,7 +296,8 @@ class FakeDownload:
 class FakeLoader:
     """Loads fake captioners by name: `embedded`, `wordless` (takes no prompt), and BLIP base after a download.
 
-    `blip_error` fails that download half way; `download_seconds` is how long it takes.
+    `blip_error` fails that download half way; `download_seconds` is how long it takes at least, and it does not end
+    before `may_end` is set.
     """
 
     BLIP = "Salesforce/blip-image-captioning-base"
@@ -306,6 +307,8 @@ class FakeLoader:
         self.encode_delay = encode_delay
         self.download_seconds = download_seconds
         self.blip_error: Exception | None = None
+        self.may_end = threading.Event()
+        self.may_end.set()
         self.loaded: dict[str, SharedCaptioner] = {}
         self.fakes: dict[str, FakeCaptioner] = {}
         self._lock = threading.Lock()
@@ -326,6 +329,8 @@ class FakeLoader:
     def _download(self, report: Callable[[Any], None] | None) -> None:
         for part in range(1, 11):
             time.sleep(self.download_seconds / 10)
+            if part == 10:
+                self.may_end.wait(timeout=60)
             if report is not None:
                 report(FakeDownload(part * 99_000_000, 990_000_000))
             if self.blip_error is not None and part == 5:

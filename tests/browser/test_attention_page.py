@@ -316,6 +316,7 @@ def test_one_hot_patch_lights_its_place_and_nothing_else(
     assert frame["width"] / frame["height"] == pytest.approx(width / height, rel=0.02)
     assert box == pytest.approx(frame, abs=1)
     page.locator(".cs-stage-frame").click(position={"x": frame["width"] * 0.5, "y": frame["height"] * 0.7})
+    settle(page)
     assert page.locator(".cs-strip-token").first.get_attribute("data-share") == "100 %"
     assert page.locator(".cs-keep").is_hidden()
     assert foreign == []

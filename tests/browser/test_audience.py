@@ -79,6 +79,9 @@ def test_presenting_is_one_key_and_the_next_tab_another_but_not_while_typing(ope
 
 
 SIZES_OF = """(names) => names.map((name) => parseFloat(getComputedStyle(document.querySelector(name)).fontSize))"""
+# Gradio's buttons grow over a fifth of a second.
+UNTIL_STILL = """(names) => Promise.all(
+    names.flatMap((name) => document.querySelector(name).getAnimations()).map((animation) => animation.finished))"""
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,7 @@ def test_presented_words_are_larger_in_our_own_parts_and_in_gradios(
     before = page.evaluate(SIZES_OF, names)
     page.keyboard.press("Alt+p")
     page.wait_for_function("() => document.body.classList.contains('cs-presenting')")
+    page.evaluate(UNTIL_STILL, names)
     after = page.evaluate(SIZES_OF, names)
     assert [name for name, old, new in zip(names, before, after, strict=True) if new < old * 1.1] == []
 

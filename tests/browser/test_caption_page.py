@@ -314,7 +314,9 @@ def test_more_captions_than_beams_is_one_sentence(open_page: OpenPage) -> None:
 
 
 def test_blip_loads_by_one_click_while_the_page_goes_on_answering(open_page: OpenPage) -> None:
-    page = open_page(FakeLoader(download_seconds=4))
+    loader = FakeLoader(download_seconds=1)
+    loader.may_end.clear()
+    page = open_page(loader)
     assert "990 MB" in page.locator(".cs-notice button:visible").inner_text()
     page.get_by_role("button", name=re.compile("Load BLIP base")).click()
     page.wait_for_selector("text=/Downloading BLIP base… \\d+ of 990 MB/")
@@ -322,6 +324,7 @@ def test_blip_loads_by_one_click_while_the_page_goes_on_answering(open_page: Ope
     page.wait_for_selector(DONE)
     assert page.locator(".cs-progress").is_visible()
     assert "Fake captioner" in page.locator(".cs-state").inner_text()
+    loader.may_end.set()
     page.wait_for_function("() => document.querySelector('.cs-status').textContent.includes('BLIP base')")
     page.wait_for_function("() => document.querySelector('.cs-state').textContent.includes('BLIP base')")
     assert page.locator(".cs-notice").is_hidden()

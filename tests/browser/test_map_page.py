@@ -203,11 +203,11 @@ def test_requests_that_are_lost_are_made_again_and_what_stays_missing_is_said(
     plotly = Losing(page, "**/plotly*", 1)
     asked = Losing(page, "**/component_server/*", 4)
     draw_folder(page, make_few(tmp_path))
-    assert plotly.left == asked.left == 0
     page.wait_for_selector(f"{PICTURES}[src^='data:'] >> nth=3", timeout=30_000)
     page.locator(".cs-map-stage").focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_selector(f"{CHOSEN} .cs-map-caption:not(.is-missing)")
+    assert plotly.left == asked.left == 0
 
     sent = Losing(page, "**/upload*", 1)
     like = page.get_by_label("A picture to find what looks like it")
