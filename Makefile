@@ -1,4 +1,4 @@
-# The only list of commands. Every target sets up what it needs; a second call starts at once.
+# Everyday commands. Every target installs the Python packages that it needs; a second call starts at once.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -56,7 +56,7 @@ $(VENV)/run-ready: requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: "$(FAST)" 2>/dev/null \
-		|| echo "OpenVINO has no wheel for this machine: torch computes everything."
+		|| echo "OpenVINO could not be installed: torch computes everything."
 	@touch $@
 
 $(VENV)/dev-ready: requirements-dev.txt $(VENV)/run-ready

@@ -18,7 +18,7 @@ def as_table(results: Sequence[BenchResult]) -> str:
     rows = "\n".join(_row(result) for result in results)
     return f"""# Speed
 
-Written by `make bench`. Every row was measured in one run, ours and the reference in turn, medians ± half the range.
+Written by `make bench`. In every row ours and the reference took turns in one run; medians ± half the range.
 The reference of models is transformers' own `generate` at BLIP base size, float32, one prompt after the other; other
 references are named in the row. The machine's limit is what its matrix rate and memory bandwidth, measured in the same
 run, would allow for the same work. What was chosen and what was tried: [speed.md](speed.md).

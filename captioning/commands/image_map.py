@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _MAP_DEFAULTS = MapOptions()
-_COLLECTION_HELP = "a folder, a zip, a .csv or .tsv table of paths, a clip or a picture"
+_COLLECTION_HELP = "a folder, a zip, a .csv or .tsv table of paths, or a picture"
 _MAP_HELP = {
     "n_neighbors": "neighbours of a picture that count: few show small groups, many the whole",
     "min_dist": "how close points may come, 0 to 1",
