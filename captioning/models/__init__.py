@@ -45,3 +45,8 @@ def get_spec(model_id: str) -> ModelSpec:
         f"There is no model {model_id!r}; choose from {', '.join(s.model_id for s in list_models())}, "
         "a folder, or a hub name."
     )
+
+
+def title_of(model_id: str) -> str:
+    """A registered model's title; any other model, before it is loaded, is called by its name."""
+    return next((spec.title for spec in list_models() if spec.model_id == model_id), model_id)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from captioning.errors import OptionsError, Stopped
 from captioning.images import open_image
-from captioning.models import list_models
+from captioning.models import title_of
 from captioning.types import Caption, CaptionerStatus, DecodingOptions, Picture
 from captioning.ui.caption_cards import Phase, caption_json
 from captioning.ui.messages import explain
@@ -106,7 +106,7 @@ def compare_models(
     """
     picture = open_image(path)
     status = load(model_in_use, report=lambda _: job.check()).status()
-    state = Comparison("", picture.name, prompts, [Column(name, _title(name)) for name in models])
+    state = Comparison("", picture.name, prompts, [Column(name, title_of(name)) for name in models])
     left: list[str] = []
     for number in range(len(models)):
         turn = _Turn(load, state, number, job)
@@ -159,7 +159,3 @@ class _Turn:
         title = self.state.columns[self._number].title
         done, total = progress.done_bytes, progress.total_bytes
         self.show(f"Downloading {title}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
-
-
-def _title(model_id: str) -> str:
-    return next((spec.title for spec in list_models() if spec.model_id == model_id), model_id)

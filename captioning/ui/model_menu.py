@@ -14,12 +14,12 @@ import gradio as gr
 
 from captioning.cache import OFFERED_MODEL, SharedCaptioner
 from captioning.errors import CaptioningError, Stopped, UnknownModelError
-from captioning.models import get_spec, list_models
+from captioning.models import get_spec, list_models, title_of
 from captioning.settings import get_settings
 from captioning.types import ModelSpec
 from captioning.ui.login import check_login
 from captioning.ui.messages import explain
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.page import LoadCaptioner, Page, name_in_use
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.status import failed_value, make_status_line, status_value, waiting_value
 from captioning.ui.visitor import invites_names, offered_models
@@ -129,7 +129,7 @@ class Header:
         return self._load(model_id, report=job.show)
 
     def _switched(self, captioner: SharedCaptioner, asked: str) -> dict[Any, Any]:
-        model_id = captioner.spec.model_id if asked == "auto" else asked
+        model_id = name_in_use(asked, captioner.spec)
         choices = menu_choices(model_id, captioner.spec)
         return {
             self.page.model_id: model_id,
@@ -184,7 +184,7 @@ def _notice_value(
 
 def _loading_value(model_id: str, event: Progress[DownloadProgress]) -> dict[str, Any]:
     """What the notice shows while a model comes; without news of the download, how long it took so far."""
-    name = next((spec.title for spec in list_models() if spec.model_id == model_id), model_id)
+    name = title_of(model_id)
     text = f"Loading {name}… {event.seconds:.0f} s"
     fraction = None
     if event.update is not None and event.update.total_bytes > 0:

@@ -13,7 +13,7 @@ from captioning.settings import get_settings
 if TYPE_CHECKING:
     from captioning.cache import SharedCaptioner
     from captioning.models.hub import DownloadProgress
-    from captioning.types import Caption
+    from captioning.types import Caption, ModelSpec
 
 
 class LoadCaptioner(Protocol):
@@ -24,6 +24,14 @@ class LoadCaptioner(Protocol):
     ) -> SharedCaptioner:
         """The shared captioner of a model; `report` hears the progress of a download."""
         ...
+
+
+def name_in_use(asked: str, spec: ModelSpec) -> str:
+    """The name by which `load` gives a model again that was asked for as `asked`.
+
+    It is what `auto` stood for, and any other name as it was written: by that the model is shared, and permitted.
+    """
+    return spec.model_id if asked == "auto" else asked
 
 
 @dataclass(frozen=True, slots=True)

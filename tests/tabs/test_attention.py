@@ -99,6 +99,28 @@ def test_a_caption_is_written_typed_or_carried_over(fake_loader: FakeLoader, ask
     assert carried.look_id == written.look_id
 
 
+def test_a_model_in_a_folder_is_asked_again_by_the_name_it_was_asked_for(asked: Asked) -> None:
+    class FolderLoader(FakeLoader):
+        """A folder's model is called by its whole path, and shared by the name that was written."""
+
+        names: list[str]
+
+        def __call__(self, model_id: str = "auto", **options: Any) -> Any:
+            self.names.append(model_id)
+            captioner = super().__call__("embedded", **options)
+            self.fakes["embedded"].spec = replace(FAKE_SPEC, model_id="/srv/models/mine")
+            return captioner
+
+    loader = FolderLoader()
+    loader.names = []
+    seen, _, _ = look_at(loader, replace(asked, model_id="./mine"), make_job())
+    look_again(loader, seen, lambda _: None)
+    ask_again(loader, seen, "hidden", 0.25, VIEW, make_job())
+    assert set(loader.names) == {"./mine"}
+    by_default, _, _ = look_at(loader, asked, make_job())
+    assert by_default.model_id == "/srv/models/mine", "what `auto` stood for, whatever it stands for then"
+
+
 def test_a_caption_of_another_picture_or_model_is_refused(fake_loader: FakeLoader, asked: Asked, seen: Seen) -> None:
     other_picture = replace(seen.caption, image_id="another")
     with pytest.raises(FeaturesError, match="another picture than"):

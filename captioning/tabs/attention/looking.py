@@ -29,7 +29,7 @@ from captioning.prompts import check_prompts
 from captioning.render import COLOUR_MAPS
 from captioning.settings import get_settings
 from captioning.types import Caption, CaptionerStatus, CaptionTrace, DecodingOptions, ImageFeatures, ModelSpec, Picture
-from captioning.ui.page import LoadCaptioner
+from captioning.ui.page import LoadCaptioner, name_in_use
 from captioning.ui.parts import next_serial
 from captioning.ui.worker import Job
 
@@ -132,7 +132,8 @@ def look_at(load: LoadCaptioner, asked: Asked, job: Job[Step]) -> tuple[Seen, Si
     view = default_view(spec) if asked.view is None else check_view(asked.view, sight.trace, spec)
     paint = {**_begin_at(caption, asked.word), **asked.paint}
     maps = {} if view.method in TRACED else {view.method: compute_maps(sight, view.method, job.show)}
-    seen = Seen(asked.path, spec.model_id, caption, view, _identify(asked, sight), maps, paint=paint)
+    name, look_id = name_in_use(asked.model_id, spec), _identify(asked, sight)
+    seen = Seen(asked.path, name, caption, view, look_id, maps, paint=paint)
     return seen, sight, captioner.status()
 
 

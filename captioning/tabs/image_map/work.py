@@ -21,7 +21,7 @@ from captioning.tabs.image_map.clips import OnStep
 from captioning.tabs.image_map.intake import Source, gather
 from captioning.tabs.image_map.view import MapView, Scratch, new_map_id
 from captioning.types import DecodingOptions
-from captioning.ui.page import LoadCaptioner
+from captioning.ui.page import LoadCaptioner, name_in_use
 from captioning.ui.worker import Job
 
 _TELL_SECONDS = 0.5
@@ -77,7 +77,7 @@ def draw(
         raise DataError(_nothing_usable(failed))
     projection = project(embedded.embeds, options, _layer(job, len(images)))
     view = MapView(
-        model_id=captioner.spec.model_id if model_id == "auto" else model_id,
+        model_id=name_in_use(model_id, captioner.spec),
         title=captioner.spec.title,
         images=images,
         embeds=embedded.embeds,
