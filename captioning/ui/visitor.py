@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from captioning.errors import UnknownModelError
 from captioning.images import open_image
 from captioning.models import list_models
 from captioning.settings import get_settings
-from captioning.ui.page import LoadCaptioner
+from captioning.ui.page import LoadCaptioner, name_in_use
 
 if TYPE_CHECKING:
     from captioning.cache import SharedCaptioner
@@ -75,9 +75,9 @@ def may_name_any_model() -> bool:
     return setting == "any" or (setting == "auto" and sits_here(current_request()))
 
 
-def check_captioner(model_id: str, first_model: str) -> None:
-    """Raise `UnknownModelError` where who asks now may not name this captioner; `first_model` is everybody's."""
-    if not (model_id.startswith(_HARMLESS) or model_id in ("auto", first_model)):
+def check_captioner(model_id: str, everybodys: Collection[str]) -> None:
+    """Raise `UnknownModelError` where who asks now may not name this captioner; some are everybody's."""
+    if not (model_id.startswith(_HARMLESS) or model_id in everybodys):
         _check_name(model_id, listed_models())
 
 
@@ -94,13 +94,19 @@ def _check_name(model_id: str, choices: list[str]) -> None:
 
 
 def for_visitors(load: LoadCaptioner, first_model: str) -> LoadCaptioner:
-    """`load` for whoever asks: only models that they may name and, by a setting, a memory of their own."""
+    """`load` for whoever asks: only models that they may name and, by a setting, a memory of their own.
+
+    `auto` and `first_model` are everybody's, and so is what `auto` stood for: a page asks for it by its own name.
+    """
+    everybodys = {"auto", first_model}
 
     def load_for_visitor(
         model_id: str = "auto", *, report: Callable[[DownloadProgress], None] | None = None
     ) -> SharedCaptioner:
-        check_captioner(model_id, first_model)
+        check_captioner(model_id, everybodys)
         captioner = load(model_id, report=report)
+        if model_id == "auto":
+            everybodys.add(name_in_use(model_id, captioner.spec))
         if get_settings().private_cache == "off":
             return captioner
         # Who has no session finds nothing again, rather than what others left.

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 from gradio.context import LocalContext
 from gradio_client import Client, handle_file
@@ -146,8 +147,6 @@ def test_the_model_menu_says_what_there_is_and_stays(visitor: None) -> None:
 
 
 async def _choices_of(wanted: str) -> list[dict[Any, Any]]:
-    import gradio as gr
-
     with gr.Blocks():
         header = Header(for_visitors(FakeLoader(), "auto"), "auto")
     request: Any = LocalContext.request.get()
@@ -201,11 +200,23 @@ def test_the_owner_chooses_what_visitors_may_name(visitor: None, change_settings
     assert load("wordless")
     check_helper("somebody/classifier")
     with pytest.raises(UnknownModelError, match="choose from wordless, somebody/classifier; whoever"):
-        load("embedded")
+        load(FakeLoader.BLIP)
     change_settings(visitor_models="any")
     check_helper("/srv/models/classifier")
     with pytest.raises(UnknownModelError, match="There is no model"):
         load("somebody/huge-model")
+
+
+def test_what_answers_first_is_everybodys_by_its_own_name_too(visitor: None, change_settings: Change) -> None:
+    change_settings(visitor_models="wordless")
+    load = for_visitors(FakeLoader(), "auto")
+    with gr.Blocks():
+        header = Header(load, "auto")
+    request: Any = LocalContext.request.get()
+    opened = asyncio.run(_all(header._open_page(request)))[-1]
+    assert load(opened[header.page.model_id]) is load("auto")
+    with pytest.raises(UnknownModelError, match="choose from wordless; whoever"):
+        load(FakeLoader.BLIP)
 
 
 def test_listed_binds_who_sits_at_the_machine_too(change_settings: Change) -> None:
