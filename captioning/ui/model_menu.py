@@ -38,7 +38,9 @@ class Header:
         """Draw the header where the page is being built; `page.tabs` is to be drawn below it."""
         self._load = load
         self._first_model = first_model
-        self._runs = Runs()
+        self._openings, self._choices = Runs(), Runs()
+        self._unopened: set[str] = set()
+        """Sessions whose first model is not there yet, nor any other."""
         model_id, picture = gr.State(first_model), gr.State(None)
         with gr.Row(elem_id="cs-header", equal_height=False):
             gr.HTML("<h1>Captionscope</h1>", elem_id="cs-name", apply_default_css=False)
@@ -80,11 +82,17 @@ class Header:
     async def _open_page(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         """Show the first model as soon as it is ready; the page itself is there already."""
         session = request.session_hash or ""
-        run = self._runs.start(session)
+        self._unopened.add(session)
+        async for update in self._open(session):
+            yield update
+
+    async def _open(self, session: str, told: str = "") -> AsyncIterator[dict[Any, Any]]:
+        """Get the first model ready and switch to it; what was `told` before goes on being told."""
+        run = self._openings.start(session)
         try:
             async for event in follow(partial(self._load_model, self._first_model), run.stop):
                 if isinstance(event, Done):
-                    yield self._switched(event.result, self._first_model)
+                    yield self._switched(event.result, self._first_model, told)
                 else:
                     yield {self.page.status: waiting_value(f"getting the model ready… {event.seconds:.0f} s")}
         except Stopped:
@@ -92,13 +100,16 @@ class Header:
         except Exception as error:
             yield {self.page.status: failed_value(), self.notice: _notice_value(error=explain(error))}
         finally:
-            self._runs.finish(session, run)
+            if not run.superseded:
+                self._unopened.discard(session)
+            self._openings.finish(session, run)
 
     async def _choose(self, wanted: str | None, current: str, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
-        """Load the wanted model and switch to it; on failure say why and stay."""
+        """Load the wanted model and switch to it; on failure say why and stay, or go on to the first model."""
         wanted = (wanted or "").strip()
         session = request.session_hash or ""
-        run = self._runs.start(session)
+        run = self._choices.start(session)
+        self._openings.supersede(session)
         try:
             if not wanted:
                 typed = ", or type a folder or a hub name" if invites_names() else ""
@@ -115,27 +126,32 @@ class Header:
                     self.menu: gr.update(value=_menu_value(current)),
                     self.notice: self._notice_for(current, error=sentence),
                 }
+                if session in self._unopened:
+                    async for update in self._open(session, sentence):
+                        yield update
         finally:
-            self._runs.finish(session, run)
+            if not run.superseded:
+                self._unopened.discard(session)
+            self._choices.finish(session, run)
 
     async def _take_offer(self, current: str, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         async for update in self._choose(OFFERED_MODEL, current, request):
             yield update
 
     def _cancel(self, request: gr.Request) -> None:
-        self._runs.stop(request.session_hash or "")
+        self._choices.stop(request.session_hash or "")
 
     def _load_model(self, model_id: str, job: Job[DownloadProgress]) -> SharedCaptioner:
         return self._load(model_id, report=job.show)
 
-    def _switched(self, captioner: SharedCaptioner, asked: str) -> dict[Any, Any]:
+    def _switched(self, captioner: SharedCaptioner, asked: str, told: str = "") -> dict[Any, Any]:
         model_id = name_in_use(asked, captioner.spec)
         choices = menu_choices(model_id, captioner.spec)
         return {
             self.page.model_id: model_id,
             self.menu: gr.update(value=model_id, choices=choices),
             self.page.status: status_value(captioner.status()),
-            self.notice: self._notice_for(model_id),
+            self.notice: self._notice_for(model_id, error=told),
         }
 
     def _notice_for(self, model_id: str, error: str = "") -> dict[str, Any]:
