@@ -16,6 +16,8 @@ let palettes = {};
 let timer = 0;
 let frame = 0;
 let trouble = '';
+/** The choice of maps whose weights did not come: asked for again only when somebody wants it. */
+let failedKey = '';
 
 // ---- what is seen ----
 
@@ -24,6 +26,7 @@ const heading = make('p', { class: 'cs-state', role: 'status' });
 const stop = make('button', { type: 'button', class: 'cs-button cs-stop', onclick: () => trigger('work_stopped') }, '■ Stop');
 const bar = make('progress', { class: 'cs-progress', max: '1', 'aria-label': 'Progress' });
 const note = make('p', { class: 'cs-error', role: 'alert', hidden: true });
+const retry = make('button', { type: 'button', class: 'cs-button', hidden: true, onclick: () => { forgetFailure(); schedule(); } }, 'Try again');
 const strip = makeStrip({ choose, point: (unit) => change({ pointed: unit }), other: stepLayer });
 const controls = makeControls({ change: changeControl, play: togglePlay, fillScreen });
 const stage = makeStage({ look: (box) => change({ box }) });
@@ -45,7 +48,7 @@ const body = make('div', { class: 'cs-explorer-body' },
     make('div', { class: 'cs-stage' }, stage.node, facts, found), side),
   keep);
 root.classList.add('cs-explorer');
-root.append(make('div', { class: 'cs-cards-head' }, heading, stop), bar, note, message, body);
+root.append(make('div', { class: 'cs-cards-head' }, heading, stop), bar, note, retry, message, body);
 
 // ---- moving ----
 
@@ -110,28 +113,37 @@ async function fetchAll() {
   await attempt(Promise.all(Array.from({ length: state.look.layers }, (_, layer) => state.weights.need(layer, 'mean'))));
 }
 
-/** Wait for weights that are fetched on demand, and say so where they do not come. */
-async function attempt(fetching) {
+/** Wait for weights that are fetched on demand, and say so where they do not come: those of the maps `key`, if any. */
+async function attempt(fetching, key = '') {
   const { weights } = state;
+  let told = '';
   try {
     await fetching;
-    trouble = '';
   } catch (error) {
-    trouble = `The attention of this layer did not arrive (${error.message}); look at the picture again.`;
+    told = `The attention of this layer did not arrive (${error.message}); try again, or look at the picture again.`;
   }
   if (state.weights !== weights) return;
+  trouble = told;
+  failedKey = told ? key : '';
   matrixKey = '';
   schedule();
+}
+
+function forgetFailure() {
+  trouble = '';
+  failedKey = '';
 }
 
 // ---- maps ----
 
 const hasMaps = (look, method) => isTraced(method) || Boolean(look.maps[method]);
 
-/** The chosen maps of all units, raw and as they are drawn; `null` while their layer is on its way. */
+/** The chosen maps of all units, raw and as they are drawn; `null` while their layer is on its way, or did not come. */
 function currentMaps() {
   const { look, weights } = state;
   const key = [look.id, state.method, state.layer, state.head, state.scaling, state.merged].join('|');
+  if (failedKey === key) return null; // drawing asks often, and must not ask the server as often
+  if (failedKey) forgetFailure();
   if (memo.key === key) return memo;
   let all;
   const above = state.scaling === 'minimum';
@@ -140,7 +152,7 @@ function currentMaps() {
     if (above) all = subtractMinimum(all, look.patches);
   } else if (weights.has(state.layer, state.head, above)) all = weights.maps(state.layer, state.head, above);
   else {
-    attempt(weights.need(state.layer, state.head, above));
+    attempt(weights.need(state.layer, state.head, above), key);
     return null;
   }
   if (state.method === 'attention_clean') all = removeInterference(all, look.patches);
@@ -177,8 +189,7 @@ function draw() {
   if (!state.weights) return;
   if (!hasMaps(state.look, state.method)) state.method = 'attention'; // its maps are gone, and these are always there
   const maps = currentMaps();
-  setText(note, trouble || value.note || '');
-  note.hidden = !note.textContent;
+  showNote();
   controls.show(state);
   if (!maps) return;
   const { look, raster } = state;
@@ -263,14 +274,13 @@ async function openLook(look) {
     await weights.open();
   } catch (error) {
     trouble = `The attention did not arrive (${error.message}); look at the picture again.`;
-    setText(note, trouble);
-    note.hidden = false;
+    showNote();
     return;
   }
   if (value.look?.id !== look.id) return; // a newer caption came meanwhile
   palettes = Object.fromEntries(Object.entries(look.colours).map(([name, bytes]) => [name, readColours(bytes)]));
   if (state.playing) togglePlay();
-  trouble = '';
+  forgetFailure();
   Object.assign(state, { look: value.look, weights, raster: makeRaster(look), pointed: null, box: null, wanted: null, opacity: state.opacity ?? look.opacity }, look.view);
   state.units = makeUnits(look, state.merged);
   state.chosen = Math.max(0, state.units.findIndex((unit) => unit.positions.includes(look.view.chosen)));
@@ -297,8 +307,13 @@ function showPhase() {
   if (value.fraction === null || value.fraction === undefined) bar.removeAttribute('value');
   else bar.value = value.fraction;
   showMessage(message, value.phase, value.message);
+  showNote();
+}
+
+function showNote() {
   setText(note, trouble || value.note || '');
   note.hidden = !note.textContent;
+  retry.hidden = !failedKey;
 }
 
 body.hidden = true;
@@ -306,6 +321,7 @@ followValue((next) => {
   value = next;
   root.classList.toggle('is-file', Boolean(value.in_one_file));
   keep.hidden = Boolean(value.in_one_file);
+  if (!value.look) forgetFailure();
   showPhase();
   const { look } = value;
   if (!look) {

@@ -294,6 +294,31 @@ def test_large_attention_is_fetched_by_layer(open_page: OpenPage, monkeypatch: p
     assert len([part for part in asked if part]) == 4
 
 
+@pytest.mark.slow
+def test_a_layer_that_does_not_arrive_is_asked_for_again_only_on_request(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captioning.tabs.attention.tab.is_large", lambda _: True)
+    page = open_page(FakeLoader())
+    open_attention(page)
+    look_at_sample(page)
+    page.evaluate(
+        "() => { window.realFetch = window.fetch; window.asked = 0; window.fetch = (url, options) => {"
+        " if (!options?.headers?.Range) return window.realFetch(url, options);"
+        " window.asked += 1; return Promise.reject(new Error('the network is down')); }; }"
+    )
+    page.locator(".cs-strip").focus()
+    page.keyboard.press("ArrowUp")
+    page.wait_for_selector("#cs-explorer .cs-error:has-text('did not arrive (the network is down)')")
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => window.asked") == 1
+    page.evaluate("() => { window.fetch = window.realFetch; }")
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_selector("#cs-explorer .cs-error", state="hidden")
+    assert page.get_by_role("button", name="Try again").is_hidden()
+    page.wait_for_function("() => document.querySelector('.cs-facts-line').textContent.includes('on the picture')")
+
+
 @pytest.mark.parametrize(("theme", "size", "shape"), [("dark", "narrow", (60, 200)), ("light", "wide", (200, 60))])
 def test_one_hot_patch_lights_its_place_and_nothing_else(
     open_page: OpenPage, browser: Any, tmp_path: Path, theme: str, size: str, shape: tuple[int, int]
