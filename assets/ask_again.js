@@ -8,6 +8,7 @@ const actions = make('div', { class: 'cs-again-actions' }, ...buttons, make('lab
 const list = make('ol', { class: 'cs-again' });
 const panel = makePanel('Ask again', actions, list);
 let view = null;
+let drawn = '';
 
 function drawShare() {
   setText(shareText, percent(Number(share.value)));
@@ -33,6 +34,8 @@ drawShare();
 followValue((value) => {
   panel.show(value);
   for (const button of buttons) button.disabled = value.phase === 'busy' || !value.ready;
-  list.replaceChildren(...(value.results || []).map(makeResult));
+  const key = JSON.stringify(value.results);
+  if (key !== drawn) list.replaceChildren(...(value.results || []).map(makeResult)); // else pictures flicker, and what was marked is lost
+  drawn = key;
   list.hidden = !list.childElementCount;
 });

@@ -229,7 +229,8 @@ function rescaleMaps(maps, patches, each) {
     }
     return result;
   }
-  const ceiling = quantile(result, CLIPPED_SHARE) || Math.max(...result) || 1;
+  const most = () => result.reduce((high, weight) => Math.max(high, weight), 0); // more than a call takes arguments
+  const ceiling = quantile(result, CLIPPED_SHARE) || most() || 1;
   for (let index = 0; index < result.length; index += 1) result[index] = Math.min(1, result[index] / ceiling);
   return result;
 }

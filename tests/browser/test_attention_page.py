@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioning.assets import ASSETS
 from captioning.attention import View
 from captioning.bench.browser import open_document
 from captioning.bench.cases.explorer import READY as READY_FILE
@@ -233,6 +234,29 @@ def test_a_word_is_measured_asked_about_again_and_taken_along(open_page: OpenPag
     chooser.value.set_files(tmp_path / "view.json")
     page.wait_for_function("() => document.querySelectorAll('.cs-strip-token')[5].classList.contains('is-active')")
     assert page.get_by_label("Head", exact=True).input_value() == "1"
+
+
+def test_what_was_asked_again_stays_as_it_is_while_more_is_asked(open_page: OpenPage) -> None:
+    loader = FakeLoader()
+    page = look_with(open_page, loader)
+    again = page.locator("#cs-again")
+    again.get_by_role("button", name="Hide").click()
+    page.wait_for_selector('#cs-again .cs-panel[data-phase="done"]')
+    again.locator("img").evaluate("picture => { picture.dataset.first = 'yes'; }")
+    loader.fakes["embedded"].encode_delay = 2.0
+    again.get_by_role("button", name="Weigh").click()
+    page.wait_for_selector('#cs-again .cs-panel[data-phase="busy"]')
+    page.wait_for_timeout(1200)
+    assert again.locator("img[data-first]").count() == 1
+    page.wait_for_function("() => document.querySelectorAll('#cs-again img').length === 2")
+
+
+def test_many_maps_of_which_few_are_not_dark_are_brought_to_one_scale(browser: Any) -> None:
+    script = (ASSETS / "attention_weights.js").read_text(encoding="utf-8")
+    page = browser.new_page()
+    maps = "const maps = new Float32Array(400_000); maps[7] = 0.5; return rescaleMaps(maps, 1000, false)[7];"
+    assert page.evaluate(f"() => {{ {script}\n{maps} }}") == 1
+    page.close()
 
 
 @pytest.mark.slow
