@@ -79,8 +79,13 @@ function draw() {
   fields.disabled = Boolean(current.refusal);
 }
 
+let isFilled = false;
 followValue((value) => {
   if (value === current) return;
-  current = { prompts: [...value.prompts], defaults: value.defaults, refusal: value.refusal };
+  // The server says the prompts as it last heard them, for a list that is only now drawn; here, more may have been typed.
+  const { prompts, defaults } = isFilled ? current : value;
+  current = { prompts: [...prompts], defaults, refusal: value.refusal };
+  if (isFilled) keep(current.prompts);
+  isFilled = true;
   draw();
 });

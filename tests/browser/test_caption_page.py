@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from captioning.errors import HubError
 from captioning.prompts import DEFAULT_PROMPTS
+from captioning.ui.prompt_list import describe_prompts
 from tests.conftest import FakeLoader
 
 pytestmark = pytest.mark.browser
@@ -370,6 +372,34 @@ def test_a_model_that_does_not_exist_is_one_sentence_and_the_menu_goes_back(open
     page.wait_for_selector(".cs-notice .cs-error:visible")
     assert "There is no model '<img src=x onerror=alert(1)>'" in page.locator(".cs-notice .cs-error").inner_text()
     page.wait_for_function("() => document.querySelector('#cs-model input').value === 'Embedded captioner'")
+
+
+def test_what_is_typed_while_another_model_is_asked_about_prompts_stays(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(FakeLoader())
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def answer_late(*about: Any) -> Any:
+        asked.set()
+        assert may_answer.wait(60)
+        return {**describe_prompts(*about), "refusal": "It is locked."}
+
+    monkeypatch.setattr("captioning.tabs.caption.describe_prompts", answer_late)
+    set_prompts(page, ["a"])
+    page.locator("#cs-model input").fill("wordless")
+    page.locator("#cs-model input").press("Enter")
+    assert asked.wait(30)
+    page.locator(".cs-field").first.fill("a dog")
+    may_answer.set()
+    page.wait_for_selector("text=It is locked.")
+    assert page.locator(".cs-field").first.input_value() == "a dog"
+    page.locator("#cs-model input").fill("embedded")
+    page.locator("#cs-model input").press("Enter")
+    monkeypatch.undo()
+    choose_sample(page)
+    page.wait_for_selector(".cs-card .cs-token.is-prompt")
+    assert captions_of(page)[0].startswith("a dog")
 
 
 @pytest.mark.slow
