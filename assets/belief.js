@@ -88,7 +88,8 @@ function drawResult({ result }) {
 function drawHead() {
   if (!value) return;
   const word = view ? `“${readable(view.text)}”` : 'the chosen word';
-  panel.show({ ...value, about: value.phase === 'busy' || !value.ready ? value.about : `${value.about} For ${word}: ${value.estimate}.`, action: value.phase === 'done' ? '' : value.action });
+  const cost = value.phase === 'busy' || !value.ready || !value.estimate ? '' : ` For ${word}: ${value.estimate}.`;
+  panel.show({ ...value, about: value.about + cost, action: value.phase === 'done' ? '' : value.action });
   again.hidden = value.phase !== 'done';
 }
 

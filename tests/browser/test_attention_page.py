@@ -278,6 +278,7 @@ def test_measuring_can_be_stopped(open_page: OpenPage) -> None:
     page.locator("#cs-belief").get_by_role("button", name="Measure").click()
     page.locator("#cs-belief").get_by_role("button", name="Stop").click()
     page.wait_for_selector('#cs-belief .cs-panel[data-phase="stopped"]')
+    assert "”: ." not in page.locator("#cs-belief").inner_text()
     encoded = loader.fakes["embedded"].encoded
     page.wait_for_timeout(1000)
     assert loader.fakes["embedded"].encoded <= encoded + 8

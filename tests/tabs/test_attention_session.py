@@ -21,6 +21,7 @@ from captioning.tabs.attention.tab import AttentionTab
 from captioning.types import Capabilities
 from captioning.ui.page import LoadCaptioner, Page
 from tests.conftest import FAKE_SPEC, FakeLoader
+from tests.tabs.test_attention import VIEW
 
 REQUEST: Any = SimpleNamespace(session_hash="me")
 PROMPT = "a photography of"
@@ -51,8 +52,8 @@ class Visit:
         event: Any = SimpleNamespace(method=method)
         return self.follow(self.tab._compute(REQUEST, event, self.seen, self.values.get(self.tab.shown)))
 
-    def measure(self) -> Coroutine[Any, Any, None]:
-        event: Any = SimpleNamespace(view=None)
+    def measure(self, view: Any = None) -> Coroutine[Any, Any, None]:
+        event: Any = SimpleNamespace(view=view)
         return self.follow(self.tab.belief._measure(REQUEST, event, self.seen, self.values.get(self.tab.shown)))
 
     def ask(self) -> Coroutine[Any, Any, None]:
@@ -169,6 +170,22 @@ def test_a_picture_that_was_cleared_does_not_come_back(
     assert visit.seen is None
     panels = (visit.values[part] for part in (visit.tab.belief.part, visit.tab.again.part))
     assert [panel["phase"] for panel in panels] == ["idle", "idle"]
+
+
+def test_measuring_that_was_stopped_still_says_what_it_takes(visit: Visit, photo: Path) -> None:
+    async def journey() -> None:
+        await visit.look(photo)
+        load: Any = visit.page.load
+        load.fakes["embedded"].encode_delay = 0.1
+        measuring = asyncio.create_task(visit.measure(VIEW))
+        await asyncio.sleep(0.5)
+        visit.tab.belief._stop(REQUEST)
+        await asyncio.wait_for(measuring, 30)
+
+    asyncio.run(journey())
+    panel = visit.values[visit.tab.belief.part]
+    assert panel["phase"] == "stopped"
+    assert "changed pictures" in panel["estimate"]
 
 
 def test_a_saved_view_that_cannot_be_opened_ends_what_was_going_on(

@@ -69,10 +69,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BeliefStep:
-    """How far measuring has come, and what it found so far."""
+    """How far measuring has come, what it found so far, and in words what all of it takes."""
 
     step: Step
     found: Measured
+    cost: str
 
 
 class BeliefPanel:
@@ -131,16 +132,16 @@ class BeliefPanel:
                     value = belief_value(PanelState("done", ready=True), found, cost)
                     yield {self.part: value} | self._show_look(seen, shown)
                 elif event_.update is not None:
-                    step, found = event_.update.step, event_.update.found
+                    step, found, cost = event_.update.step, event_.update.found, event_.update.cost
                     state = PanelState("busy", ready=True, doing=f"{step.doing}…", fraction=step.fraction)
-                    yield {self.part: belief_value(state, found)}
+                    yield {self.part: belief_value(state, found, cost)}
         except Stopped:
             if not run.superseded:
-                yield {self.part: belief_value(PanelState("stopped", ready=True), found)}
+                yield {self.part: belief_value(PanelState("stopped", ready=True), found, cost)}
         except Exception as error:
             if not run.superseded:
                 state = PanelState("failed", ready=seen is not None, message=explain(error))
-                yield {self.part: belief_value(state, found)}
+                yield {self.part: belief_value(state, found, cost)}
         finally:
             self._runs.finish(session, run)
 
@@ -177,16 +178,16 @@ def measure_word(load: LoadCaptioner, seen: Seen, view: Any, job: Job[BeliefStep
         sight.trace.layout,
     )
     pictures, heads = count_work(sight)
-    total, before = pictures + heads, 0
+    total, before, cost = pictures + heads, 0, estimate(sight)
     title = next(method.title for method in methods_for(sight.spec) if method.name == chosen.method)
     found = Measured(word_text(caption, positions), positions, title)
 
     def telling(doing: str) -> _Tell:
-        job.show(BeliefStep(Step(doing, before, total), found))
-        return lambda done, _: job.show(BeliefStep(Step(doing, before + done, total), found))
+        job.show(BeliefStep(Step(doing, before, total), found, cost))
+        return lambda done, _: job.show(BeliefStep(Step(doing, before + done, total), found, cost))
 
     def telling_maps(step: Step) -> None:
-        job.show(BeliefStep(replace(step, done=before, total=total), found))
+        job.show(BeliefStep(replace(step, done=before, total=total), found, cost))
 
     heat = heat_of(sight, seen, chosen, positions, telling_maps)
     belief = measure_map(captioner, picture, caption, positions, heat, on_step=telling("Hiding and showing patches"))
