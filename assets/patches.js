@@ -142,7 +142,8 @@ new ResizeObserver(() => { if (sequence.clientWidth) requestAnimationFrame(draw)
 followValue((next) => {
   value = next;
   const isDone = value.phase === 'done';
-  showMessage(message, value.phase, value.message);
+  showMessage(message, value.phase, value.message, value.phase === 'busy' ? 'cs-hint' : 'cs-empty');
+  if (!isDone) root.dataset.phase = value.phase; // done is said when the picture is there
   view.hidden = true;
   setText(heading, isDone ? `${value.name} as ${value.title} receives it` : '');
   setText(facts, isDone ? value.facts : '');

@@ -79,10 +79,10 @@ class AgainPanel:
         try:
             if seen is None:
                 raise PromptError("There is no caption yet; look at a picture first.")
-            work = partial(ask_again, self._page.load, seen, str(how), share, view)
+            work = partial(self._ask_once, seen, str(how), share, view)
             async for event_ in follow(work, run.stop):
                 if isinstance(event_, Done):
-                    kept = [self._as_json(event_.result, seen), *kept][:_MOST_RESULTS]
+                    kept = [event_.result, *kept][:_MOST_RESULTS]
                     yield {self.part: again_value(PanelState("done", ready=True), kept), self._results: kept}
                 else:
                     doing = event_.update.doing if event_.update else "Looking again"
@@ -97,7 +97,9 @@ class AgainPanel:
         finally:
             self._runs.finish(session, run)
 
-    def _as_json(self, again: Again, seen: Seen) -> dict[str, Any]:
+    def _ask_once(self, seen: Seen, how: str, share: Any, view: Any, job: Job[Step]) -> dict[str, Any]:
+        """A result with its picture as a file that the page may fetch; runs in a worker."""
+        again = ask_again(self._page.load, seen, how, share, view, job)
         path = save_bytes_to_cache(picture_file(again.picture), "asked-again.jpg", self.part.GRADIO_CACHE)
         return {
             "look": seen.look_id,

@@ -104,10 +104,12 @@ class PatchSection:
             if wanted == shown:
                 yield gr.skip()
                 return
-            async for event in follow(partial(cut_up, self._page.load, path, model_id), run.stop):
+            async for event in follow(partial(self._cut_up, path, model_id), run.stop):
                 if isinstance(event, Done):
-                    value = self._with_file(event.result)
-                    yield {self.patches: patches_value("done", value), self.shown: wanted}
+                    yield {self.patches: patches_value("done", event.result), self.shown: wanted}
+                else:
+                    message = f"Cutting the picture up… {event.seconds:.0f} s"
+                    yield {self.patches: patches_value("busy", message=message), self.shown: None}
         except Exception as error:
             if not run.superseded:
                 yield {self.patches: patches_value("failed", message=explain(error)), self.shown: None}
@@ -135,9 +137,9 @@ class PatchSection:
         finally:
             self._classifications.finish(session, run)
 
-    def _with_file(self, view: tuple[dict[str, Any], Image.Image]) -> dict[str, Any]:
-        """The view with its picture as a file that the page may fetch."""
-        value, image = view
+    def _cut_up(self, path: str, model_id: str, job: Job[None]) -> dict[str, Any]:
+        """The view with its picture as a file that the page may fetch; runs in a worker."""
+        value, image = cut_up(self._page.load, path, model_id, job)
         file = io.BytesIO()
         image.save(file, "PNG")
         path = save_bytes_to_cache(file.getvalue(), "model-input.png", self.patches.GRADIO_CACHE)
