@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioning.images import open_image
 from captioning.tabs.attention import asking, believing, tab
 from captioning.tabs.attention.believing import Measured
 from captioning.tabs.attention.tab import AttentionTab
-from captioning.types import Capabilities
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.tabs.model import patches
+from captioning.tabs.model.patches import PatchSection
+from captioning.types import Capabilities, DecodingOptions
+from captioning.ui.page import CarriedCaption, LoadCaptioner, Page
 from tests.conftest import FAKE_SPEC, FakeLoader
 from tests.tabs.test_attention import VIEW
 
@@ -36,17 +39,30 @@ class Visit:
             self.page = Page(load, states[0], states[1], gr.HTML(), states[2], states[3], tabs)
             self.tab = AttentionTab(self.page)
         self.values: dict[Any, Any] = {}
+        self.told: list[dict[Any, Any]] = []
 
     async def follow(self, updates: AsyncIterator[Any]) -> None:
         async for update in updates:
-            self.values |= update
+            if isinstance(update, dict):
+                self.told.append(update)
+                self.values |= {part: value for part, value in update.items() if part != "__type__"}
 
     def look(self, path: Path, model_id: str = "auto") -> Coroutine[Any, Any, None]:
         """What the picture's own event does."""
         return self.follow(self.tab._look_if_new(REQUEST, str(path), model_id, PROMPT, "", self.seen))
 
     def switch_model(self, path: Path, model_id: str) -> Coroutine[Any, Any, None]:
-        return self.follow(self.tab._look_if_open(REQUEST, str(path), model_id, PROMPT, "", self.seen))
+        here = (str(path), model_id, PROMPT, "", self.seen, self.values.get(self.page.carried))
+        return self.follow(self.tab._look_if_open(REQUEST, *here))
+
+    def carry(self, carried: CarriedCaption) -> Coroutine[Any, Any, None]:
+        """What opening a caption of another tab does."""
+        self.values[self.page.carried] = carried
+        return self.follow(self.tab._look_at_carried(REQUEST, carried))
+
+    def keep(self, kind: str) -> Coroutine[Any, Any, None]:
+        event: Any = SimpleNamespace(kind=kind, view=VIEW)
+        return self.follow(self.tab._keep(REQUEST, event, self.seen))
 
     def compute(self, method: str) -> Coroutine[Any, Any, None]:
         event: Any = SimpleNamespace(method=method)
@@ -56,8 +72,8 @@ class Visit:
         event: Any = SimpleNamespace(view=view)
         return self.follow(self.tab.belief._measure(REQUEST, event, self.seen, self.values.get(self.tab.shown)))
 
-    def ask(self) -> Coroutine[Any, Any, None]:
-        event: Any = SimpleNamespace(how="hidden", share=0.25, view=None)
+    def ask(self, view: Any = None) -> Coroutine[Any, Any, None]:
+        event: Any = SimpleNamespace(how="hidden", share=0.25, view=view)
         return self.follow(self.tab.again._ask(REQUEST, event, self.seen, []))
 
     def clear(self) -> None:
@@ -241,3 +257,103 @@ def test_a_model_that_is_chosen_during_a_look_is_the_one_that_looks(
 
     asyncio.run(journey())
     assert visit.seen.model_id == FakeLoader.BLIP
+
+
+# ---- captions that other tabs hand over ----
+
+
+def carried_from(visit: Visit, path: Path, serial: int) -> CarriedCaption:
+    """A caption of a picture, as the Caption tab hands it over."""
+    captioner = visit.page.load("auto")
+    (features,) = captioner.encode([open_image(path)])
+    (caption,) = captioner.decode(features, [PROMPT], DecodingOptions())
+    return CarriedCaption(str(path), "embedded", caption, serial)
+
+
+def test_a_caption_that_is_carried_over_another_one_stays_carried_until_it_is_looked_at(
+    visit: Visit, photo: Path, other: Path, gate: Callable[..., Gate]
+) -> None:
+    first, second = carried_from(visit, photo, 1), carried_from(visit, other, 2)
+
+    async def journey() -> None:
+        looking = gate(tab, "look_at")
+        one = await looking.let_in(visit.carry(first))
+        looking.reached.clear()
+        two = await looking.let_in(visit.carry(second))
+        await one
+        assert visit.values[visit.page.carried] is second
+        await visit.switch_model(other, FakeLoader.BLIP)
+        await looking.let_out(two)
+
+    asyncio.run(journey())
+    assert (visit.seen.path, visit.seen.model_id) == (str(other), "embedded")
+    assert visit.values[visit.page.carried] is None
+
+
+def test_another_picture_takes_the_place_of_what_is_carried(
+    visit: Visit, photo: Path, other: Path, gate: Callable[..., Gate]
+) -> None:
+    async def journey() -> None:
+        carried = carried_from(visit, photo, 1)
+        looking = gate(tab, "look_at")
+        task = await looking.let_in(visit.carry(carried))
+        looking.open.set()
+        await visit.look(other)
+        await task
+
+    asyncio.run(journey())
+    assert visit.seen.path == str(other)
+    assert visit.values[visit.page.carried] is None
+
+
+# ---- the server ----
+
+
+def test_pictures_and_weights_are_packed_in_workers(visit: Visit, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[str] = set()
+
+    def watch(module: Any, name: str) -> None:
+        work = getattr(module, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            threads.add(threading.current_thread().name)
+            return work(*arguments, **options)
+
+        monkeypatch.setattr(module, name, watched)
+
+    for module, name in ((tab, "picture_file"), (tab, "pack_weights"), (asking, "picture_file")):
+        watch(module, name)
+    for module in (tab, asking, patches):
+        watch(module, "save_bytes_to_cache")
+
+    async def journey() -> None:
+        await visit.look(photo)
+        await visit.ask(VIEW)
+        await visit.keep("png")
+
+    asyncio.run(journey())
+    assert visit.values[visit.tab.again.part]["phase"] == visit.values[visit.tab.kept]["phase"] == "done"
+    with gr.Blocks():
+        section = PatchSection(visit.page)
+    asyncio.run(visit.follow(section._show(REQUEST, str(photo), "auto", None)))
+    assert visit.values[section.patches]["phase"] == "done"
+    assert threads == {"captionscope-worker"}
+
+
+def test_a_file_and_a_cut_up_picture_say_something_while_they_are_made(
+    visit: Visit, photo: Path, gate: Callable[..., Gate]
+) -> None:
+    async def journey(held: Gate, work: Coroutine[Any, Any, None]) -> None:
+        task = await held.let_in(work)
+        visit.told.clear()
+        await asyncio.sleep(1.3)
+        await held.let_out(task)
+
+    asyncio.run(visit.look(photo))
+    asyncio.run(journey(gate(tab, "render_file"), visit.keep("png")))
+    assert [update[visit.tab.kept]["phase"] for update in visit.told] == ["busy", "busy", "done"]
+    with gr.Blocks():
+        section = PatchSection(visit.page)
+    shown = section._show(REQUEST, str(photo), "auto", None)
+    asyncio.run(journey(gate(patches, "cut_up"), visit.follow(shown)))
+    assert [update[section.patches]["phase"] for update in visit.told] == ["busy", "busy", "done"]

@@ -29,6 +29,7 @@ from captioning.tabs.attention.looking import (
     look_again,
     look_at,
 )
+from captioning.types import CaptionerStatus
 from captioning.ui.links import Link, linked_file
 from captioning.ui.messages import explain
 from captioning.ui.page import CarriedCaption, Page
@@ -86,6 +87,7 @@ class AttentionTab:
             self.belief.part,
             self.again.part,
             page.status,
+            page.carried,
         ]
         chosen = [*outputs, page.picture]
         here = [page.picture, self.picture, self.seen, page.carried]
@@ -94,11 +96,11 @@ class AttentionTab:
             asked(self._look, inputs, chosen, **page.model_event())
         self.picture.change(self._look_if_new, [*inputs, self.seen], chosen, **page.model_event())
         self.picture.clear(self._clear, None, outputs, **page.event(queue=False))
-        page.model_id.change(self._look_if_open, [*inputs, self.seen], outputs, **page.model_event())
+        page.model_id.change(self._look_if_open, [*inputs, self.seen, page.carried], outputs, **page.model_event())
         page.carried.change(
             self._look_at_carried,
             page.carried,
-            [*chosen, self.picture, self.prompt, self.text, page.carried],
+            [*chosen, self.picture, self.prompt, self.text],
             **page.model_event(),
         )
         page.link.change(
@@ -138,10 +140,20 @@ class AttentionTab:
             yield update
 
     async def _look_if_open(
-        self, request: gr.Request, path: str | None, model_id: str, prompt: str, text: str, seen: Seen | None
+        self,
+        request: gr.Request,
+        path: str | None,
+        model_id: str,
+        prompt: str,
+        text: str,
+        seen: Seen | None,
+        carried: CarriedCaption | None,
     ) -> AsyncIterator[Any]:
-        """Look again with another model at the picture of this tab, which may be another than the one in hand."""
-        if path is None or (seen is not None and seen.model_id == model_id):
+        """Look again with another model at the picture of this tab, which may be another than the one in hand.
+
+        What another tab hands over meanwhile comes with a model of its own.
+        """
+        if path is None or carried is not None or (seen is not None and seen.model_id == model_id):
             yield gr.skip()
             return
         async for update in self._follow(request, Asked(path, model_id, prompt or "", text or "")):
@@ -154,11 +166,10 @@ class AttentionTab:
             return
         caption = carried.caption
         asked = Asked(carried.path, carried.model_id, caption.prompt, caption=caption)
-        async for update in self._follow(request, asked):
+        async for update in self._follow(request, asked, is_carried=True):
             # The picture comes with the caption: before that, its own event would have another one written.
             opened = {self.picture: carried.path, self.prompt: caption.prompt, self.text: ""}
             yield update | self._when_seen(update, {**opened, self._page.picture: carried.path})
-        yield {self._page.carried: None}
 
     async def _look_at_linked(
         self, request: gr.Request, link: Link | None, model_id: str, prompt: str
@@ -176,17 +187,24 @@ class AttentionTab:
         """What goes along with a caption that is looked at, and not before."""
         return more if update.get(self.seen) is not None else {}
 
-    async def _follow(self, request: gr.Request, asked: Asked) -> AsyncIterator[Any]:
+    async def _follow(self, request: gr.Request, asked: Asked, *, is_carried: bool = False) -> AsyncIterator[Any]:
+        """Look, in place of whatever goes on here. What `is_carried` stays so until it is looked at or given up."""
         session = request.session_hash or ""
         run = self._supersede(session)
+        before, after = ({}, {self._page.carried: None}) if is_carried else ({self._page.carried: None}, {})
+        begin = Step("Getting the model ready")
+
+        def work(job: Job[Step]) -> tuple[Seen, Sight, CaptionerStatus, dict[str, Any]]:
+            seen, sight, status = look_at(self._page.load, asked, job)
+            return seen, sight, status, self._describe(seen, sight)
+
         try:
             # Without what was seen before: whoever goes back to it meanwhile has it looked at again.
-            yield self._nothing() | {self.explorer: explorer_value("busy", Step("Getting the model ready"))}
-            async for event in follow(partial(look_at, self._page.load, asked), run.stop):
+            yield self._nothing() | before | {self.explorer: explorer_value("busy", begin)}
+            async for event in follow(work, run.stop):
                 if isinstance(event, Done):
-                    seen, sight, status = event.result
-                    look = self._describe(seen, sight)
-                    yield {
+                    seen, sight, status, look = event.result
+                    yield after | {
                         self.explorer: explorer_value("done", look=look),
                         self.seen: seen,
                         self.shown: look,
@@ -194,11 +212,11 @@ class AttentionTab:
                         self.again.part: self.again.ready_value(sight),
                         self._page.status: status_value(status),
                     }
-                elif event.update is not None:
-                    yield {self.explorer: explorer_value("busy", event.update)}
+                else:
+                    yield {self.explorer: explorer_value("busy", event.update or begin)}
         except Exception as error:
             if not run.superseded:
-                yield self._nothing(error)
+                yield self._nothing(error) | after
         finally:
             self._runs.finish(session, run)
 
@@ -212,7 +230,7 @@ class AttentionTab:
         """Give up what is seen and all that goes on about it."""
         session = request.session_hash or ""
         self._runs.finish(session, self._supersede(session))
-        return self._nothing(error)
+        return self._nothing(error) | {self._page.carried: None}
 
     def _nothing(self, error: Exception | None = None) -> dict[Any, Any]:
         """The tab without a caption, and why."""
@@ -230,7 +248,7 @@ class AttentionTab:
         }
 
     def _describe(self, seen: Seen, sight: Sight) -> dict[str, Any]:
-        """What the explorer shows, with picture and weights as files that the page may fetch."""
+        """What the explorer shows, with picture and weights as files that the page may fetch; takes a worker."""
         return describe_look(seen, sight, on_demand=is_large(sight.trace)) | {
             "picture": self._as_file(picture_file(sight.picture), "picture.jpg"),
             "weights": self._as_file(pack_weights(sight.trace), "attention.bin"),
@@ -258,13 +276,14 @@ class AttentionTab:
 
         try:
             titles = {known.name: known.title for known in METHODS}
-            yield self._show_look(seen, shown, Step(titles.get(method, "More maps")))
+            begin = Step(titles.get(method, "More maps"))
+            yield self._show_look(seen, shown, begin)
             async for told in follow(work, run.stop):
                 if isinstance(told, Done):
                     seen.maps[method] = told.result
                     yield self._show_look(seen, shown)
-                elif told.update is not None:
-                    yield self._show_look(seen, shown, told.update)
+                else:
+                    yield self._show_look(seen, shown, told.update or begin)
         except Exception as error:
             if not run.superseded:
                 yield self._show_look(seen, shown, note="" if isinstance(error, Stopped) else explain(error))
@@ -321,16 +340,22 @@ class AttentionTab:
             if not isinstance(kind, str):
                 raise OptionsError("That view cannot be read; look at the picture again.")
             yield {self.kept: kept_value("busy")}
-            async for done in follow(partial(render_file, self._page.load, seen, kind, view), run.stop):
-                if isinstance(done, Done):
-                    data, name = done.result
-                    path = save_bytes_to_cache(data, name, self.kept.GRADIO_CACHE)
-                    yield {self.kept: kept_value("done", FileData(path=path).model_dump(), name)}
+            async for event_ in follow(partial(self._render, seen, kind, view), run.stop):
+                if isinstance(event_, Done):
+                    yield {self.kept: kept_value("done", *event_.result)}
+                else:
+                    yield {self.kept: kept_value("busy")}
         except Exception as error:
             if not run.superseded and not isinstance(error, Stopped):
                 yield {self.kept: kept_value("failed", message=explain(error))}
         finally:
             self._file_runs.finish(session, run)
+
+    def _render(self, seen: Seen, kind: str, view: Any, job: Job[Step]) -> tuple[dict[str, Any], str]:
+        """A file of what is seen that the page may fetch, and its name; runs in a worker."""
+        data, name = render_file(self._page.load, seen, kind, view, job)
+        path = save_bytes_to_cache(data, name, self.kept.GRADIO_CACHE)
+        return FileData(path=path).model_dump(), name
 
 
 def explorer_value(
