@@ -9,10 +9,18 @@ root.append(count, failure, list);
 /** A blank is drawn as a mark, because it belongs to the token. */
 const visible = (token) => token.replace(/ /g, '␣').replace(/\n/g, '⏎').replace(/\t/g, '⇥') || '∅';
 
+// Whoever types is asked about when they pause, not at every letter.
+const PAUSE_MILLISECONDS = 150;
+let pause = 0;
+element.closest('#cs-tokenizer').addEventListener('input', () => {
+  clearTimeout(pause);
+  pause = setTimeout(() => trigger('text_typed'), PAUSE_MILLISECONDS);
+});
+
 followValue((value) => {
   const { tokens, characters } = value;
   const s = (number) => (number === 1 ? '' : 's');
-  setText(count, value.title ? `${characters} character${s(characters)} → ${tokens.length} token${s(tokens.length)} · ${value.title}` : '');
+  setText(count, value.title ? `${characters} character${s(characters)} → ${tokens.length} token${s(tokens.length)} · ${value.title}` : value.doing);
   setText(failure, value.message);
   failure.hidden = !value.message;
   list.replaceChildren(...tokens.map(([id, token], place) => make('li', { 'data-hue': place % 4, title: `token ${place + 1}: “${token}”, number ${id}` },

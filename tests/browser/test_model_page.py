@@ -84,6 +84,19 @@ def test_the_model_tab_shows_what_is_inside_and_how_it_sees_and_reads(
     page.wait_for_function("() => document.querySelectorAll('.cs-forcing-table tbody tr').length === 6")
 
 
+def test_a_text_is_split_when_typing_pauses_and_not_at_every_letter(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader())
+    open_tab(page, "Model", "Words")
+    page.wait_for_function("() => document.querySelectorAll('.cs-tokens li').length === 10")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
+    field = page.locator("#cs-any-text textarea")
+    field.fill("")
+    field.press_sequentially("one two three four five six seven eight nine ten eleven", delay=10)
+    page.wait_for_function("() => document.querySelectorAll('.cs-tokens li').length === 11")
+    assert 1 <= len(asked) <= 5, "of 56 changes"
+
+
 def test_a_scored_caption_fits_a_narrow_screen(open_page: OpenPage) -> None:
     page = open_page(FakeLoader(), size="narrow", link="?tab=model&sample=lion.jpg")
     page.get_by_role("tab", name="Words", exact=True).click()

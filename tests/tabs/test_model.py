@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,8 +16,9 @@ from PIL import Image
 from captioning.errors import PromptError
 from captioning.tabs.model.net import look_inside, net_value
 from captioning.tabs.model.patches import cut_up, label_picture, labels_value, received_picture
-from captioning.tabs.model.words import force, forcing_value, read_tokens
+from captioning.tabs.model.words import WordSection, force, forcing_value, read_tokens
 from captioning.types import Picture
+from captioning.ui.page import Page
 from captioning.ui.worker import Job
 from tests.conftest import FakeCaptioner, FakeLoader, fake_tensor
 from tests.tiny_models import write_tiny_classifier
@@ -70,11 +74,41 @@ def test_a_picture_that_comes_in_tiles_is_shown_whole(fake_loader: FakeLoader, p
 
 
 def test_any_text_becomes_tokens(fake_loader: FakeLoader) -> None:
-    value = read_tokens(fake_loader, "auto", "a <b>dog</b> 狗")
+    value = read_tokens(fake_loader, "auto", "a <b>dog</b> 狗", make_job())
     assert [token for _, token in value["tokens"]] == ["a", " <b>dog</b>", " 狗"]
-    assert read_tokens(fake_loader, "auto", "")["tokens"] == []
+    assert read_tokens(fake_loader, "auto", "", make_job())["tokens"] == []
     with pytest.raises(PromptError, match="too long"):
-        read_tokens(fake_loader, "auto", "x" * 10_000)
+        read_tokens(fake_loader, "auto", "x" * 10_000, make_job())
+
+
+def test_a_text_that_was_typed_on_leaves_its_place_to_the_newer_one(fake_loader: FakeLoader) -> None:
+    may_come = threading.Event()
+
+    def load(model_id: str = "auto", **options: Any) -> Any:
+        assert may_come.wait(30)
+        return fake_loader(model_id, **options)
+
+    with gr.Blocks(), gr.Tabs() as tabs:
+        states = [gr.State(None) for _ in range(4)]
+        section = WordSection(Page(load, states[0], states[1], gr.HTML(), states[2], states[3], tabs))
+    request: Any = SimpleNamespace(session_hash="me")
+    told: list[dict[str, Any]] = []
+
+    async def follow(text: str) -> None:
+        told.extend([update[section.tokens] async for update in section._tokenize(request, "auto", text)])
+
+    async def journey() -> None:
+        typing = []
+        for text in ("a", "a dog", "a dog runs"):
+            typing.append(asyncio.create_task(follow(text)))
+            await asyncio.sleep(0.1)
+        await asyncio.wait(typing[:2], timeout=5)
+        assert [task.done() for task in typing] == [True, True, False], "nobody waits for what was typed before"
+        may_come.set()
+        await typing[2]
+
+    asyncio.run(journey())
+    assert [value["characters"] for value in told if value["title"]] == [len("a dog runs")]
 
 
 def test_a_typed_caption_stands_beside_what_the_model_would_say(fake_loader: FakeLoader, photo: Path) -> None:

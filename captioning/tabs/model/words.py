@@ -30,8 +30,8 @@ class WordSection:
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._runs = Runs()
-        with gr.Row(equal_height=False, elem_classes="cs-columns"):
+        self._runs, self._token_runs = Runs(), Runs()
+        with gr.Row(equal_height=False, elem_classes="cs-columns", elem_id="cs-tokenizer"):
             with gr.Column(scale=4, min_width=300):
                 self.text = gr.Textbox(EXAMPLE_TEXT, label="Any text", lines=2, max_lines=6, elem_id="cs-any-text")
             with gr.Column(scale=7, min_width=320):
@@ -55,23 +55,28 @@ class WordSection:
         """Hang the handlers on the listener of the section's opening and on its own controls."""
         page = self._page
         asked = [page.picture, page.model_id, self.prompt, self.caption]
-        # One event for both, so that their answers come in the order of asking.
-        gr.on(
-            [opened, self.text.change],
-            self._tokenize,
-            [page.model_id, self.text],
-            self.tokens,
-            **page.event(trigger_mode="multiple"),
-        )
+        # The part's script says when typing paused: an event a letter would fill the queue while a model loads.
+        for listener in (opened, self.tokens.text_typed):
+            listener(self._tokenize, [page.model_id, self.text], self.tokens, **page.model_event())
         for listener in (self.start.click, self.prompt.submit, self.caption.submit):
             listener(self._force, asked, self.forcing, **page.model_event())
         opened(self._force_if_any, asked, self.forcing, **page.model_event())
 
-    def _tokenize(self, model_id: str, text: str | None) -> dict[str, Any]:
+    async def _tokenize(self, request: gr.Request, model_id: str, text: str | None) -> AsyncIterator[Any]:
+        """Split the typed text, in place of what was typed before."""
+        session = request.session_hash or ""
+        run = self._token_runs.start(session)
         try:
-            return read_tokens(self._page.load, model_id, text or "")
+            async for event in follow(partial(read_tokens, self._page.load, model_id, text or ""), run.stop):
+                if isinstance(event, Done):
+                    yield {self.tokens: event.result}
+                else:
+                    yield {self.tokens: tokens_value(doing=f"Reading the text… {event.seconds:.0f} s")}
         except Exception as error:
-            return tokens_value(message=explain(error))
+            if not run.superseded and not isinstance(error, Stopped):
+                yield {self.tokens: tokens_value(message=explain(error))}
+        finally:
+            self._token_runs.finish(session, run)
 
     async def _force(
         self, request: gr.Request, path: str | None, model_id: str, prompt: str | None, caption: str | None
@@ -107,11 +112,11 @@ class WordSection:
             yield update
 
 
-def read_tokens(load: LoadCaptioner, model_id: str, text: str) -> dict[str, Any]:
-    """What the tokenizer view shows of a text. Raises `PromptError` for one beyond the limit."""
+def read_tokens(load: LoadCaptioner, model_id: str, text: str, job: Job[None]) -> dict[str, Any]:
+    """What the tokenizer view shows of a text; runs in a worker. Raises `PromptError` for one beyond the limit."""
     if len(text) > _MOST_CHARACTERS:
         raise PromptError(f"A text of {len(text):,} characters is too long; keep it under {_MOST_CHARACTERS:,}.")
-    captioner = load(model_id)
+    captioner = load(model_id, report=lambda _: job.check())
     return tokens_value(captioner.tokenize(text), len(text), captioner.spec.title)
 
 
@@ -136,13 +141,14 @@ def force(
 
 
 def tokens_value(
-    tokens: Sequence[TextToken] = (), characters: int = 0, title: str = "", *, message: str = ""
+    tokens: Sequence[TextToken] = (), characters: int = 0, title: str = "", *, doing: str = "", message: str = ""
 ) -> dict[str, Any]:
     """What `assets/text_tokens.js` draws."""
     return {
         "serial": next_serial(),
         "title": title,
         "characters": characters,
+        "doing": doing,
         "message": message,
         "tokens": [[token.token_id, token.token] for token in tokens],
     }
