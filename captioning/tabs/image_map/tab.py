@@ -20,7 +20,7 @@ from captioning.tabs.image_map.files import make_file
 from captioning.tabs.image_map.intake import Source, may_read_folders, read_source
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, progress_value
-from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map
+from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map, take_up
 from captioning.ui.links import Link
 from captioning.ui.messages import explain
 from captioning.ui.page import Page
@@ -115,13 +115,26 @@ class MapTab:
         async for update in self._follow(request, begin, "refit", view):
             yield update
 
-    async def _follow(self, request: gr.Request, begin: Begin, change: Change, before: MapView | None) -> Updates:
-        """Draw, then find out the rest; Stop keeps what is there."""
+    async def _follow(
+        self,
+        request: gr.Request,
+        begin: Begin,
+        change: Change | None,
+        before: MapView | None,
+        told: str = "",
+        message: str = "",
+    ) -> Updates:
+        """Draw, then find out the rest; Stop keeps what is there.
+
+        Where nothing is drawn after all, what was being found out of the map before goes on: that is begun with no
+        `change`, because the page shows the map already, and with what was `told` until then.
+        """
         session = request.session_hash or ""
         run = self._runs.start(session)
-        shown, told = before, ""
+        shown, is_drawn, phase = before, change is None, "done"
         try:
-            yield {self.progress: progress_value("busy", "Getting the model ready", view=before)}
+            doing = told or "Getting the model ready"
+            yield {self.progress: progress_value("busy", doing, message=message, view=before)}
             async for event in follow(partial(draw_and_find_out, self._page.load, begin), run.stop):
                 if isinstance(event, Done):
                     drawn, view = event.result
@@ -131,25 +144,34 @@ class MapTab:
                 else:
                     step = event.update
                 updates: dict[Any, Any] = {}
-                if step.drawn is not None and not told:
+                if step.drawn is not None and change is not None and not is_drawn:
+                    is_drawn = True
                     told = f"{step.drawn.told} · {event.seconds:.1f} s"
                     updates = self._show(step.drawn, change, before)
                 if step.view is not None:
                     shown = step.view
                     self._shelf.put(shown)
                     updates[self.view] = shown
-                if isinstance(event, Done):
-                    yield updates | self._rest(shown, "done", told)
-                else:
+                if not isinstance(event, Done):
                     doing = " · ".join(part for part in (told, step.doing) if part)
-                    yield updates | {self.progress: progress_value("busy", doing, step.fraction, view=shown)}
+                    updates[self.progress] = progress_value("busy", doing, step.fraction, message, view=shown)
+                yield updates
         except Stopped:
-            if not run.superseded:
-                yield self._rest(shown, "stopped", f"{told} · stopped" if told else "Stopped; nothing was changed.")
+            phase, told = "stopped", f"{told} · stopped" if told else "Stopped; nothing was changed."
         except Exception as error:
-            yield self._rest(shown, "failed", message=explain(error))
+            phase, told, message = "failed", "", explain(error)
         finally:
             self._runs.finish(session, run)
+        if run.superseded:
+            return
+        # The newest state of the map: the run that found things out until now may have told more since.
+        left = None if before is None or is_drawn else self._shelf.get(before.map_id) or before
+        if left is None or not left.working:
+            yield self._rest(shown, phase, told, message)
+            return
+        begin = partial(take_up, self._page.load, left)
+        async for updates in self._follow(request, begin, None, left, "Nothing was changed", message):
+            yield updates
 
     def _show(self, drawn: Drawn, change: Change, before: MapView | None) -> dict[Any, Any]:
         """A map that was just drawn."""
