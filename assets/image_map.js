@@ -413,13 +413,23 @@ async function showMap(next) {
     return;
   }
   const before = map;
-  const change = before && next.after === before.id ? next.change : 'new';
+  // Where pictures were left out, as a refit does with those it cannot read any more, numbers mean others than before.
+  const keepsNumbers = before?.names.every((name, index) => name === next.names[index]);
+  const change = keepsNumbers && next.after === before.id ? next.change : 'new';
   map = { ...next, captions: next.captions ?? [], recall: next.recall ?? null, quality: next.quality ?? null };
   root.hidden = false;
   root.dataset.map = 'drawing';
   // Where points keep their numbers, their pictures stay and travel along.
-  if (change === 'new' || before.names.some((name, index) => name !== next.names[index])) { thumbnails.forget(); callouts.clear(); }
-  if (change === 'new') { lit = null; near = []; chosen.show(-1); gallery.clear(); hint.hidden = false; search.value = ''; }
+  if (change === 'new') {
+    thumbnails.forget();
+    callouts.clear();
+    lit = null;
+    near = [];
+    chosen.show(-1);
+    gallery.clear();
+    hint.hidden = false;
+    search.value = '';
+  }
   plot ??= makePlot(Plotly, holder, { onView, onLasso: lasso });
   tell(map.note);
   stage.setAttribute('aria-label', `Map of ${map.names.length} pictures. Arrow keys go from point to point, plus and minus zoom, 0 shows everything.`);
