@@ -50,7 +50,7 @@ function makeChosenPanel(data, on) {
       if (shown !== index) return;
       if (address) picture.src = address;
       near.replaceChildren(...(alike ?? []).map(([other, similarity]) => make('li', {}, makePictureButton(data, other, cosine(similarity), on.choose))));
-      about.hidden = near.nextSibling === null && !near.children.length;
+      about.hidden = !near.children.length;
       on.neighbours(index, (alike ?? []).map(([other]) => other));
     },
     refresh() { if (shown >= 0) tell(shown); },
