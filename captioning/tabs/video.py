@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -71,7 +71,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a clip was captioned with; the panels go on from it."""
+    """What a clip was captioned with, and the words of its first caption; the panels go on from it."""
 
     path: str
     model_id: str
@@ -80,6 +80,7 @@ class Asked:
     count: int = DEFAULT_FRAMES
     start: float | None = None
     end: float | None = None
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +293,7 @@ class VideoTab:
                     yield {
                         self.cards: cards_value("done", result.step, heading=result.heading, seconds=event.seconds),
                         self.film: describe_film(result.clip),
-                        self.asked: asked,
+                        self.asked: replace(asked, words=split_words(result.step.captions[0])),
                         self._page.picture: self._save_frame(result.clip, len(result.clip.frames) // 2),
                         self._page.status: status_value(result.status),
                     } | self._open_panels(asked, result)
@@ -433,9 +434,9 @@ class VideoTab:
         word = getattr(event, "word", 0)
         work = partial(look_across, self._store, self._page.load, word)
         async for state, found in follow_panel(self._word_runs, request.session_hash, work, asked):
-            words, across = found or ((), None)
-            if words or state.phase != "busy":
-                yield {self.word: word_value(state, words, word, across)} | self._tell_status(state, asked)
+            # Before the work found anything, and where it fails, words can be chosen all the same.
+            words, across = found or (asked.words if asked is not None else (), None)
+            yield {self.word: word_value(state, words, word, across)} | self._tell_status(state, asked)
 
     async def _sum_up(
         self, request: gr.Request, asked: Asked | None, model_id: str | None
