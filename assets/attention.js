@@ -292,13 +292,13 @@ function showPhase() {
   const busy = value.phase === 'busy';
   setText(heading, busy ? `${value.doing}…` : value.phase === 'stopped' ? 'Stopped.' : value.look ? value.look.heading : '');
   heading.parentNode.hidden = !heading.textContent;
-  stop.hidden = !busy;
   bar.hidden = !busy;
   if (value.fraction === null || value.fraction === undefined) bar.removeAttribute('value');
   else bar.value = value.fraction;
   showMessage(message, value.phase, value.message);
   setText(note, trouble || value.note || '');
   note.hidden = !note.textContent;
+  hideKeepingFocus(stop, !busy, heading, message, note);
 }
 
 body.hidden = true;

@@ -89,7 +89,7 @@ function drawHead() {
   if (!value) return;
   const word = view ? `“${readable(view.text)}”` : 'the chosen word';
   panel.show({ ...value, about: value.phase === 'busy' || !value.ready ? value.about : `${value.about} For ${word}: ${value.estimate}.`, action: value.phase === 'done' ? '' : value.action });
-  again.hidden = value.phase !== 'done';
+  hideKeepingFocus(again, value.phase !== 'done', panel.halt, panel.heading);
 }
 
 const again = make('button', { type: 'button', class: 'cs-button', hidden: true, onclick: () => trigger('panel_wanted', panel.detail()) }, 'Measure the word in view');

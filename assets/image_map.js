@@ -82,12 +82,13 @@ const data = {
   facts: describe,
 };
 const chosen = makeChosenPanel(data, {
+  home: stage,
   choose,
-  close: () => { choose(-1); stage.focus(); },
+  close: () => choose(-1),
   open: (tab) => trigger('point_opened', { map: map.id, index: chosen.index, tab }),
   neighbours: (index, others) => { near = others; drawRings(); },
 });
-const gallery = makeGallery(data, { choose, save: (kind, indices) => trigger('export_wanted', { kind, indices }), clear: clearGallery });
+const gallery = makeGallery(data, { home: stage, choose, save: (kind, indices) => trigger('export_wanted', { kind, indices }), clear: clearGallery });
 const belief = makeBelief();
 
 const bar = make('div', { class: 'cs-map-bar', role: 'toolbar', 'aria-label': 'Map' },
