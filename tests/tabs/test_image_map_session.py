@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from captioning.settings import get_settings
+from captioning.tabs.image_map.answers import Thumbnails
 from captioning.tabs.image_map.tab import MapTab
 from captioning.tabs.image_map.view import MapView
 from captioning.ui.page import LoadCaptioner, Page
@@ -24,12 +27,13 @@ class Visit:
     """The tab in one session: handlers see its values as they are when they start, as on a page."""
 
     def __init__(self, load: LoadCaptioner) -> None:
-        with gr.Blocks(), gr.Tabs() as tabs, gr.Tab("Map"):
+        with gr.Blocks() as self.blocks, gr.Tabs() as tabs, gr.Tab("Map"):
             states = [gr.State(None) for _ in range(4)]
             self.page = Page(load, states[0], states[1], gr.HTML(), states[2], states[3], tabs)
             self.tab = MapTab(self.page)
         self.values: dict[Any, Any] = {}
         self.doings: list[str] = []
+        self.saved: list[dict[str, Any]] = []
 
     async def follow(self, updates: AsyncIterator[Any]) -> None:
         async for update in updates:
@@ -39,6 +43,12 @@ class Visit:
     async def open_folder(self, folder: Path) -> None:
         event: Any = SimpleNamespace(kind="folder", folder=str(folder), adds=False)
         await self.follow(self.tab._take(REQUEST, event, "auto", self.values.get(self.tab.view), *LAYOUT))
+
+    async def save(self, kind: str) -> None:
+        event: Any = SimpleNamespace(kind=kind, indices=None)
+        async for update in self.tab._save(REQUEST, event, self.view):
+            self.values |= update
+            self.saved.append(update[self.tab.file])
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what the page shows."""
@@ -107,3 +117,44 @@ def test_what_is_stopped_meanwhile_does_not_end_the_captioning_and_a_second_stop
     assert visit.progress["doing"] == "Nothing was changed · stopped"
     assert not visit.view.working
     assert len(visit.view.captions) < 12
+
+
+@pytest.mark.parametrize(("kind", "doing"), [("html", "Making small picture"), ("zip", "Packing picture")])
+def test_a_large_file_is_followed_and_stopped_and_the_captioning_goes_on(
+    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, doing: str
+) -> None:
+    def get(*_: Any) -> str:
+        time.sleep(0.1)
+        return ""
+
+    def write_slowly(images: Any, path: Path, on_image: Any) -> None:
+        for number, image in enumerate(images):
+            on_image(number, len(images), image.name)
+            time.sleep(0.1)
+        path.write_bytes(b"packed")
+
+    monkeypatch.setattr(Thumbnails, "get", get)
+    monkeypatch.setattr("captioning.tabs.image_map.files.write_pictures", write_slowly)
+
+    async def session() -> None:
+        captioning = asyncio.create_task(visit.open_folder(make_folder(tmp_path / "pictures", each=5)))
+        await visit.until(lambda: visit.is_captioning)
+        saving = asyncio.create_task(visit.save(kind))
+        await visit.until(lambda: len(visit.saved) > 3)
+        visit.tab._stop_file(REQUEST)
+        await saving
+        assert [visit.saved[0]["doing"], visit.saved[-1]["doing"]] == ["Making the file", "Stopped; no file was made."]
+        assert all(saved["doing"].startswith(doing) and saved["fraction"] < 1 for saved in visit.saved[1:-1])
+        await visit.save(kind)
+        await captioning
+
+    asyncio.run(session())
+    last = visit.saved[-1]
+    assert (last["phase"], last["name"]) == ("done", f"image-map.{kind}")
+    assert Path(last["file"]["path"]).is_file()
+    assert len(visit.view.captions) == 15
+
+
+def test_files_of_maps_are_made_for_several_people_at_once(visit: Visit) -> None:
+    (event,) = [fn for fn in visit.blocks.fns.values() if fn.name == "_save"]
+    assert event.concurrency_limit == get_settings().model_events > 1
