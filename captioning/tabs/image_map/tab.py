@@ -225,8 +225,8 @@ class MapTab:
                 if isinstance(told, Done):
                     name, path = told.result
                     yield {self.file: file_value("done", name=name, path=path)}
-                elif told.update is not None:
-                    yield {self.file: file_value("busy", told.update)}
+                else:
+                    yield {self.file: file_value("busy", told.update or FileStep())}
         except Stopped:
             if not run.superseded:
                 yield {self.file: file_value("stopped")}
