@@ -149,7 +149,7 @@ def test_small_pictures_are_made_once_a_frame_and_never_where_the_page_is_served
             super().__init__()
             threads.append(threading.current_thread().name)
 
-    monkeypatch.setattr(clip_parts.io, "BytesIO", Recorder)
+    monkeypatch.setattr(io, "BytesIO", Recorder)
     monkeypatch.setattr(clip_parts, "_thumbnails", ByteBoundedCache[str](2**20))
 
     async def session() -> None:
