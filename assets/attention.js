@@ -300,20 +300,20 @@ function showPhase() {
   if (value.phase === 'busy' && root.dataset.phase !== 'busy') bringIntoView();
   root.dataset.phase = value.phase;
   const busy = value.phase === 'busy';
-  setText(heading, busy ? `${value.doing}…` : value.phase === 'stopped' ? 'Stopped.' : value.look ? value.look.heading : '');
+  showDoing(heading, busy ? `${value.doing}…` : value.phase === 'stopped' ? 'Stopped.' : value.look ? value.look.heading : '', busy);
   heading.parentNode.hidden = !heading.textContent;
-  stop.hidden = !busy;
   bar.hidden = !busy;
   if (value.fraction === null || value.fraction === undefined) bar.removeAttribute('value');
   else bar.value = value.fraction;
   showMessage(message, value.phase, value.message);
   showNote();
+  hideKeepingFocus(stop, !busy, heading, message, note);
 }
 
 function showNote() {
   setText(note, trouble || value.note || '');
   note.hidden = !note.textContent;
-  retry.hidden = !failedKey;
+  hideKeepingFocus(retry, !failedKey, heading);
 }
 
 body.hidden = true;

@@ -90,7 +90,7 @@ function drawHead() {
   const word = view ? `“${readable(view.text)}”` : 'the chosen word';
   const cost = value.phase === 'busy' || !value.ready || !value.estimate ? '' : ` For ${word}: ${value.estimate}.`;
   panel.show({ ...value, about: value.about + cost, action: value.phase === 'done' ? '' : value.action });
-  again.hidden = value.phase !== 'done';
+  hideKeepingFocus(again, value.phase !== 'done', panel.halt, panel.heading);
 }
 
 const again = make('button', { type: 'button', class: 'cs-button', hidden: true, onclick: () => trigger('panel_wanted', panel.detail()) }, 'Measure the word in view');

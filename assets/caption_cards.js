@@ -311,11 +311,8 @@ followValue((next) => {
   if (next.phase === 'busy' && value?.phase !== 'busy') bringIntoView();
   value = next;
   root.dataset.phase = value.phase;
-  setText(state, stateText());
+  showDoing(state, stateText(), value.phase === 'busy');
   setText(clock, (value.phase === 'busy' && value.seconds >= SHOW_SECONDS_AFTER) || value.phase === 'done' ? duration(value.seconds) : '');
-  const hadFocus = document.activeElement === stop;
-  stop.hidden = value.phase !== 'busy' && !branching;
-  if (hadFocus && stop.hidden) (root.querySelector('.cs-text[tabindex="0"]') || state).focus();
   busyBar.hidden = value.phase !== 'busy';
   showMessage(message, value.phase, value.message);
   while (cards.length > value.cards.length) cards.pop().node.remove();
@@ -332,5 +329,6 @@ followValue((next) => {
   if (shown && !shown.row.node.isConnected) hide(true);
   if (shown) placePopover(shown.row.words[shown.index].word);
   list.hidden = !value.cards.length;
+  hideKeepingFocus(stop, value.phase !== 'busy' && !branching, ...root.querySelectorAll('.cs-text[tabindex="0"]'), state, message);
   legend.hidden = !value.cards.length;
 });

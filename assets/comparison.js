@@ -58,12 +58,12 @@ followValue((value) => {
   root.hidden = value.phase === 'idle';
   root.dataset.phase = value.phase;
   const texts = { busy: `${value.doing}…`, stopped: 'Stopped.', done: `${value.picture} · ${value.models.length} models` };
-  setText(state, texts[value.phase] || '');
+  showDoing(state, texts[value.phase] || '', value.phase === 'busy');
   setText(clock, value.phase === 'busy' || value.phase === 'done' ? duration(value.seconds) : '');
-  stop.hidden = value.phase !== 'busy';
   busyBar.hidden = value.phase !== 'busy';
   setText(message, value.message);
   message.hidden = !value.message;
+  hideKeepingFocus(stop, value.phase !== 'busy', state, message);
   table.hidden = !value.models.length;
   draw(value);
   if (phase !== 'busy' && (value.phase === 'busy' || value.phase === 'failed')) bringIntoView(true);

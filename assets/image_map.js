@@ -82,12 +82,13 @@ const data = {
   facts: describe,
 };
 const chosen = makeChosenPanel(data, {
+  home: stage,
   choose,
-  close: () => { choose(-1); stage.focus(); },
+  close: () => choose(-1),
   open: (tab) => trigger('point_opened', { map: map.id, index: chosen.index, tab }),
   neighbours: (index, others) => { near = others; drawRings(); },
 });
-const gallery = makeGallery(data, { choose, save: (kind, indices) => trigger('export_wanted', { kind, indices }), clear: clearGallery });
+const gallery = makeGallery(data, { home: stage, choose, save: (kind, indices) => trigger('export_wanted', { kind, indices }), clear: clearGallery });
 const belief = makeBelief();
 
 const bar = make('div', { class: 'cs-map-bar', role: 'toolbar', 'aria-label': 'Map' },
@@ -413,13 +414,23 @@ async function showMap(next) {
     return;
   }
   const before = map;
-  const change = before && next.after === before.id ? next.change : 'new';
+  // Where pictures were left out, as a refit does with those it cannot read any more, numbers mean others than before.
+  const keepsNumbers = before?.names.every((name, index) => name === next.names[index]);
+  const change = keepsNumbers && next.after === before.id ? next.change : 'new';
   map = { ...next, captions: next.captions ?? [], recall: next.recall ?? null, quality: next.quality ?? null };
   root.hidden = false;
   root.dataset.map = 'drawing';
   // Where points keep their numbers, their pictures stay and travel along.
-  if (change === 'new' || before.names.some((name, index) => name !== next.names[index])) { thumbnails.forget(); callouts.clear(); }
-  if (change === 'new') { lit = null; near = []; chosen.show(-1); gallery.clear(); hint.hidden = false; search.value = ''; }
+  if (change === 'new') {
+    thumbnails.forget();
+    callouts.clear();
+    lit = null;
+    near = [];
+    chosen.show(-1);
+    gallery.clear();
+    hint.hidden = false;
+    search.value = '';
+  }
   plot ??= makePlot(Plotly, holder, { onView, onLasso: lasso });
   tell(map.note);
   stage.setAttribute('aria-label', `Map of ${map.names.length} pictures. Arrow keys go from point to point, plus and minus zoom, 0 shows everything.`);

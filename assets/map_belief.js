@@ -17,7 +17,7 @@ function makeBelief() {
 
   return {
     node,
-    /** `quality` is `{method, measures: {name: {map, pca, random, features}}, k, of}`, or null while it is not known. */
+    /** `quality` is `{columns, measures: {name: [a number or null a column]}, verdict, about}`, or null while it is not known. */
     show(quality) {
       table.hidden = !quality;
       about.hidden = !quality;

@@ -65,8 +65,9 @@ async function send(found) {
   let next = 0;
   let done = 0;
   const buttons = [filesButton, folderButton, ...samplesButtons];
-  for (const button of buttons) button.disabled = true;
   haltButton.hidden = meter.hidden = false;
+  if (buttons.includes(document.activeElement)) haltButton.focus();
+  for (const button of buttons) button.disabled = true;
   const work = async () => {
     while (next < wanted.length && !stopped) {
       const place = next;
@@ -80,12 +81,13 @@ async function send(found) {
       }
       done += 1;
       meter.value = done / wanted.length;
-      setText(state, `Sending ${done} of ${wanted.length}`);
+      showDoing(state, `Sending ${done} of ${wanted.length}`);
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   for (const button of buttons) button.disabled = false;
-  haltButton.hidden = meter.hidden = true;
+  hideKeepingFocus(haltButton, true, filesButton);
+  meter.hidden = true;
   showMessage(refusal, 'idle', '');
   busy = false;
   setText(state, failed.length ? `${failed.length} could not be sent: ${failed.slice(0, 3).join(', ')}` : '');

@@ -10,7 +10,7 @@ function makePictureButton(data, index, foot, choose) {
     data.thumbnail(index), foot ? make('span', { class: 'cs-map-tile-foot', 'aria-hidden': 'true' }, foot) : null);
 }
 
-/** The chosen picture. `data` answers for points, `on` hears what is wanted. */
+/** The chosen picture. `data` answers for points, `on` hears what is wanted; its `home` takes the focus of what goes. */
 function makeChosenPanel(data, on) {
   const heading = make('h2', { class: 'cs-map-name', tabindex: '-1' });
   const picture = make('img', { class: 'cs-map-large', alt: '' });
@@ -39,18 +39,19 @@ function makeChosenPanel(data, on) {
     get index() { return shown; },
     async show(index) {
       shown = index;
-      node.hidden = index < 0;
+      hideKeepingFocus(node, index < 0, on.home);
       if (index < 0) return;
       setText(heading, data.name(index));
       tell(index);
       picture.removeAttribute('src');
       picture.alt = data.caption(index) || data.name(index);
+      if (near.contains(document.activeElement)) heading.focus(); // the tile that was chosen goes with the others
       near.replaceChildren();
       const [address, alike] = await Promise.all([data.picture(index), data.neighbours(index)]);
       if (shown !== index) return;
       if (address) picture.src = address;
       near.replaceChildren(...(alike ?? []).map(([other, similarity]) => make('li', {}, makePictureButton(data, other, cosine(similarity), on.choose))));
-      about.hidden = near.nextSibling === null && !near.children.length;
+      about.hidden = !near.children.length;
       on.neighbours(index, (alike ?? []).map(([other]) => other));
     },
     refresh() { if (shown >= 0) tell(shown); },
@@ -73,12 +74,13 @@ function makeGallery(data, on) {
   let limit = GALLERY_STEP;
 
   function draw() {
-    node.hidden = !content.title;
+    hideKeepingFocus(node, !content.title, on.home);
     setText(heading, content.title);
+    if (tiles.contains(document.activeElement)) heading.focus();
     saves.hidden = !content.indices.length || !kinds.length;
     tiles.replaceChildren(...content.indices.slice(0, limit).map((index, place) => make('li', {}, makePictureButton(data, index, content.feet?.[place] ?? '', on.choose))));
     const left = content.indices.length - limit;
-    more.hidden = left <= 0;
+    hideKeepingFocus(more, left <= 0, heading);
     setText(more, `Show more (${left})`);
   }
 

@@ -19,14 +19,14 @@ let drawn = '';
 followValue((value) => {
   root.dataset.phase = value.phase;
   const busy = value.phase === 'busy';
-  setText(state, value.doing);
+  showDoing(state, value.doing, busy);
   state.hidden = !value.doing;
-  stop.hidden = !busy;
   meter.hidden = !busy;
   if (value.fraction === null) meter.removeAttribute('value');
   else meter.value = value.fraction;
   setText(failure, value.message);
   failure.hidden = !value.message;
+  hideKeepingFocus(stop, !busy, state, failure);
   const key = JSON.stringify(value.lists);
   if (key !== drawn) lists.replaceChildren(...value.lists.map(makeList)); // else an open list would close
   drawn = key;

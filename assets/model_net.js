@@ -119,9 +119,10 @@ function drawPanel(model, number) {
 followValue((value) => {
   root.dataset.phase = value.phase;
   showMessage(message, value.phase, value.phase === 'busy' ? `${value.message}…` : value.message, 'cs-hint');
-  stop.hidden = value.phase !== 'busy';
   // What was shown stays where it was until there is something new.
-  if (value.phase !== 'done') return;
-  panels.classList.toggle('is-pair', value.models.length > 1);
-  panels.replaceChildren(...value.models.map(drawPanel));
+  if (value.phase === 'done') {
+    panels.classList.toggle('is-pair', value.models.length > 1);
+    panels.replaceChildren(...value.models.map(drawPanel));
+  }
+  hideKeepingFocus(stop, value.phase !== 'busy', message, panels);
 });

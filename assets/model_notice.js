@@ -15,15 +15,19 @@ followValue((notice) => {
   setText(failure, notice.error || '');
   failure.hidden = !notice.error;
   setText(text, notice.text || '');
-  about.hidden = !notice.text;
-  offer.hidden = !notice.offer;
+  if (notice.text) about.hidden = false;
   if (notice.offer) setText(offer, notice.offer.label);
-  progress.hidden = !notice.progress;
   if (notice.progress) {
-    setText(progressText, notice.progress.text);
+    progress.hidden = false;
+    showDoing(progressText, notice.progress.text);
     if (notice.progress.fraction === null) bar.removeAttribute('value');
     else bar.value = notice.progress.fraction;
   }
+  // The menu itself would open where it takes the focus; the status line names the model as well.
+  const line = document.querySelector('#cs-status .cs-part');
+  hideKeepingFocus(offer, !notice.offer, cancel, line);
+  hideKeepingFocus(progress, !notice.progress, offer, failure, line);
+  about.hidden = !notice.text;
   root.hidden = failure.hidden && about.hidden && progress.hidden;
 });
 

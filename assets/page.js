@@ -19,12 +19,38 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/**
+ * Hide a node, or show it again. Where a node that goes holds the focus, the first of `others` that can be seen takes
+ * it: nowhere at all, a keyboard would begin anew at the page's top.
+ */
+function hideKeepingFocus(node, isHidden, ...others) {
+  const hadFocus = isHidden && node.contains(document.activeElement);
+  node.hidden = isHidden;
+  const next = hadFocus && others.find((other) => other.getClientRects().length && !other.disabled);
+  if (!next) return;
+  if (next.tabIndex < 0) next.tabIndex = -1; // what is no control takes the focus only where it was told that it may
+  next.focus();
+}
+
+/** What counts in a sentence on what is being done: “3 of 16”, megabytes, words, and whatever stands behind its dots. */
+const COUNT = /(?<=…) .+$|,? \d[\d,.]* (?:of \d|MB).*$|, word \d.*$/;
+
+/** Say in `node` what is being done. What counts in it is only seen: read aloud, it would never fall silent. */
+function showDoing(node, text, isBusy = true) {
+  if (!text) { node.replaceChildren(); return; }
+  const place = isBusy ? text.search(COUNT) : -1;
+  const end = place < 0 ? text.length : place;
+  if (node.childElementCount !== 2) node.replaceChildren(make('span'), make('span', { 'aria-hidden': 'true' }));
+  setText(node.firstChild, text.slice(0, end));
+  setText(node.lastChild, text.slice(end));
+}
+
 /** Say in `node` what a phase says: an error aloud, anything else by the class `calm`, and nothing by not being there. */
 function showMessage(node, phase, text, calm = 'cs-empty') {
   const isFailed = phase === 'failed';
   node.className = `cs-message ${isFailed ? 'cs-error' : calm}`;
   node.setAttribute('role', isFailed ? 'alert' : 'status');
-  setText(node, text || '');
+  showDoing(node, text, phase === 'busy');
   node.hidden = !text;
 }
 
@@ -85,20 +111,20 @@ function makePanel(title, ...content) {
     about, bar, failure, ...content);
   const panel = {
     detail: null,
+    heading,
+    halt,
     show(value) {
       root.dataset.phase = value.phase;
       root.hidden = value.phase === 'idle' && !value.ready;
       const busy = value.phase === 'busy';
       setText(about, value.about || '');
       about.hidden = !value.about;
-      setText(state, busy ? value.doing : value.phase === 'stopped' ? 'Stopped.' : '');
+      showDoing(state, busy ? value.doing : value.phase === 'stopped' ? 'Stopped.' : '', busy);
       setText(action, value.action || '');
-      const hadFocus = document.activeElement === action || document.activeElement === halt;
-      action.hidden = busy || !value.action || value.phase === 'done';
+      if (busy) halt.hidden = false;
+      hideKeepingFocus(action, busy || !value.action || value.phase === 'done', halt, heading);
       action.disabled = !value.ready;
-      halt.hidden = !busy;
-      if (hadFocus && busy) halt.focus();
-      else if (hadFocus) (action.hidden ? heading : action).focus();
+      hideKeepingFocus(halt, !busy, action, heading);
       bar.hidden = !busy;
       if (value.fraction === null) bar.removeAttribute('value');
       else bar.value = value.fraction;

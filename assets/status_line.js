@@ -4,8 +4,9 @@ const lamp = make('span', { class: 'cs-lamp', 'aria-hidden': 'true' });
 const facts = make('ul', { class: 'cs-status-items' });
 const reason = make('span', { class: 'cs-reason' });
 root.classList.add('cs-status');
-root.setAttribute('role', 'status');
-root.append(lamp, facts, reason);
+// The facts change with every caption, and seconds are counted at the start; what is said aloud is who answers.
+const said = make('span', { class: 'cs-hidden', role: 'status' });
+root.append(lamp, facts, reason, said);
 
 followValue((status) => {
   root.dataset.state = status.state;
@@ -16,4 +17,6 @@ followValue((status) => {
     facts.children[index].title = item.title || '';
   });
   setText(reason, status.reason || '');
+  const [name] = status.items;
+  setText(said, status.state === 'ready' ? `${name.text} is ready` : name.text.replace(COUNT, ''));
 });

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -138,16 +138,21 @@ def map_to_npz(points: MapPoints) -> bytes:
     return file.getvalue()
 
 
-def write_pictures(images: Sequence[NamedImage], path: Path) -> tuple[FailedImage, ...]:
+def write_pictures(
+    images: Sequence[NamedImage], path: Path, on_image: Callable[[int, int, str], None] | None = None
+) -> tuple[FailedImage, ...]:
     """A zip of the pictures' own files at `path`, under their names; returns those that are not there any more.
 
-    Names lead nowhere else, carry the suffix of their file, and are numbered where two are the same.
+    Names lead nowhere else, carry the suffix of their file, and are numbered where two are the same. `on_image` hears
+    how many are packed, of how many, and the name of the next; raise from it to stop.
     """
     failed: list[FailedImage] = []
     used: set[str] = set()
     # Pictures are packed already, and older than 1980 only by mistake.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
-        for image in images:
+        for number, image in enumerate(images):
+            if on_image is not None:
+                on_image(number, len(images), image.name)
             name = _unused_name(image, used)
             try:
                 archive.write(image.path, name)

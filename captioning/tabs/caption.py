@@ -15,7 +15,7 @@ from captioning.errors import ImageError, Stopped
 from captioning.export import captions_to_csv, captions_to_json
 from captioning.images import open_image
 from captioning.types import Caption, CaptionerStatus, DecodingOptions
-from captioning.ui.branches import Choice, Written, read_branch, read_choice, write_branch
+from captioning.ui.branches import MOST_BRANCHES, Choice, Written, read_branch, read_choice, write_branch
 from captioning.ui.caption_cards import HINT, Step, cards_value, make_caption_cards
 from captioning.ui.comparison import Comparison, compare_models, comparison_value, make_comparison, read_models
 from captioning.ui.decoding import make_decoding_controls, read_options
@@ -179,9 +179,11 @@ class CaptionTab:
             self._runs.finish(session, run)
 
     async def _follow_branch(self, written: Written, choice: Choice, run: Run) -> AsyncIterator[dict[Any, Any]]:
-        before, branch = written.branches.get(choice.place, ()), choice.start()
+        before, branch = written.branches.get(choice.place, ())[-(MOST_BRANCHES - 1) :], choice.start()
         status: dict[Any, Any] = {}
-        yield {self.cards: written.with_branches(choice.place, [*before, branch]).value()}
+        # The oldest makes room at once: what is clicked meanwhile goes by the numbers that the page shows.
+        written = written.with_branches(choice.place, before)
+        yield {self.cards: written.with_branches(choice.place, [*before, branch]).value(), self.written: written}
         try:
             async for event in follow(partial(write_branch, self._page.load, written, choice), run.stop):
                 if isinstance(event, Done):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
+from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
 
 from captioning.animation import ANIMATIONS, animation_to_mp4
 from captioning.cache import ByteBoundedCache, SharedCaptioner
@@ -39,7 +39,9 @@ from captioning.ui.clip_parts import (
     PanelState,
     WordAcross,
     counts_value,
+    describe_across,
     describe_repeats,
+    describe_segments,
     film_value,
     make_filmstrip,
     make_frame_counts,
@@ -59,7 +61,7 @@ from captioning.ui.prompt_list import describe_prompts, make_prompt_list, read_p
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab
 from captioning.ui.visitor import check_helper
-from captioning.ui.worker import Done, Job, Runs, finish, follow
+from captioning.ui.worker import Done, Job, Runs, follow
 from captioning.video import DEFAULT_FRAMES, Clip, ClipIndex, check_range, choose_frames, index_clip, read_frames
 
 NO_CLIP = "There is no clip yet; drop one, record one, or click a sample."
@@ -71,7 +73,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a clip was captioned with; the panels go on from it."""
+    """What a clip was captioned with, and the words of its first caption; the panels go on from it."""
 
     path: str
     model_id: str
@@ -80,6 +82,7 @@ class Asked:
     count: int = DEFAULT_FRAMES
     start: float | None = None
     end: float | None = None
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,10 @@ class ClipStep:
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """A clip captioned by the average of its frames."""
+    """A clip captioned by the average of its frames; `film` is what the filmstrip shows of it."""
 
     clip: Clip
+    film: dict[str, Any]
     step: Step
     heading: str
     status: CaptionerStatus
@@ -112,12 +116,16 @@ class PanelStep(Generic[Found]):
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A caption for each frame of a clip, merged into segments, and those of the averaged frames."""
+    """A caption for each frame of a clip, merged into segments, and those of the averaged frames.
+
+    `shown` is what the panel shows of the segments.
+    """
 
     clip: Clip
     averaged: Sequence[Caption]
     captions: Sequence[Caption]
     segments: Sequence[Segment]
+    shown: Sequence[dict[str, Any]]
 
 
 class FrameStore:
@@ -244,7 +252,8 @@ class VideoTab:
         self.film.frame_wanted(self._open_frame, self.asked, [self.cards, page.picture, page.tabs], **page.event())
         self.samples.sample_chosen(self._take_sample, None, self.clip, **page.event(queue=False))
         take_linked(page, "video", self.clip, list_clips)
-        self.animation.upload(self._take_animation, self.animation, [self.clip, self.cards], **page.event())
+        converted = [self.animation, *inputs]
+        self.animation.upload(self._take_animation, converted, [self.clip, *outputs], **page.work_event())
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
         files = [self.json_file, self.srt_file, page.status]
         self.counts.panel_wanted(self._compare, self.asked, [self.counts, page.status], **page.model_event())
@@ -278,7 +287,7 @@ class VideoTab:
         """Caption the clip for every prompt; filmstrip, cards, status line and files follow as it goes."""
         session = request.session_hash or ""
         run = self._runs.start(session)
-        shown = ClipStep(Step(""))
+        shown, sent = ClipStep(Step("")), None
         try:
             if path is None:
                 raise VideoError(NO_CLIP)
@@ -286,19 +295,25 @@ class VideoTab:
             asked = Asked(path, model_id, tuple(read_prompts(prompts)), options, _whole(count), start, end or None)
             shown = ClipStep(Step("Getting the model ready", asked.prompts, options.num_captions))
             yield {self.cards: cards_value("busy", shown.step), self.film: film_value(())} | self._clear(session)
-            async for event in follow(partial(caption_clip, self._store, self._page.load, asked), run.stop):
+
+            def work(job: Job[ClipStep]) -> tuple[Captioned, str]:
+                made = caption_clip(self._store, self._page.load, asked, job)
+                return made, self._save_frame(made.clip, len(made.clip.frames) // 2)
+
+            async for event in follow(work, run.stop):
                 if isinstance(event, Done):
-                    result = event.result
+                    result, picture = event.result
                     yield {
                         self.cards: cards_value("done", result.step, heading=result.heading, seconds=event.seconds),
-                        self.film: describe_film(result.clip),
-                        self.asked: asked,
-                        self._page.picture: self._save_frame(result.clip, len(result.clip.frames) // 2),
+                        self.film: result.film,
+                        self.asked: replace(asked, words=split_words(result.step.captions[0])),
+                        self._page.picture: picture,
                         self._page.status: status_value(result.status),
                     } | self._open_panels(asked, result)
                 else:
                     shown = event.update or shown
-                    film = {} if event.update is None or shown.film is None else {self.film: shown.film}
+                    film = {} if shown.film is sent else {self.film: shown.film}
+                    sent = shown.film
                     yield {self.cards: cards_value("busy", shown.step, seconds=event.seconds)} | film
         except Stopped:
             if not run.superseded:
@@ -378,18 +393,33 @@ class VideoTab:
     def _take_sample(self, event: gr.EventData) -> str:
         return chosen_clip(event, self.clip.GRADIO_CACHE)
 
-    async def _take_animation(self, path: str) -> dict[Any, Any]:
-        """An animated picture as a clip that the player can show."""
-        out = Path(path).with_suffix(".mp4")
-
-        def work(job: Job[None]) -> None:
-            animation_to_mp4(path, out, lambda *_: job.check())
-
+    async def _take_animation(
+        self, request: gr.Request, animation: str, path: str | None, *values: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """An animated picture as a clip that the player can show, in place of the clip at `path`."""
+        session = request.session_hash or ""
+        run = self._runs.start(session)
+        step, made = Step("Turning it into a clip"), ""
         try:
-            await finish(work)
+            yield {self.cards: cards_value("busy", step), self.film: film_value(())} | self._clear(session)
+            async for event in follow(partial(convert_animation, animation, self.clip.GRADIO_CACHE), run.stop):
+                if isinstance(event, Done):
+                    made = event.result
+                else:
+                    step = event.update or step
+                    yield {self.cards: cards_value("busy", step, seconds=event.seconds)}
+        except Stopped:
+            if not run.superseded:
+                yield {self.cards: cards_value("stopped", step)}
         except Exception as error:
-            return {self.cards: cards_value("failed", message=explain(error))}
-        return {self.clip: str(out)}
+            yield {self.cards: cards_value("failed", message=explain(error))}
+        finally:
+            self._runs.finish(session, run)
+        if made and made != path:
+            yield {self.clip: made}
+        elif made:  # the player has that clip already, so that nothing changes there
+            async for update in self._caption(request, path, *values):
+                yield update
 
     def _stop(self, runs: Runs) -> Callable[[gr.Request], None]:
         def stop(request: gr.Request) -> None:
@@ -415,7 +445,7 @@ class VideoTab:
         async for state, line in follow_panel(self._time_runs, request.session_hash, work, asked):
             value = timeline_value(state)
             if line is not None:
-                value = timeline_value(state, line.segments, line.clip.frames, line.averaged[0].text)
+                value = timeline_value(state, line.shown, line.averaged[0].text)
             files = {}
             if state.phase == "done" and asked is not None and line is not None:
                 text = clip_to_json(asked, line.clip, line.averaged, line)
@@ -433,9 +463,9 @@ class VideoTab:
         word = getattr(event, "word", 0)
         work = partial(look_across, self._store, self._page.load, word)
         async for state, found in follow_panel(self._word_runs, request.session_hash, work, asked):
-            words, across = found or ((), None)
-            if words or state.phase != "busy":
-                yield {self.word: word_value(state, words, word, across)} | self._tell_status(state, asked)
+            # Before the work found anything, and where it fails, words can be chosen all the same.
+            words, frames = found or (asked.words if asked is not None else (), ())
+            yield {self.word: word_value(state, words, word, frames)} | self._tell_status(state, asked)
 
     async def _sum_up(
         self, request: gr.Request, asked: Asked | None, model_id: str | None
@@ -523,7 +553,18 @@ def caption_clip(store: FrameStore, load: LoadCaptioner, asked: Asked, job: Job[
     captions = captioner.decode(features, prompts, asked.options, on_token)
     frames = "1 frame" if len(clip.frames) == 1 else f"the average of {len(clip.frames)} frames"
     heading = f"{clip.index.name} · {frames} · {captioner.spec.title}"
-    return Captioned(clip, Step("", prompts, each, captions), heading, captioner.status())
+    return Captioned(clip, film, Step("", prompts, each, captions), heading, captioner.status())
+
+
+def convert_animation(path: str, cache_folder: str, job: Job[Step]) -> str:
+    """An animated picture as a clip in the folder that the page reads from."""
+    out = Path(path).with_suffix(".mp4")
+
+    def tell(done: int, total: int) -> None:
+        job.show(Step(f"Turning it into a clip, frame {done} of {total}" if total else "Looking through the picture"))
+
+    animation_to_mp4(path, out, tell)
+    return str(save_file_to_cache(out, cache_folder))
 
 
 def usable_prompts(captioner: SharedCaptioner, asked: Asked) -> list[str]:
@@ -599,7 +640,8 @@ def _timeline(clip: Clip, averaged: Sequence[Caption], captions: Sequence[Captio
     frames = clip.frames[: len(captions)]
     done = len(frames) == len(clip.frames)
     end = clip.end if done else (frames[-1].seconds + clip.frames[len(frames)].seconds) / 2
-    return Timeline(clip, averaged, tuple(captions), merge_segments(frames, captions, clip.start, end))
+    segments = merge_segments(frames, captions, clip.start, end)
+    return Timeline(clip, averaged, tuple(captions), segments, describe_segments(segments, frames))
 
 
 def look_across(
@@ -607,9 +649,9 @@ def look_across(
     load: LoadCaptioner,
     number: int,
     asked: Asked,
-    job: Job[PanelStep[tuple[Sequence[Word], WordAcross | None]]],
-) -> tuple[Sequence[Word], WordAcross | None]:
-    """A word of the first caption: where every frame is looked at for it, and what each adds to it."""
+    job: Job[PanelStep[tuple[Sequence[Word], Sequence[dict[str, Any]]]]],
+) -> tuple[Sequence[Word], Sequence[dict[str, Any]]]:
+    """The words of the first caption; for one where every frame is looked at for it, and what each adds to it."""
     captioner = load(asked.model_id, report=lambda _: job.check())
     clip = store.sample(asked, captioner, lambda *_: job.check())
     features = encode_frames(captioner, clip.frames, lambda *_: job.check())
@@ -622,14 +664,14 @@ def look_across(
     total = 2 * len(features)
 
     def attending(done: int, _: int) -> None:
-        job.show(PanelStep(f"Looking at frame {done + 1} of {len(features)}", done, total, (words, None)))
+        job.show(PanelStep(f"Looking at frame {done + 1} of {len(features)}", done, total, (words, ())))
 
     def leaving_out(done: int, _: int) -> None:
-        job.show(PanelStep("Leaving frames out", len(features) + done, total, (words, None)))
+        job.show(PanelStep("Leaving frames out", len(features) + done, total, (words, ())))
 
     maps = attend_frames(captioner, features, caption, attending)[:, positions].mean(axis=1)
     added = measure_contributions(captioner, features, caption, leaving_out)[:, positions].sum(axis=1)
-    return words, WordAcross(clip.frames, features[0].layout, maps, added)
+    return words, describe_across(WordAcross(clip.frames, features[0].layout, maps, added))
 
 
 def describe_film(clip: Clip) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from captioning.cache import ByteBoundedCache
 from captioning.clip import Segment, Word, mark_changes
 from captioning.models.summarizer import Summary
 from captioning.one_file import to_base64
@@ -22,6 +23,8 @@ from captioning.video import describe_duration
 
 PanelPhase = Literal["idle", "busy", "done", "stopped", "failed"]
 _THUMBNAIL_SIDE = 200
+_thumbnails = ByteBoundedCache[str](32 * 2**20)
+"""Those made before, by picture: a panel that grows frame by frame shows each of its frames many times."""
 _CLIPPED_SHARE = 98.5
 """Per cent of a word's attention values below the end of the scale: else one patch hides all others."""
 
@@ -56,7 +59,10 @@ def make_filmstrip(elem_id: str) -> gr.HTML:
 
 
 def film_value(frames: Sequence[VideoFrame], repeats: Sequence[bool] = (), facts: str = "") -> dict[str, Any]:
-    """What the filmstrip shows: every frame small, its time, and whether it differs little from the one before."""
+    """What the filmstrip shows: every frame small, its time, and whether it differs little from the one before.
+
+    It makes the small pictures, so that it belongs into a worker where there are frames.
+    """
     marks = repeats or [False] * len(frames)
     return {
         "serial": next_serial(),
@@ -106,30 +112,30 @@ def make_timeline(elem_id: str) -> gr.HTML:
     return make_part("timeline", timeline_value(PanelState()), elem_id)
 
 
-def timeline_value(
-    state: PanelState, segments: Sequence[Segment] = (), frames: Sequence[VideoFrame] = (), average: str = ""
-) -> dict[str, Any]:
-    """What the panel shows: segments in order, beside the caption of the `average` frame.
-
-    Segments with the same caption have the same `kind`.
-    """
-    kinds: dict[str, int] = {}
+def timeline_value(state: PanelState, segments: Sequence[dict[str, Any]] = (), average: str = "") -> dict[str, Any]:
+    """What the panel shows: segments as `describe_segments` has them, beside the caption of the `average` frame."""
     return state.as_value(
         "Caption every frame", "Each frame captioned by itself; neighbours that say the same become one segment."
-    ) | {
-        "average": average,
-        "segments": [
-            {
-                "start": segment.start,
-                "end": segment.end,
-                "time": f"{describe_duration(segment.start)} – {describe_duration(segment.end)}",
-                "text": segment.text,
-                "kind": kinds.setdefault(segment.text, len(kinds)),
-                "src": thumbnail(frames[segment.frames[0]]),
-            }
-            for segment in segments
-        ],
-    }
+    ) | {"average": average, "segments": list(segments)}
+
+
+def describe_segments(segments: Sequence[Segment], frames: Sequence[VideoFrame]) -> list[dict[str, Any]]:
+    """Segments in order, each with a small picture; those with the same caption have the same `kind`.
+
+    Belongs into a worker.
+    """
+    kinds: dict[str, int] = {}
+    return [
+        {
+            "start": segment.start,
+            "end": segment.end,
+            "time": f"{describe_duration(segment.start)} – {describe_duration(segment.end)}",
+            "text": segment.text,
+            "kind": kinds.setdefault(segment.text, len(kinds)),
+            "src": thumbnail(frames[segment.frames[0]]),
+        }
+        for segment in segments
+    ]
 
 
 def make_summary(elem_id: str) -> gr.HTML:
@@ -164,25 +170,33 @@ class WordAcross:
 
 
 def word_value(
-    state: PanelState, words: Sequence[Word] = (), chosen: int = -1, across: WordAcross | None = None
+    state: PanelState, words: Sequence[Word] = (), chosen: int = -1, frames: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """What the panel shows: the words to choose from, and the chosen one on every frame, on one scale."""
+    """What the panel shows: the words to choose from, and the chosen one on frames as `describe_across` has them."""
     about = "Where each frame is looked at for a word, and what leaving the frame out would take from it."
-    value = state.as_value("", about if words else "") | {
+    note = "" if words else "Caption a clip, and its words can be chosen here."
+    if frames:
+        note = (
+            "Attention is the mean over layers and heads, on one scale for all frames. The number is how much the "
+            "frame adds to the word’s log-probability: with the frame minus without it, in nats."
+        )
+    return state.as_value("", about if words else "") | {
         "words": [[word.text or "␣", word.is_prompt] for word in words],
         "chosen": chosen,
-        "frames": [],
+        "frames": list(frames),
         "colours": to_base64(colour_table().tobytes()),
-        "note": "" if words else "Caption a clip, and its words can be chosen here.",
+        "note": note,
     }
-    if across is None:
-        return value
+
+
+def describe_across(across: WordAcross) -> list[dict[str, Any]]:
+    """A word on every frame, on one scale. Belongs into a worker."""
     grid = across.layout.grid
     top = float(np.percentile(across.maps, _CLIPPED_SHARE)) or 1.0
     levels = (across.maps / top * 255).clip(0, 255).round().astype(np.uint8)
     boxes = across.layout.boxes
     region = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
-    value["frames"] = [
+    return [
         {
             "src": thumbnail(frame),
             "time": describe_duration(frame.seconds),
@@ -193,17 +207,16 @@ def word_value(
         }
         for frame, row, added in zip(across.frames, levels, across.contributions, strict=True)
     ]
-    value["note"] = (
-        "Attention is the mean over layers and heads, on one scale for all frames. The number is how much the frame "
-        "adds to the word’s log-probability: with the frame minus without it, in nats."
-    )
-    return value
 
 
 def thumbnail(frame: VideoFrame) -> str:
     """A small JPEG of a frame as a `data:` address, so that it needs no file of its own."""
-    small = frame.image.image.copy()
-    small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=75)
-    return f"data:image/jpeg;base64,{to_base64(file.getvalue())}"
+    known = _thumbnails.get(frame.image.image_id)
+    if known is None:
+        small = frame.image.image.copy()
+        small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=75)
+        known = f"data:image/jpeg;base64,{to_base64(file.getvalue())}"
+        _thumbnails.put(frame.image.image_id, known, len(known))
+    return known

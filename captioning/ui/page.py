@@ -75,6 +75,13 @@ class Page:
         """Options of an event that asks a model: all of them share one limit, and the captioner takes turns."""
         return cls.event(trigger_mode="multiple", **MODEL_QUEUE, **options)
 
+    @classmethod
+    def work_event(cls, **options: Any) -> dict[str, Any]:
+        """Options of an event that computes for long without a model: several at once, and none waits for a model."""
+        return cls.event(trigger_mode="multiple", **WORK_QUEUE, **options)
+
 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": get_settings().model_events}
 """What every event that asks a model has in common, endpoints included."""
+WORK_QUEUE: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": get_settings().model_events}
+"""What events have in common that compute for long without a model."""

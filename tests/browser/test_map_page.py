@@ -181,6 +181,37 @@ def test_new_pictures_move_nothing_and_a_refit_moves_everything_in_sight(open_pa
     assert len(places(page)[0]) == 3
 
 
+def open_folder(page: Any, folder: Path) -> None:
+    """Name a folder of this machine."""
+    page.locator(".cs-intake-folder-box summary").click()
+    page.get_by_label("Path of a folder").fill(str(folder))
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.wait_for_selector(DONE)
+    settle(page)
+
+
+def test_a_refit_that_leaves_pictures_out_shows_nothing_under_the_numbers_of_before(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    page = open_map(open_page, ColourLoader())
+    folder = make_few(tmp_path)
+    open_folder(page, folder)
+    page.get_by_label("Search by file name").fill("green-")
+    page.wait_for_selector(f"{GALLERY} h2:has-text('3 found')")
+    page.locator(f"{GALLERY} .cs-map-tiles button").first.click()
+    page.wait_for_selector(f"{CHOSEN}:visible")
+
+    (folder / "blue" / "blue-0.png").unlink()
+    page.get_by_role("button", name="Layout").click()
+    page.get_by_role("button", name="Refit").click()
+    page.wait_for_selector('.cs-map[data-change="new"][data-map="drawn"] .cs-map-stage[aria-label*="of 8 pictures"]')
+    assert page.locator(CHOSEN).is_hidden()
+    assert page.locator(GALLERY).is_hidden()
+    across, down = places(page)
+    assert len(across) == len(down) == 8
+    assert None not in (*across, *down)
+
+
 class Losing:
     """Answers requests to an address with nonsense for the first few times; then they go through."""
 

@@ -108,6 +108,9 @@ def test_a_panel_can_be_stopped_and_keeps_what_it_found(open_page: OpenPage) -> 
     loader.fakes["embedded"].delay = 0.1
     page.locator("#cs-timeline").get_by_role("button", name="Caption every frame").click()
     page.wait_for_selector("#cs-timeline .cs-segments li >> nth=1")
+    page.locator("#cs-timeline .cs-segment-time").first.focus()
+    page.wait_for_selector("#cs-timeline .cs-segments li >> nth=3")
+    assert page.evaluate("() => document.activeElement.className") == "cs-segment-time", "the list grows around it"
     page.locator("#cs-timeline").get_by_role("button", name="Stop").click()
     page.wait_for_selector('#cs-timeline .cs-panel[data-phase="stopped"]')
     assert 0 < page.locator("#cs-timeline .cs-segments li").count() < 16
@@ -175,3 +178,9 @@ def test_an_animated_picture_is_captioned_and_its_frames_summed_up(open_page: Op
     broken.write_text("no picture")
     upload_animation(page, broken)
     page.wait_for_function("() => document.querySelector('#cs-clip-captions').innerText.includes('not a video')")
+    assert page.locator("#cs-film li:visible").count() == 0
+    assert page.locator("#cs-timeline:visible").count() == 0
+
+    upload_animation(page, tmp_path / "moving.gif")  # the player has shown it all the while
+    page.wait_for_selector(DONE)
+    assert page.locator("#cs-film li").count() == 4

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import gradio as gr
 import pytest
 
 from captioning.errors import ImageError, Stopped
 from captioning.tabs import TABS
-from captioning.tabs.caption import write_captions
+from captioning.tabs.caption import CaptionTab, write_captions
 from captioning.types import DecodingOptions
+from captioning.ui.branches import MOST_BRANCHES, Written
 from captioning.ui.caption_cards import Step, cards_value
+from captioning.ui.page import Page
 from captioning.ui.worker import Job
 from tests.conftest import FakeLoader
 
@@ -77,6 +83,31 @@ def test_cards_carry_alternatives_only_when_done(fake_loader: FakeLoader, photo:
 def test_cards_of_a_run_without_captions_yet_show_the_prompts() -> None:
     value = cards_value("busy", Step("Looking at the picture", ["a", "b"], 2))
     assert value["cards"] == [{"prompt": "a", "captions": []}, {"prompt": "b", "captions": []}]
+
+
+def test_while_one_branch_too_many_is_written_the_session_holds_the_branches_that_the_page_shows(
+    fake_loader: FakeLoader, photo: Path
+) -> None:
+    with gr.Blocks(), gr.Tabs() as tabs, gr.Tab("Caption"):
+        states = [gr.State(None) for _ in range(4)]
+        tab = CaptionTab(Page(fake_loader, states[0], states[1], gr.HTML(), states[2], states[3], tabs))
+    step, heading, _, end = write_captions(fake_loader, str(photo), "auto", ["the sky"], DecodingOptions(), make_job())
+    written = Written(str(photo), "auto", step, heading, 0.1, end)
+    request: Any = SimpleNamespace(session_hash="me")
+
+    async def branch_again(written: Written, position: int) -> list[dict[Any, Any]]:
+        event: Any = SimpleNamespace(caption=0, branch=-1, position=position, choice=1)
+        return [update async for update in tab._branch(request, event, written)]
+
+    for position in range(2, 2 + MOST_BRANCHES):
+        written = asyncio.run(branch_again(written, position))[-1][tab.written]
+    first, *_ = asyncio.run(branch_again(written, 2 + MOST_BRANCHES))
+    shown = first[tab.cards]["cards"][0]["captions"][0]["branches"]
+    assert [branch["position"] for branch in shown] == [3, 4, 5, 6]
+    for number, branch in enumerate(shown[:-1]):
+        caption = first[tab.written].caption_at(0, number)
+        assert caption.text == branch["caption"]["text"]
+    assert first[tab.written].caption_at(0, len(shown) - 1) is None, "it is not written yet"
 
 
 def test_tabs_have_titles_and_ids_of_their_own() -> None:

@@ -99,7 +99,7 @@ def test_a_timeline_captions_every_frame_and_is_exported(fake_loader: FakeLoader
     assert len(line.captions) == 4
     assert line.segments[0].start == 0
     assert line.segments[-1].end == pytest.approx(3.0)
-    value = timeline_value(PanelState("done"), line.segments, line.clip.frames, line.averaged[0].text)
+    value = timeline_value(PanelState("done"), line.shown, line.averaged[0].text)
     assert len(value["segments"]) == len(line.segments)
     document = json.loads(clip_to_json(asked, line.clip, line.averaged, line))
     assert [c["prompt"] for c in document["captions"]] == ["a video of", ""]
@@ -108,10 +108,9 @@ def test_a_timeline_captions_every_frame_and_is_exported(fake_loader: FakeLoader
 
 
 def test_a_word_is_looked_for_on_every_frame(fake_loader: FakeLoader, asked: Asked) -> None:
-    words, across = look_across(FrameStore(), fake_loader, 3, asked, make_job())
+    words, frames = look_across(FrameStore(), fake_loader, 3, asked, make_job())
     assert [word.text for word in words[:3]] == ["a", "video", "of"]
-    assert across is not None
-    value = word_value(PanelState("done"), words, 3, across)
+    value = word_value(PanelState("done"), words, 3, frames)
     assert len(value["frames"]) == 4
     assert {"map", "grid", "region", "contribution", "src", "time"} == set(value["frames"][0])
     with pytest.raises(OptionsError, match="no such word"):

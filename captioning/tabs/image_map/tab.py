@@ -8,19 +8,18 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData
-from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
+from gradio.processing_utils import save_file_to_cache
 
 from captioning.errors import DataError, OptionsError, Stopped
 from captioning.image_map import MapOptions
 from captioning.map_page import SCRIPTS, plotly_file
 from captioning.settings import get_settings
 from captioning.tabs.image_map.answers import Thumbnails, make_answers
-from captioning.tabs.image_map.files import make_file
+from captioning.tabs.image_map.files import FileStep, file_value, save_file
 from captioning.tabs.image_map.intake import Source, may_read_folders, read_source
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, progress_value
-from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map
+from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map, take_up
 from captioning.ui.links import Link
 from captioning.ui.messages import explain
 from captioning.ui.page import Page
@@ -39,7 +38,7 @@ class MapTab:
     def __init__(self, page: Page) -> None:
         gr.set_static_paths([plotly_file()])
         self._page = page
-        self._runs = Runs()
+        self._runs, self._file_runs = Runs(), Runs()
         self._shelf = MapShelf()
         self._thumbnails = Thumbnails()
         self.view = gr.State(None)
@@ -53,10 +52,10 @@ class MapTab:
                 self.controls = make_layout_controls()
                 self.refit = gr.Button("Refit", interactive=False, size="md", elem_id="cs-map-refit")
         self.progress = make_part("map_progress", progress_value(), "cs-map-progress")
+        self.file = make_part("download", file_value(), "cs-map-file")
         self.map = make_part(
             SCRIPTS, map_value(None), "cs-map", server_functions=make_answers(self._shelf, self._thumbnails, page.load)
         )
-        self.file = make_part("download", {"serial": next_serial(), "file": None}, "cs-map-file")
         self._connect(current_tab())
 
     def _connect(self, tab: gr.Tab) -> None:
@@ -68,7 +67,8 @@ class MapTab:
         self.refit.click(self._refit, inputs, outputs, **page.model_event())
         self.progress.stop_wanted(self._stop, None, None, **page.event(queue=False))
         self.map.point_opened(self._open_point, self.view, [page.picture, page.tabs], **page.event(queue=False))
-        self.map.export_wanted(self._save, self.view, [self.file, self.progress], **page.event(trigger_mode="multiple"))
+        self.map.export_wanted(self._save, self.view, self.file, **page.work_event())
+        self.file.stop_wanted(self._stop_file, None, None, **page.event(queue=False))
         tab.select(self._describe_folder, self.view, self.intake, **page.event(queue=False))
 
     # ---- pictures come in ----
@@ -115,13 +115,26 @@ class MapTab:
         async for update in self._follow(request, begin, "refit", view):
             yield update
 
-    async def _follow(self, request: gr.Request, begin: Begin, change: Change, before: MapView | None) -> Updates:
-        """Draw, then find out the rest; Stop keeps what is there."""
+    async def _follow(
+        self,
+        request: gr.Request,
+        begin: Begin,
+        change: Change | None,
+        before: MapView | None,
+        told: str = "",
+        message: str = "",
+    ) -> Updates:
+        """Draw, then find out the rest; Stop keeps what is there.
+
+        Where nothing is drawn after all, what was being found out of the map before goes on: that is begun with no
+        `change`, because the page shows the map already, and with what was `told` until then.
+        """
         session = request.session_hash or ""
         run = self._runs.start(session)
-        shown, told = before, ""
+        shown, is_drawn, phase = before, change is None, "done"
         try:
-            yield {self.progress: progress_value("busy", "Getting the model ready", view=before)}
+            doing = told or "Getting the model ready"
+            yield {self.progress: progress_value("busy", doing, message=message, view=before)}
             async for event in follow(partial(draw_and_find_out, self._page.load, begin), run.stop):
                 if isinstance(event, Done):
                     drawn, view = event.result
@@ -131,25 +144,34 @@ class MapTab:
                 else:
                     step = event.update
                 updates: dict[Any, Any] = {}
-                if step.drawn is not None and not told:
+                if step.drawn is not None and change is not None and not is_drawn:
+                    is_drawn = True
                     told = f"{step.drawn.told} · {event.seconds:.1f} s"
                     updates = self._show(step.drawn, change, before)
                 if step.view is not None:
                     shown = step.view
                     self._shelf.put(shown)
                     updates[self.view] = shown
-                if isinstance(event, Done):
-                    yield updates | self._rest(shown, "done", told)
-                else:
+                if not isinstance(event, Done):
                     doing = " · ".join(part for part in (told, step.doing) if part)
-                    yield updates | {self.progress: progress_value("busy", doing, step.fraction, view=shown)}
+                    updates[self.progress] = progress_value("busy", doing, step.fraction, message, view=shown)
+                yield updates
         except Stopped:
-            if not run.superseded:
-                yield self._rest(shown, "stopped", f"{told} · stopped" if told else "Stopped; nothing was changed.")
+            phase, told = "stopped", f"{told} · stopped" if told else "Stopped; nothing was changed."
         except Exception as error:
-            yield self._rest(shown, "failed", message=explain(error))
+            phase, told, message = "failed", "", explain(error)
         finally:
             self._runs.finish(session, run)
+        if run.superseded:
+            return
+        # The newest state of the map: the run that found things out until now may have told more since.
+        left = None if before is None or is_drawn else self._shelf.get(before.map_id) or before
+        if left is None or not left.working:
+            yield self._rest(shown, phase, told, message)
+            return
+        begin = partial(take_up, self._page.load, left)
+        async for updates in self._follow(request, begin, None, left, "Nothing was changed", message):
+            yield updates
 
     def _show(self, drawn: Drawn, change: Change, before: MapView | None) -> dict[Any, Any]:
         """A map that was just drawn."""
@@ -189,18 +211,32 @@ class MapTab:
         selected = "attention" if tab == "attention" else "caption"
         return {self._page.picture: str(path), self._page.tabs: gr.update(selected=selected)}
 
-    def _save(self, event: gr.EventData, view: MapView | None) -> dict[Any, Any]:
-        """The map, or some of it, as a file that is saved at once."""
+    async def _save(self, request: gr.Request, event: gr.EventData, view: MapView | None) -> Updates:
+        """The map, or some of it, as a file that is saved as soon as it is made."""
+        session = request.session_hash or ""
+        run = self._file_runs.start(session)
+        kind, indices = getattr(event, "kind", None), getattr(event, "indices", None)
         try:
             if view is None:
                 raise DataError(NO_MAP)
-            kind, indices = getattr(event, "kind", None), getattr(event, "indices", None)
-            name, content = make_file(view, kind, indices, self._thumbnails)
-            path = save_bytes_to_cache(content, name, self.file.GRADIO_CACHE)
+            yield {self.file: file_value("busy", FileStep())}
+            work = partial(save_file, view, kind, indices, self._thumbnails, self.file.GRADIO_CACHE)
+            async for told in follow(work, run.stop):
+                if isinstance(told, Done):
+                    name, path = told.result
+                    yield {self.file: file_value("done", name=name, path=path)}
+                else:
+                    yield {self.file: file_value("busy", told.update or FileStep())}
+        except Stopped:
+            if not run.superseded:
+                yield {self.file: file_value("stopped")}
         except Exception as error:
-            return {self.progress: progress_value("failed", message=explain(error), view=view)}
-        file = FileData(path=path, orig_name=name).model_dump()
-        return {self.file: {"serial": next_serial(), "file": file, "name": name}}
+            yield {self.file: file_value("failed", message=explain(error))}
+        finally:
+            self._file_runs.finish(session, run)
+
+    def _stop_file(self, request: gr.Request) -> None:
+        self._file_runs.stop(request.session_hash or "")
 
 
 def intake_value(adding: bool = False, may_read_folders: bool | None = None) -> dict[str, Any]:

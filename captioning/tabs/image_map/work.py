@@ -152,6 +152,11 @@ def refit_map(load: LoadCaptioner, before: MapView, model_id: str, options: MapO
     return Drawn(view, f"{_pictures(len(kept))} laid out anew, by {view.title}{moved}", captioner)
 
 
+def take_up(load: LoadCaptioner, before: MapView, job: Job[MapStep]) -> Drawn:
+    """A map that was drawn before, of which not everything is found out yet."""
+    return Drawn(before, "", load(before.model_id, report=lambda _: job.check()))
+
+
 def find_out(load: LoadCaptioner, drawn: Drawn, job: Job[MapStep], captions: bool = True) -> MapView:
     """What is not needed to draw a map: how far it can be believed and, unless not wanted, captions and names."""
     view = drawn.view
