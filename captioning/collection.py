@@ -34,6 +34,8 @@ _CHUNK_BYTES = 2**20
 _DIGIT_SIDE = 160
 _DIRECTORY_BYTES_PER_FILE = 400
 """More than a file's entry in an archive's directory takes with any sensible name."""
+_ZIP64_LOCATOR_BYTES = 20
+_ZIP64_RECORDS_BYTES = 56 + _ZIP64_LOCATOR_BYTES
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError, EOFError)
 """What reading a damaged entry of an archive raises."""
 
@@ -315,17 +317,38 @@ def _check_directory(path: Path, title: str) -> None:
     """Refuse an archive that lists too many files before the list is read, which itself takes memory."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 65_557))  # its last record, which may be followed by a comment of 64 KB
+        # Its last records, which may be followed by a comment of 64 KB.
+        start = file.seek(max(0, size - 65_557 - _ZIP64_RECORDS_BYTES))
         tail = file.read()
-    place = tail.rfind(b"PK\5\6")
-    if place < 0 or place + 22 > len(tail):
-        raise DataError(f"{title} is damaged or no zip that can be read; pack it again.")
-    listed = int.from_bytes(tail[place + 12 : place + 16], "little")
-    if listed == 0xFFFFFFFF:  # too large for the old record: the directory is whatever lies at the end
-        listed = size
+        place = tail.rfind(b"PK\5\6")
+        if place < 0 or place + 22 > len(tail):
+            raise DataError(f"{title} is damaged or no zip that can be read; pack it again.")
+        listed = _zip64_directory_bytes(file, tail[:place], start + place)
+    if listed is None:
+        listed = int.from_bytes(tail[place + 12 : place + 16], "little")
     limit = get_settings().zip_files
     if listed > limit * _DIRECTORY_BYTES_PER_FILE:
         raise DataError(f"{title} lists more than {limit:,} files; split it, or raise CAPTIONSCOPE_ZIP_FILES.")
+
+
+def _zip64_directory_bytes(file: IO[bytes], before: bytes, end: int) -> int | None:
+    """What the records of a large archive say that its directory takes, or `None` where there are none.
+
+    `before` is what stands before the old record at `end`. `zipfile` believes them whatever the old record says, and
+    looks for the one with the size right before its locator or, in newer versions, where the locator points: the
+    larger of the two counts.
+    """
+    locator = before[-_ZIP64_LOCATOR_BYTES:]
+    if len(locator) < _ZIP64_LOCATOR_BYTES or not locator.startswith(b"PK\6\7"):
+        return None
+    sizes = []
+    for place in (end - _ZIP64_RECORDS_BYTES, int.from_bytes(locator[8:16], "little")):
+        if 0 <= place < end:
+            file.seek(place)
+            record = file.read(_ZIP64_RECORDS_BYTES - _ZIP64_LOCATOR_BYTES)
+            if record.startswith(b"PK\6\6"):
+                sizes.append(int.from_bytes(record[40:48], "little"))
+    return max(sizes, default=None)
 
 
 def _unpack(archive: zipfile.ZipFile, into: Path, title: str) -> Collection:
