@@ -123,11 +123,12 @@ def open_folder(path: Path) -> Collection:
     if not _exists(path) or not path.is_dir():
         raise DataError(f"There is no folder {path}; check its path.")
     root = path.resolve()
+    title = path.name or root.name or str(root)  # `.` and `/` have no name of their own
     images: list[NamedImage] = []
     failed: list[FailedImage] = []
 
     def refuse(error: OSError) -> None:
-        name = Path(error.filename).relative_to(root).as_posix() if error.filename else path.name
+        name = Path(error.filename).relative_to(root).as_posix() if error.filename else title
         failed.append(FailedImage(name, f"It cannot be read ({error.strerror or 'input error'})."))
 
     others = 0
@@ -151,9 +152,9 @@ def open_folder(path: Path) -> Collection:
                 failed.append(FailedImage(relative.as_posix(), "It is no file that can be read."))
             else:
                 images.append(NamedImage(relative.as_posix(), here / name, folder=_folder_of(relative.as_posix())))
-                _check_count(len(images), f"{path.name} holds")
+                _check_count(len(images), f"{title} holds")
     if not images and not failed:
-        raise DataError(f"{path.name} holds no pictures{_besides(others)}; choose a folder that does.")
+        raise DataError(f"{title} holds no pictures{_besides(others)}; choose a folder that does.")
     return Collection(tuple(images), tuple(failed))
 
 

@@ -153,6 +153,14 @@ def test_a_folder_without_pictures_says_so(tmp_path: Path, inside: list[str]) ->
         open_folder(tmp_path / "missing")
 
 
+def test_the_folder_that_one_is_in_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "holiday"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(DataError, match="^holiday holds no pictures"):
+        open_any(Path(), tmp_path)
+
+
 @pytest.mark.usefixtures("limits")
 def test_more_pictures_than_a_map_holds_are_refused_with_the_limit_by_name(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holiday holds more than 2 pictures.*CAPTIONSCOPE_MAP_IMAGES"):
