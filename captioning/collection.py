@@ -165,8 +165,8 @@ def open_zip(path: Path, into: Path, name: str | None = None) -> Collection:
     Raises `DataError` where it is no zip, holds no picture, or would unpack beyond the limits.
     """
     title = name or path.name
-    _check_directory(path, title)
     try:
+        _check_directory(path, title)
         with zipfile.ZipFile(path) as archive:
             return _unpack(archive, into, title)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:

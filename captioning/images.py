@@ -7,6 +7,7 @@ import io
 import os
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -125,15 +126,15 @@ def _count_frames(image: Image.Image) -> int:
     """How many frames an animation has; beyond what a note tells, nobody looks for more."""
     if not isinstance(image, GifImageFile | TiffImageFile):
         return int(getattr(image, "n_frames", 1))  # the file's head says it
-    for number in range(1, _MOST_COUNTED + 1):
-        try:
+    count = 1
+    with suppress(EOFError):
+        while count <= _MOST_COUNTED:
             if isinstance(image, GifImageFile):
-                image._seek(number, update_image=False)  # `seek` would decode every frame on the way
+                image._seek(count, update_image=False)  # `seek` would decode every frame on the way
             else:
-                image.seek(number)
-        except EOFError:
-            return number
-    return _MOST_COUNTED + 1
+                image.seek(count)
+            count += 1
+    return count
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

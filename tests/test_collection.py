@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -157,7 +158,7 @@ def test_the_folder_that_one_is_in_is_called_by_its_name(tmp_path: Path, monkeyp
     here = tmp_path / "holiday"
     here.mkdir()
     monkeypatch.chdir(here)
-    with pytest.raises(DataError, match="^holiday holds no pictures"):
+    with pytest.raises(DataError, match=r"^holiday holds no pictures"):
         open_any(Path(), tmp_path)
 
 
@@ -307,6 +308,17 @@ def test_what_is_no_zip_is_one_sentence(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "p.zip"
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"p\.zip is damaged"):
+        open_zip(path, tmp_path)
+
+
+def test_an_archive_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_zip(tmp_path / "p.zip", {"a.png": b"x"})
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"p\.zip cannot be unpacked \(Permission denied\)"):
         open_zip(path, tmp_path)
 
 
