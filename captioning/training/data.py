@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from captioning.errors import DataError, ImageError
+from captioning.errors import DataError, ImageError, OptionsError
 from captioning.images import open_image
 from captioning.models.families.patch_captioner import END, PAD, START
 
@@ -103,8 +103,10 @@ def choose_photos(
 ) -> tuple[Photo, ...]:
     """The photographs of one split, or `limit` of them, evenly spread over the table; of `kinds` only, where given.
 
-    Raises `DataError` where there is none.
+    Raises `DataError` where there is none, and `OptionsError` for a limit below 1.
     """
+    if limit is not None and limit < 1:
+        raise OptionsError(f"A limit of {limit} leaves no photographs; give 1 or more, or leave --limit out.")
     photos = tuple(
         photo for photo in read_table(folder) if photo.split == split and (kinds is None or photo.class_name in kinds)
     )
