@@ -193,11 +193,6 @@ class DecodingOptions:
                 "raise num_beams or set a temperature."
             )
 
-    @property
-    def is_deterministic(self) -> bool:
-        """Whether the seed changes nothing."""
-        return self.temperature == 0
-
 
 class TokenAlternative(NamedTuple):
     """A token that the model might have written at a position; `log_prob` is a natural logarithm."""

@@ -26,6 +26,7 @@ from captioning.models.attention_layers import AttentionLayers
 from captioning.models.decoding import Decoder, WrittenRow, score_rows, write_captions
 from captioning.models.engine import Engine, torch_engine
 from captioning.models.pixels import PixelRecipe
+from captioning.models.tokens import common_length
 from captioning.types import (
     Caption,
     CaptionTrace,
@@ -428,8 +429,7 @@ class NetworkCaptioner:
         if not ids:
             raise PromptError("The caption is empty; type at least one word.")
         # Where the text splits differently after the prompt, the prompt ends with what both have in common.
-        common = next((n for n, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
-        return ids, common
+        return ids, common_length(prompt_ids, ids)
 
     def _as_tokens(self, token_ids: Sequence[int]) -> tuple[TextToken, ...]:
         return tuple(TextToken(token_id, self._network.token_text(token_id)) for token_id in token_ids)
