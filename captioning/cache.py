@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -100,7 +101,10 @@ class SingleFlight:
         self._lock = threading.Lock()
 
     def run(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """Compute, or wait for whoever computes the same. If they fail or are stopped, the next one computes."""
+        """Compute, or wait for whoever computes the same. If they fail or are stopped, the next one computes.
+
+        What is to be found again is kept by `compute` itself: who comes after it looks there.
+        """
         while True:
             with self._lock:
                 flight = self._flights.get(key)
@@ -270,11 +274,16 @@ class SharedCaptioner:
         if missing:
             relay = on_token and _with_known(on_token, known, len(prefixes), options.num_captions)
             flight = ("decode", tuple(keys[place] for place in missing))
-            wanted = [prefixes[place] for place in missing]
-            written = self._flights.run(flight, lambda: self._queue.write(features, wanted, options, relay))
-            for number, place in enumerate(missing):
-                known[place] = written[number * options.num_captions : (number + 1) * options.num_captions]
-                self._results.put(keys[place], known[place], sum(map(caption_bytes, known[place])))
+
+            def write() -> list[list[Caption]]:
+                wanted = [prefixes[place] for place in missing]
+                written = iter(self._queue.write(features, wanted, options, relay))
+                new = [list(islice(written, options.num_captions)) for _ in missing]
+                for place, captions in zip(missing, new, strict=True):
+                    self._results.put(keys[place], captions, sum(map(caption_bytes, captions)))
+                return new
+
+            known |= zip(missing, self._flights.run(flight, write), strict=True)
         return [caption for place in range(len(prefixes)) for caption in known[place]]
 
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
@@ -305,11 +314,11 @@ class SharedCaptioner:
 
         def compute() -> CaptionTrace:
             with self._work:
-                return self._captioner.trace(features, caption)
+                trace = self._captioner.trace(features, caption)
+            self._results.put(key, trace, trace.num_bytes)
+            return trace
 
-        trace = self._flights.run(key, compute)
-        self._results.put(key, trace, trace.num_bytes)
-        return trace
+        return self._flights.run(key, compute)
 
     def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
         """Where the picture made the tokens at `positions` likely, `[positions, patches]`; only new ones cost."""
@@ -319,12 +328,18 @@ class SharedCaptioner:
         missing = [p for p, known in maps.items() if known is None]
         if missing or not positions:
             flight = ("explain", tuple(keys[p] for p in missing))
-            made = self._flights.run(flight, lambda: self._explain_new(image, caption, missing, method))
+
+            def compute() -> NDArray[np.float32]:
+                with self._work:
+                    made = self._captioner.explain(image, caption, missing, method)
+                for position, one in zip(missing, made, strict=True):
+                    self._results.put(keys[position], one, one.nbytes)
+                return made
+
+            made = self._flights.run(flight, compute)
             if not positions:
                 return made
-            for position, one in zip(missing, made, strict=True):
-                maps[position] = one
-                self._results.put(keys[position], one, one.nbytes)
+            maps |= zip(missing, made, strict=True)
         return np.stack([maps[p] for p in positions])
 
     def score(
@@ -354,10 +369,6 @@ class SharedCaptioner:
         for features in made:
             self._features.put(self._key(features.image_id), features, features.num_bytes)
         return made
-
-    def _explain_new(self, image: Picture, caption: Caption, positions: list[int], method: str) -> NDArray[np.float32]:
-        with self._work:
-            return self._captioner.explain(image, caption, positions, method)
 
     def _decode_batch(
         self, requests: Sequence[DecodingRequest], options: DecodingOptions

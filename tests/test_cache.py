@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from captioning.types import (
     NUM_ALTERNATIVES,
     Capabilities,
     Caption,
+    CaptionTrace,
     DecodingOptions,
     ImageFeatures,
     Picture,
@@ -323,6 +324,36 @@ def test_explanations_asked_for_at_once_are_computed_once() -> None:
     (caption,) = shared.decode(features, [""], GREEDY)
     at_once(lambda name: shared.explain(picture(name), caption, [1], "relevance"), "a" * 4)
     assert fake.explained == 1
+
+
+def test_who_comes_right_after_a_computation_finds_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCaptioner(replace(FAKE_SPEC, capabilities=Capabilities(explanation_methods=("relevance",))))
+    shared = SharedCaptioner(fake)
+    image = picture("a")
+    (features,) = shared.encode([image])
+    run = SingleFlight.run
+    asked: list[Callable[[], Any]] = []
+
+    def run_and_ask_again(flights: SingleFlight, key: Hashable, compute: Callable[[], Any]) -> Any:
+        made = run(flights, key, compute)
+        if asked:
+            asked.pop()()
+        return made
+
+    def ask_twice(ask: Callable[[], Any]) -> None:
+        asked.append(ask)
+        ask()
+
+    monkeypatch.setattr(SingleFlight, "run", run_and_ask_again)
+    ask_twice(lambda: shared.decode(features, ["one", "two"], GREEDY))
+    steps = fake.steps
+    (caption,) = shared.decode(features, ["one"], GREEDY)
+    assert fake.steps == steps == 7
+    ask_twice(lambda: shared.explain(image, caption, [0, 1], "relevance"))
+    assert fake.explained == 2
+    traces: list[CaptionTrace] = []
+    ask_twice(lambda: traces.append(shared.trace(features, caption)))
+    assert traces[0] is traces[1]
 
 
 def test_a_private_view_finds_its_own_and_what_is_shared() -> None:
