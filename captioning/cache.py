@@ -145,11 +145,10 @@ class SharedCaptioner:
         self,
         captioner: BatchCaptioner,
         max_bytes: int | None = None,
-        reason: str = "",
         shelf: ModelShelf | None = None,
     ) -> None:
         self._captioner = captioner
-        self._reason = reason
+        self._reason = ""
         self._shelf = shelf
         limit = get_settings().cache_bytes if max_bytes is None else max_bytes
         # A picture takes longest to encode; captions, and traces as large as features, are quickly made again of them.
@@ -231,6 +230,12 @@ class SharedCaptioner:
         """
         other = copy(self)
         other._visitor, other._shared_ids = visitor, shared_ids
+        return other
+
+    def chosen_because(self, reason: str) -> SharedCaptioner:
+        """The same captioner in every way, whose status says why it was chosen."""
+        other = copy(self)
+        other._reason = reason
         return other
 
     def is_same_model(self, other: SharedCaptioner) -> bool:
@@ -483,9 +488,9 @@ def load_captioner(
     """The shared captioner of a model: a registry name, a folder, a hub name, or `auto`.
 
     Everyone who asks for the same model, device and precision gets the same one, and waits for it if somebody
-    else loads it already. `report` hears the progress of a download. Raises `UnknownModelError`,
-    `ModelFilesError` or `HubError`, and `OptionsError` for a device or precision that is not to be had; models loaded
-    before stay.
+    else loads it already; only who asked for `auto` is told why it is that one. `report` hears the progress of a
+    download. Raises `UnknownModelError`, `ModelFilesError` or `HubError`, and `OptionsError` for a device or precision
+    that is not to be had; models loaded before stay.
     """
     settings = get_settings()
     reason = ""
@@ -497,11 +502,12 @@ def load_captioner(
         known = _shelf.get(key)  # somebody may have finished loading it since
         if known is not None:
             return known
-        captioner = SharedCaptioner(load_uncached(*key, report, _shelf.make_room), reason=reason, shelf=_shelf)
+        captioner = SharedCaptioner(load_uncached(*key, report, _shelf.make_room), shelf=_shelf)
         _shelf.put(key, captioner)
         return captioner
 
-    return _shelf.get(key) or _loading.run(key, load)
+    captioner = _shelf.get(key) or _loading.run(key, load)
+    return captioner.chosen_because(reason) if reason else captioner
 
 
 def load_uncached(

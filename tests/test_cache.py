@@ -12,7 +12,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.cache import ByteBoundedCache, ModelShelf, SharedCaptioner, SingleFlight, caption_bytes
+from captioning import cache
+from captioning.cache import (
+    ByteBoundedCache,
+    ModelShelf,
+    SharedCaptioner,
+    SingleFlight,
+    caption_bytes,
+    load_captioner,
+)
 from captioning.errors import CapabilityError, Stopped
 from captioning.types import (
     NUM_ALTERNATIVES,
@@ -214,7 +222,7 @@ def test_who_waits_for_a_failure_computes_instead() -> None:
 
 
 def test_status_tells_what_was_done() -> None:
-    shared = SharedCaptioner(FakeCaptioner(delay=0.001), reason="because")
+    shared = SharedCaptioner(FakeCaptioner(delay=0.001)).chosen_because("because")
     assert shared.status().encode_seconds is None
     (features,) = shared.encode([picture("a")])
     shared.decode(features, ["one"], GREEDY)
@@ -274,6 +282,21 @@ def test_many_threads_may_load_and_ask_at_once(monkeypatch: pytest.MonkeyPatch) 
 
     at_once(visit, range(6))
     assert sum(shelf.get((str(number), "", "")) is not None for number in range(5)) <= 2
+
+
+def test_only_who_asked_for_auto_is_told_why_it_is_that_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_shelf", ModelShelf(10**9))
+    monkeypatch.setattr(cache, "load_uncached", lambda *_, **__: FakeCaptioner())
+    monkeypatch.setattr(cache, "choose_model", lambda: ("embedded", "auto: nothing else is here"))
+    first, named, second = (load_captioner(name) for name in ("auto", "embedded", "auto"))
+    assert first.is_same_model(named)
+    assert first.is_same_model(second)
+    assert first.status().reason == second.status().reason == "auto: nothing else is here"
+    assert not named.status().reason
+    monkeypatch.setattr(cache, "_shelf", ModelShelf(10**9))
+    load_captioner("embedded")
+    assert load_captioner("auto").status().reason == "auto: nothing else is here"
+    assert load_captioner("auto").status().models_in_memory == 1
 
 
 def test_what_is_inside_is_looked_up_once() -> None:
