@@ -534,6 +534,7 @@ def load_uncached(
     if make_room is not None:
         make_room(_expected_bytes(spec) * dtype.itemsize // 4)
     network = hub.open_network(spec, runtime.waiting_device(chosen_device), dtype, report)
+    spec = hub.with_commit(spec)  # which the first download found out
     if not runtime.ON_ZERO_GPU:
         return NetworkCaptioner(spec, network, engine=choose_engine(network, engine or settings.engine))
     captioner = NetworkCaptioner(spec, network, chosen_device)

@@ -43,6 +43,7 @@ __all__ = [
     "look_up",
     "open_network",
     "resolve_spec",
+    "with_commit",
 ]
 _SMALL_BYTES = 1_000_000_000
 _REPO_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -61,7 +62,7 @@ def resolve_spec(model_id: str) -> ModelSpec:
     """
     for spec in list_models():
         if spec.model_id == model_id:
-            return _with_commit(spec)
+            return with_commit(spec)
     source = source_of(model_id)
     if source is not None:
         return source.resolve(model_id)
@@ -84,6 +85,13 @@ def find_local(spec: ModelSpec) -> Path | None:
     except ModelFilesError:
         return None
     return folder
+
+
+def with_commit(spec: ModelSpec) -> ModelSpec:
+    """The spec itself, or where it pins no revision, with the commit that its name meant at the last download."""
+    if spec.revision is not None or spec.repo_id is None:
+        return spec
+    return replace(spec, revision=_known_commit(spec.repo_id))
 
 
 def open_network(spec: ModelSpec, device: torch.device, dtype: torch.dtype, report: Report | None = None) -> Network:
@@ -218,13 +226,6 @@ def _snapshot_folder(spec: ModelSpec) -> Path | None:
         return None
     commit = spec.revision or _known_commit(spec.repo_id)
     return storage_folder(spec.repo_id) / "snapshots" / commit if commit else None
-
-
-def _with_commit(spec: ModelSpec) -> ModelSpec:
-    """The spec itself, or where it pins no revision, with the commit that its name meant at the last download."""
-    if spec.revision is not None or spec.repo_id is None:
-        return spec
-    return replace(spec, revision=_known_commit(spec.repo_id))
 
 
 def _known_commit(repo_id: str) -> str | None:
