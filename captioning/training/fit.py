@@ -155,7 +155,9 @@ class Trainer:
             if ends_pass or self.step % self.options.checkpoint_steps == 0:
                 self._write_state()
             if ends_pass:
+                paused = time.monotonic()
                 yield self.step // self.steps_per_pass
+                started += time.monotonic() - paused  # what others do in between, such as measuring, is no training
 
     def _train_step(self, batch: Batch) -> _StepFigures:
         options = self.options

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from captioning.errors import DataError, OptionsError
+from captioning.training.batches import Batch
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer, TrainingProgress, learning_rate_at
 from captioning.training.options import Beginning, TrainingOptions
@@ -65,6 +68,28 @@ def test_the_losses_told_are_means_also_after_a_resumed_run(data_folder: Path, t
     list(resumed.run(told.append, report_steps=resumed.total_steps))
     assert left < resumed.total_steps
     assert told[-1].caption_loss > 1.5  # nearly that of guessing: as a sum over fewer steps it would be lower
+
+
+def test_what_is_done_between_passes_does_not_count_into_the_speed(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.0
+    train_step = Trainer._train_step
+
+    def take_a_second(trainer: Trainer, batch: Batch) -> Any:
+        nonlocal seconds
+        seconds += 1
+        return train_step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "_train_step", take_a_second)
+    monkeypatch.setattr("captioning.training.fit.time", SimpleNamespace(monotonic=lambda: seconds))
+    told: list[TrainingProgress] = []
+    trainer = make_trainer(data_folder, tmp_path / "a")
+    for _ in trainer.run(told.append, report_steps=4):
+        seconds += 1000
+    assert [progress.photos_per_second for progress in told] == [OPTIONS.batch_size] * len(told)
+    assert told[-1].step > trainer.steps_per_pass
+    assert [progress.seconds_left for progress in told] == [trainer.total_steps - progress.step for progress in told]
 
 
 def test_a_run_is_not_resumed_with_other_options(data_folder: Path, tmp_path: Path) -> None:
