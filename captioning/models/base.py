@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import accumulate
 from textwrap import shorten
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,9 @@ from captioning.types import (
     TextToken,
     TokenAlternative,
 )
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 class Network(Decoder, Protocol):
@@ -108,6 +111,11 @@ class Network(Decoder, Protocol):
 
 class TrainableNetwork(Network, Protocol):
     """A network that training can change."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """How it splits texts."""
+        ...
 
     @property
     def pixels(self) -> PixelRecipe:
