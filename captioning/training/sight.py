@@ -164,7 +164,8 @@ def make_sight(
     """How photographs `pixels [N, 3, side, side]` are seen; `report` hears of features computed (done, total).
 
     Features are kept where the encoder is frozen and pictures stay as they are, or where so many views are asked for;
-    and where half of the free memory holds them. Raises `OptionsError` for views of an encoder that changes.
+    and where half of the free memory holds them. Raises `OptionsError` for views of an encoder that changes, and for
+    kept features of pictures at another size than the network's.
     """
     fresh = FreshSight(start, pixels, options, device)
     encoder = start.frozen_encoder
@@ -173,6 +174,11 @@ def make_sight(
             raise OptionsError("Only what a frozen encoder sees is kept; add --freeze-encoder, or leave out --views.")
         return fresh
     views = options.views or int(not options.augmentation)
+    if views and _sizes(start, options.training_size)[0] != start.pixels.shape:
+        raise OptionsError(
+            "What a frozen encoder sees is kept of pictures at the size of the model; leave out --training-size, or "
+            "look anew at every step: --views 0, and --augmentation above 0."
+        )
     num_values = views * len(pixels) * math.prod(encoder.kept_shape)
     if not views or num_values * 2 > runtime.free_bytes(torch.device("cpu")) // 2:
         return fresh

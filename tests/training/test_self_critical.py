@@ -18,7 +18,7 @@ from captioning.training.fit import Trainer
 from captioning.training.options import FURTHER, Beginning, TrainingOptions
 from captioning.training.run import train
 from captioning.training.self_critical import TEMPERATURE, CiderReward, draw_captions, self_critical_loss
-from captioning.training.sight import FEATURES_NAME, KeptSight
+from captioning.training.sight import FEATURES_NAME, FreshSight, KeptSight
 from captioning.training.start import make_start
 from tests.tiny_models import write_tiny_clip
 from tests.training.conftest import write_data
@@ -219,6 +219,13 @@ def test_what_cannot_be_frozen_or_kept_is_refused(data_folder: Path, tmp_path: P
     photos = load_photos(data_folder, "train", 8).photos
     with pytest.raises(OptionsError, match="where a model is trained further"):
         make_start(photos, REWARDED, SMALL)
+    for smaller in (replace(REWARDED, training_size=24), replace(REWARDED, training_size=24, views=0, augmentation=0)):
+        with pytest.raises(OptionsError, match="leave out --training-size, or look anew"):
+            make_trainer(data_folder, tmp_path / "small", learnt, smaller)
+    anew = make_trainer(data_folder, tmp_path / "anew", learnt, replace(REWARDED, training_size=24, views=0))
+    assert isinstance(anew.sight, FreshSight)
+    same = make_trainer(data_folder, tmp_path / "same", learnt, replace(REWARDED, training_size=48))
+    assert isinstance(same.sight, KeptSight)
     with pytest.raises(OptionsError, match="leave out --views"):
         make_trainer(data_folder, tmp_path / "a", learnt, replace(REWARDED, freeze_encoder=False))
     with pytest.raises(OptionsError, match="not frozen learns an embedding"):
