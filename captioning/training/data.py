@@ -7,6 +7,8 @@ caption) and the pictures, as plain files or inside `.tar` files.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -84,6 +86,12 @@ def read_table(folder: Path) -> tuple[Photo, ...]:
             if row["caption"]:
                 captions.append(row["caption"])
     return tuple(Photo(name, split, kind, tuple(captions)) for name, (split, kind, captions) in rows.items())
+
+
+def fingerprint(photos: Sequence[Photo]) -> str:
+    """A hash that tells photographs in their order, and what is said of them, from any others."""
+    told = json.dumps([(photo.name, photo.class_name, photo.captions) for photo in photos])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def class_names(photos: Sequence[Photo]) -> tuple[str, ...]:

@@ -100,6 +100,17 @@ def test_a_run_is_not_resumed_with_other_options(data_folder: Path, tmp_path: Pa
     assert more.total_steps == 5 * more.steps_per_pass
 
 
+@pytest.mark.parametrize("change", ["caption", "photograph"])
+def test_a_run_is_not_resumed_on_other_photographs_or_captions(data_folder: Path, tmp_path: Path, change: str) -> None:
+    next(make_trainer(data_folder, tmp_path / "a").run(silent))
+    table = data_folder / "captions.tsv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    swapped = [lines[0], *lines[2:], lines[1]] if change == "photograph" else [lines[0], lines[2], lines[1], *lines[3:]]
+    table.write_text("\n".join(swapped) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="a run on other photographs or captions; choose another folder"):
+        make_trainer(data_folder, tmp_path / "a")
+
+
 def test_training_learns_what_the_pictures_show(data_folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     out = tmp_path / "model"

@@ -207,6 +207,20 @@ def test_a_killed_run_goes_on_with_the_features_it_has(data_folder: Path, tmp_pa
         torch.testing.assert_close(resumed.network.module.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
+def test_features_of_other_photographs_are_not_taken_for_those_of_a_run(
+    data_folder: Path, tmp_path: Path, learnt: Path
+) -> None:
+    out = tmp_path / "out"
+    make_trainer(data_folder, out, learnt)  # killed before its first checkpoint
+    table = data_folder / "captions.tsv"
+    head, *lines = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join([head, *reversed(lines)]) + "\n", encoding="utf-8")
+    turned = make_trainer(data_folder, out, learnt).sight
+    expected = make_trainer(data_folder, tmp_path / "other", learnt).sight
+    places = torch.arange(24)
+    assert torch.equal(turned.encode(places, 0).states, expected.encode(places, 0).states)
+
+
 def test_a_photograph_is_seen_in_any_of_its_views(data_folder: Path, tmp_path: Path, learnt: Path) -> None:
     sight = make_trainer(data_folder, tmp_path / "out", learnt).sight
     places = torch.tensor([4] * 12)
