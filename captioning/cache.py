@@ -520,7 +520,7 @@ def load_uncached(
 ) -> BatchCaptioner:
     """A captioner of one's own that remembers nothing: for measuring on many pictures that are seen once.
 
-    `make_room` hears how many bytes its files say it takes, before its weights are read.
+    `make_room` hears how many bytes its weights take, as far as its files tell, before they are read.
     """
     from captioning.models import hub
     from captioning.models.accelerator import lend_to
@@ -531,22 +531,10 @@ def load_uncached(
     spec = hub.resolve_spec(model_id)
     chosen_device = runtime.choose_device(device or settings.device, may_be_lent=True)
     dtype = runtime.choose_precision(chosen_device, precision or settings.precision)
-    if make_room is not None:
-        make_room(_expected_bytes(spec) * dtype.itemsize // 4)
-    network = hub.open_network(spec, runtime.waiting_device(chosen_device), dtype, report)
+    network = hub.open_network(spec, runtime.waiting_device(chosen_device), dtype, report, make_room)
     spec = hub.with_commit(spec)  # which the first download found out
     if not runtime.ON_ZERO_GPU:
         return NetworkCaptioner(spec, network, engine=choose_engine(network, engine or settings.engine))
     captioner = NetworkCaptioner(spec, network, chosen_device)
     lend_to(captioner)
     return captioner
-
-
-def _expected_bytes(spec: ModelSpec) -> int:
-    """What a model's weights take in single precision, as far as its files or the hub tell."""
-    from captioning.models import hub
-
-    folder = hub.find_local(spec)
-    if folder is None:
-        return spec.download_bytes
-    return sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))

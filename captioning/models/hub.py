@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,7 +22,7 @@ from captioning.models.download import (
     storage_folder,
 )
 from captioning.models.family import ModelFamily
-from captioning.models.files import check_folder, family_of, read_json
+from captioning.models.files import check_folder, count_elements, family_of, read_json
 from captioning.models.pretrained import first_line
 from captioning.models.source import source_of
 from captioning.models.untrained import untrained_ids
@@ -94,17 +95,29 @@ def with_commit(spec: ModelSpec) -> ModelSpec:
     return replace(spec, revision=_known_commit(spec.repo_id))
 
 
-def open_network(spec: ModelSpec, device: torch.device, dtype: torch.dtype, report: Report | None = None) -> Network:
+def open_network(
+    spec: ModelSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Report | None = None,
+    make_room: Callable[[int], None] | None = None,
+) -> Network:
     """Find or download a model, check its files, and load it.
 
-    Raises `ModelFilesError`, `HubError`, `ModelError` where memory does not suffice, and whatever `report` raises.
+    `make_room` hears how many bytes its weights take, as far as its files tell, when all of them are here; of what a
+    `ModelSource` gives, before. Raises `ModelFilesError`, `HubError`, `ModelError` where memory does not suffice, and
+    whatever `report` raises.
     """
     source = source_of(spec.model_id)
     try:
         if source is not None:
+            if make_room is not None:
+                make_room(spec.download_bytes // 4 * dtype.itemsize)  # as if it were in single precision
             return source.open(spec, device, dtype, report)
         folder = _own_folder(spec) or find_local(spec) or download(spec, report)
         check_folder(folder, allow_pickle=_is_pinned(spec))
+        if make_room is not None:
+            make_room(count_elements(folder) * dtype.itemsize)
         return get_family(spec.family).load(folder, device, dtype)
     except CaptioningError:
         raise
