@@ -31,6 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more at its end
         return 141
+    except OSError as error:
+        print(f"captioning: {_explain(error)}", file=sys.stderr)
+        return 1
+
+
+def _explain(error: OSError) -> str:
+    """What the system said of a file or folder, as a sentence."""
+    said = error.strerror or str(error) or type(error).__name__
+    place = error.filename2 or error.filename  # the second is what a file was to become
+    if place is None:
+        return f"The system refuses to go on: {said}."
+    return f"{os.fsdecode(place)} cannot be used ({said}); check the path, or choose another."
 
 
 def _make_parser() -> argparse.ArgumentParser:

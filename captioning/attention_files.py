@@ -111,7 +111,7 @@ def write_files(sight: Sight, paint: Paint, folder: Path, positions: Sequence[in
     """Write a PNG a token, `grid.png`, `walk.gif`, `trace.npz`, `trace.json` and `explorer.html`; which ones.
 
     Pictures are of the tokens at `positions`, on the scale of all; numbers and page hold every token.
-    Raises `OptionsError` where the folder cannot be written.
+    Raises `OSError` where the folder cannot be written.
     """
     caption, layout = sight.trace.caption, sight.trace.layout
     labels = [caption.tokens[position].strip() for position in positions]
@@ -130,12 +130,9 @@ def write_files(sight: Sight, paint: Paint, folder: Path, positions: Sequence[in
         ("trace.json", lambda: trace_to_json(sight.trace, sight.picture.name, sight.view, opens).encode()),
         ("explorer.html", lambda: _explorer(sight, opens).encode()),
     ]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, make in files:
-            write_whole(folder / name, make())
-    except OSError as error:
-        raise OptionsError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in files:
+        write_whole(folder / name, make())
     return [folder / name for name, _ in files]
 
 

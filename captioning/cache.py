@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -100,7 +101,10 @@ class SingleFlight:
         self._lock = threading.Lock()
 
     def run(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """Compute, or wait for whoever computes the same. If they fail or are stopped, the next one computes."""
+        """Compute, or wait for whoever computes the same. If they fail or are stopped, the next one computes.
+
+        What is to be found again is kept by `compute` itself: who comes after it looks there.
+        """
         while True:
             with self._lock:
                 flight = self._flights.get(key)
@@ -141,11 +145,10 @@ class SharedCaptioner:
         self,
         captioner: BatchCaptioner,
         max_bytes: int | None = None,
-        reason: str = "",
         shelf: ModelShelf | None = None,
     ) -> None:
         self._captioner = captioner
-        self._reason = reason
+        self._reason = ""
         self._shelf = shelf
         limit = get_settings().cache_bytes if max_bytes is None else max_bytes
         # A picture takes longest to encode; captions, and traces as large as features, are quickly made again of them.
@@ -229,6 +232,12 @@ class SharedCaptioner:
         other._visitor, other._shared_ids = visitor, shared_ids
         return other
 
+    def chosen_because(self, reason: str) -> SharedCaptioner:
+        """The same captioner in every way, whose status says why it was chosen."""
+        other = copy(self)
+        other._reason = reason
+        return other
+
     def is_same_model(self, other: SharedCaptioner) -> bool:
         """Whether both are the same weights in memory."""
         return self._captioner is other._captioner
@@ -270,11 +279,16 @@ class SharedCaptioner:
         if missing:
             relay = on_token and _with_known(on_token, known, len(prefixes), options.num_captions)
             flight = ("decode", tuple(keys[place] for place in missing))
-            wanted = [prefixes[place] for place in missing]
-            written = self._flights.run(flight, lambda: self._queue.write(features, wanted, options, relay))
-            for number, place in enumerate(missing):
-                known[place] = written[number * options.num_captions : (number + 1) * options.num_captions]
-                self._results.put(keys[place], known[place], sum(map(caption_bytes, known[place])))
+
+            def write() -> list[list[Caption]]:
+                wanted = [prefixes[place] for place in missing]
+                written = iter(self._queue.write(features, wanted, options, relay))
+                new = [list(islice(written, options.num_captions)) for _ in missing]
+                for place, captions in zip(missing, new, strict=True):
+                    self._results.put(keys[place], captions, sum(map(caption_bytes, captions)))
+                return new
+
+            known |= zip(missing, self._flights.run(flight, write), strict=True)
         return [caption for place in range(len(prefixes)) for caption in known[place]]
 
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
@@ -305,11 +319,11 @@ class SharedCaptioner:
 
         def compute() -> CaptionTrace:
             with self._work:
-                return self._captioner.trace(features, caption)
+                trace = self._captioner.trace(features, caption)
+            self._results.put(key, trace, trace.num_bytes)
+            return trace
 
-        trace = self._flights.run(key, compute)
-        self._results.put(key, trace, trace.num_bytes)
-        return trace
+        return self._flights.run(key, compute)
 
     def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
         """Where the picture made the tokens at `positions` likely, `[positions, patches]`; only new ones cost."""
@@ -319,12 +333,18 @@ class SharedCaptioner:
         missing = [p for p, known in maps.items() if known is None]
         if missing or not positions:
             flight = ("explain", tuple(keys[p] for p in missing))
-            made = self._flights.run(flight, lambda: self._explain_new(image, caption, missing, method))
+
+            def compute() -> NDArray[np.float32]:
+                with self._work:
+                    made = self._captioner.explain(image, caption, missing, method)
+                for position, one in zip(missing, made, strict=True):
+                    self._results.put(keys[position], one, one.nbytes)
+                return made
+
+            made = self._flights.run(flight, compute)
             if not positions:
                 return made
-            for position, one in zip(missing, made, strict=True):
-                maps[position] = one
-                self._results.put(keys[position], one, one.nbytes)
+            maps |= zip(missing, made, strict=True)
         return np.stack([maps[p] for p in positions])
 
     def score(
@@ -354,10 +374,6 @@ class SharedCaptioner:
         for features in made:
             self._features.put(self._key(features.image_id), features, features.num_bytes)
         return made
-
-    def _explain_new(self, image: Picture, caption: Caption, positions: list[int], method: str) -> NDArray[np.float32]:
-        with self._work:
-            return self._captioner.explain(image, caption, positions, method)
 
     def _decode_batch(
         self, requests: Sequence[DecodingRequest], options: DecodingOptions
@@ -472,9 +488,9 @@ def load_captioner(
     """The shared captioner of a model: a registry name, a folder, a hub name, or `auto`.
 
     Everyone who asks for the same model, device and precision gets the same one, and waits for it if somebody
-    else loads it already. `report` hears the progress of a download. Raises `UnknownModelError`,
-    `ModelFilesError` or `HubError`, and `OptionsError` for a device or precision that is not to be had; models loaded
-    before stay.
+    else loads it already; only who asked for `auto` is told why it is that one. `report` hears the progress of a
+    download. Raises `UnknownModelError`, `ModelFilesError` or `HubError`, and `OptionsError` for a device or precision
+    that is not to be had; models loaded before stay.
     """
     settings = get_settings()
     reason = ""
@@ -486,11 +502,12 @@ def load_captioner(
         known = _shelf.get(key)  # somebody may have finished loading it since
         if known is not None:
             return known
-        captioner = SharedCaptioner(load_uncached(*key, report, _shelf.make_room), reason=reason, shelf=_shelf)
+        captioner = SharedCaptioner(load_uncached(*key, report, _shelf.make_room), shelf=_shelf)
         _shelf.put(key, captioner)
         return captioner
 
-    return _shelf.get(key) or _loading.run(key, load)
+    captioner = _shelf.get(key) or _loading.run(key, load)
+    return captioner.chosen_because(reason) if reason else captioner
 
 
 def load_uncached(
@@ -503,7 +520,7 @@ def load_uncached(
 ) -> BatchCaptioner:
     """A captioner of one's own that remembers nothing: for measuring on many pictures that are seen once.
 
-    `make_room` hears how many bytes its files say it takes, before its weights are read.
+    `make_room` hears how many bytes its weights take, as far as its files tell, before they are read.
     """
     from captioning.models import hub
     from captioning.models.accelerator import lend_to
@@ -514,21 +531,10 @@ def load_uncached(
     spec = hub.resolve_spec(model_id)
     chosen_device = runtime.choose_device(device or settings.device, may_be_lent=True)
     dtype = runtime.choose_precision(chosen_device, precision or settings.precision)
-    if make_room is not None:
-        make_room(_expected_bytes(spec) * dtype.itemsize // 4)
-    network = hub.open_network(spec, runtime.waiting_device(chosen_device), dtype, report)
+    network = hub.open_network(spec, runtime.waiting_device(chosen_device), dtype, report, make_room)
+    spec = hub.with_commit(spec)  # which the first download found out
     if not runtime.ON_ZERO_GPU:
         return NetworkCaptioner(spec, network, engine=choose_engine(network, engine or settings.engine))
     captioner = NetworkCaptioner(spec, network, chosen_device)
     lend_to(captioner)
     return captioner
-
-
-def _expected_bytes(spec: ModelSpec) -> int:
-    """What a model's weights take in single precision, as far as its files or the hub tell."""
-    from captioning.models import hub
-
-    folder = hub.find_local(spec)
-    if folder is None:
-        return spec.download_bytes
-    return sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))

@@ -34,6 +34,8 @@ _CHUNK_BYTES = 2**20
 _DIGIT_SIDE = 160
 _DIRECTORY_BYTES_PER_FILE = 400
 """More than a file's entry in an archive's directory takes with any sensible name."""
+_ZIP64_LOCATOR_BYTES = 20
+_ZIP64_RECORDS_BYTES = 56 + _ZIP64_LOCATOR_BYTES
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError, EOFError)
 """What reading a damaged entry of an archive raises."""
 
@@ -121,11 +123,12 @@ def open_folder(path: Path) -> Collection:
     if not _exists(path) or not path.is_dir():
         raise DataError(f"There is no folder {path}; check its path.")
     root = path.resolve()
+    title = path.name or root.name or str(root)  # `.` and `/` have no name of their own
     images: list[NamedImage] = []
     failed: list[FailedImage] = []
 
     def refuse(error: OSError) -> None:
-        name = Path(error.filename).relative_to(root).as_posix() if error.filename else path.name
+        name = Path(error.filename).relative_to(root).as_posix() if error.filename else title
         failed.append(FailedImage(name, f"It cannot be read ({error.strerror or 'input error'})."))
 
     others = 0
@@ -149,9 +152,9 @@ def open_folder(path: Path) -> Collection:
                 failed.append(FailedImage(relative.as_posix(), "It is no file that can be read."))
             else:
                 images.append(NamedImage(relative.as_posix(), here / name, folder=_folder_of(relative.as_posix())))
-                _check_count(len(images), f"{path.name} holds")
+                _check_count(len(images), f"{title} holds")
     if not images and not failed:
-        raise DataError(f"{path.name} holds no pictures{_besides(others)}; choose a folder that does.")
+        raise DataError(f"{title} holds no pictures{_besides(others)}; choose a folder that does.")
     return Collection(tuple(images), tuple(failed))
 
 
@@ -162,8 +165,8 @@ def open_zip(path: Path, into: Path, name: str | None = None) -> Collection:
     Raises `DataError` where it is no zip, holds no picture, or would unpack beyond the limits.
     """
     title = name or path.name
-    _check_directory(path, title)
     try:
+        _check_directory(path, title)
         with zipfile.ZipFile(path) as archive:
             return _unpack(archive, into, title)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
@@ -315,17 +318,38 @@ def _check_directory(path: Path, title: str) -> None:
     """Refuse an archive that lists too many files before the list is read, which itself takes memory."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 65_557))  # its last record, which may be followed by a comment of 64 KB
+        # Its last records, which may be followed by a comment of 64 KB.
+        start = file.seek(max(0, size - 65_557 - _ZIP64_RECORDS_BYTES))
         tail = file.read()
-    place = tail.rfind(b"PK\5\6")
-    if place < 0 or place + 22 > len(tail):
-        raise DataError(f"{title} is damaged or no zip that can be read; pack it again.")
-    listed = int.from_bytes(tail[place + 12 : place + 16], "little")
-    if listed == 0xFFFFFFFF:  # too large for the old record: the directory is whatever lies at the end
-        listed = size
+        place = tail.rfind(b"PK\5\6")
+        if place < 0 or place + 22 > len(tail):
+            raise DataError(f"{title} is damaged or no zip that can be read; pack it again.")
+        listed = _zip64_directory_bytes(file, tail[:place], start + place)
+    if listed is None:
+        listed = int.from_bytes(tail[place + 12 : place + 16], "little")
     limit = get_settings().zip_files
     if listed > limit * _DIRECTORY_BYTES_PER_FILE:
         raise DataError(f"{title} lists more than {limit:,} files; split it, or raise CAPTIONSCOPE_ZIP_FILES.")
+
+
+def _zip64_directory_bytes(file: IO[bytes], before: bytes, end: int) -> int | None:
+    """What the records of a large archive say that its directory takes, or `None` where there are none.
+
+    `before` is what stands before the old record at `end`. `zipfile` believes them whatever the old record says, and
+    looks for the one with the size right before its locator or, in newer versions, where the locator points: the
+    larger of the two counts.
+    """
+    locator = before[-_ZIP64_LOCATOR_BYTES:]
+    if len(locator) < _ZIP64_LOCATOR_BYTES or not locator.startswith(b"PK\6\7"):
+        return None
+    sizes = []
+    for place in (end - _ZIP64_RECORDS_BYTES, int.from_bytes(locator[8:16], "little")):
+        if 0 <= place < end:
+            file.seek(place)
+            record = file.read(_ZIP64_RECORDS_BYTES - _ZIP64_LOCATOR_BYTES)
+            if record.startswith(b"PK\6\6"):
+                sizes.append(int.from_bytes(record[40:48], "little"))
+    return max(sizes, default=None)
 
 
 def _unpack(archive: zipfile.ZipFile, into: Path, title: str) -> Collection:

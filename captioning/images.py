@@ -7,17 +7,22 @@ import io
 import os
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from captioning.errors import ImageError
 from captioning.settings import get_settings
 from captioning.types import Picture
 
+_MOST_COUNTED = 300
+"""Frames of an animation; a small file can hold millions, and to count them is to walk through all."""
 _PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS or 0
 # Pillow warns of what the limit on pixels, checked before anything is decoded, refuses.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -104,10 +109,10 @@ def _finish(image: Image.Image, name: str) -> Picture:
     if width * height > get_settings().max_image_pixels:
         raise ImageError(_too_large(name))
     notes = []
-    frames = getattr(image, "n_frames", 1)
     # MPO, what phones write, holds a second view of the same photograph: not an animation.
-    if frames > 1 and image.format != "MPO":
-        notes.append(f"first of {frames} frames")
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        frames = _count_frames(image)
+        notes.append(f"first of {f'more than {_MOST_COUNTED}' if frames > _MOST_COUNTED else frames} frames")
         image.seek(0)
     image.load()
     image = ImageOps.exif_transpose(image)
@@ -115,6 +120,21 @@ def _finish(image: Image.Image, name: str) -> Picture:
     digest = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
     digest.update(rgb.tobytes())
     return Picture(rgb, digest.hexdigest(), name, ", ".join(notes))
+
+
+def _count_frames(image: Image.Image) -> int:
+    """How many frames an animation has; beyond what a note tells, nobody looks for more."""
+    if not isinstance(image, GifImageFile | TiffImageFile):
+        return int(getattr(image, "n_frames", 1))  # the file's head says it
+    count = 1
+    with suppress(EOFError):
+        while count <= _MOST_COUNTED:
+            if isinstance(image, GifImageFile):
+                image._seek(count, update_image=False)  # `seek` would decode every frame on the way
+            else:
+                image.seek(count)
+            count += 1
+    return count
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -129,7 +129,7 @@ class ImageFeatures:
         first = frames[0]
         if len(frames) == 1:
             return first
-        kinds = {(f.model_id, f.layout.grid, f.encoder_hidden_states.shape) for f in frames}
+        kinds = {(f.model_id, f.layout.grid, f.layout.boxes.tobytes(), f.encoder_hidden_states.shape) for f in frames}
         if len(kinds) > 1:
             raise FeaturesError("Only features that one model made in one layout can be averaged.")
         # Added up in float32: sums of bfloat16 lose what one frame more or less changes.
@@ -192,11 +192,6 @@ class DecodingOptions:
                 f"Without sampling, {self.num_captions} different captions need at least {self.num_captions} beams; "
                 "raise num_beams or set a temperature."
             )
-
-    @property
-    def is_deterministic(self) -> bool:
-        """Whether the seed changes nothing."""
-        return self.temperature == 0
 
 
 class TokenAlternative(NamedTuple):

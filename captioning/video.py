@@ -50,6 +50,8 @@ _CHECK_EVERY = 500
 _ENTER_EARLIER_SECONDS = 2
 _LONGEST_GROUP = 1000
 """Frames from one key frame to the next, up to which decord, which cannot be stopped on the way, may be used."""
+_MOST_FRAMES_PER_SECOND = 60
+"""Of a clip as long as the settings allow; shorter ones may have more."""
 _GENTLE_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "vp9", "msmpeg4v3")
 """Whose decoders leave out frames that no other frame needs when they are told to."""
 
@@ -273,6 +275,7 @@ def _read_times(
         if not packet.size:
             continue
         stored += 1
+        _check_frames(stored, name)
         if packet.is_keyframe and packet.pts is not None:
             keys.append(packet.pts)
         if not packet.is_discard:
@@ -306,6 +309,13 @@ def _check_pixels(width: int, height: int, name: str) -> None:
         raise VideoError(f"{name} has {width}×{height} pixels a frame; keep it under {limit / 1e6:g} megapixels.")
 
 
+def _check_frames(count: int, name: str) -> None:
+    """Refuse more frames than the longest clip has at so many a second: each of them takes memory."""
+    most = get_settings().video_minutes * 60 * _MOST_FRAMES_PER_SECOND
+    if count > most:
+        raise VideoError(f"{name} has more than {most:,} frames; shorten it, or save it with fewer a second.")
+
+
 def _check_minutes(seconds: float, name: str) -> None:
     limit = get_settings().video_minutes
     if seconds > 60 * limit:
@@ -334,17 +344,18 @@ def _index_pictures(source: Path, name: str, on_frame: OnFrame | None) -> ClipIn
     """An animation that Pillow reads; each frame says how long it stays."""
     stays: list[float] = []
     duration = 0.0
-    limit = get_settings().video_minutes * 60
+    minutes = get_settings().video_minutes
     try:
         with open_undecoded(source, name) as image:
-            for number, frame in enumerate(ImageSequence.Iterator(image)):
+            for number, frame in enumerate(ImageSequence.Iterator(image), start=1):
                 if on_frame is not None:
                     on_frame(0, 0)
                 frame.load()  # before that, WebP does not know how long the frame stays
                 stays.append(max(float(frame.info.get("duration", 0)), 10.0) / 1000)
                 duration += stays[-1]
-                if duration > limit or number > 60 * limit:
-                    _check_minutes(limit + 60, name)
+                if duration > minutes * 60:
+                    raise VideoError(f"{name} is more than {minutes} minutes long; keep it under {minutes}.")
+                _check_frames(number, name)
             size = image.size
     except ImageError as error:  # too many pixels
         raise VideoError(str(error)) from error

@@ -43,7 +43,11 @@ def write_whole(path: Path, content: bytes | str) -> None:
 def _claim(path: Path) -> IO[bytes]:
     """A new file beside `path`, held by a lock, which ends with the process however that ends."""
     while True:
-        file = path.with_name(f"{path.name}.{secrets.token_hex(4)}{SUFFIX}").open("xb")
+        try:
+            file = path.with_name(f"{path.name}.{secrets.token_hex(4)}{SUFFIX}").open("xb")
+        except OSError as error:
+            error.filename = str(path)  # the one that somebody asked for
+            raise
         with suppress(OSError):  # some file systems have no locks; leftovers then stay
             _lock(file, wait=True)
         if sys.platform == "win32":

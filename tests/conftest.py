@@ -323,7 +323,7 @@ class FakeLoader:
         with self._lock:
             if name not in self.loaded:
                 self.fakes[name] = FakeCaptioner(_fake_spec(name), self.delay, self.encode_delay)
-                self.loaded[name] = SharedCaptioner(self.fakes[name], reason=reason if name == "embedded" else "")
+                self.loaded[name] = SharedCaptioner(self.fakes[name]).chosen_because(reason * (name == "embedded"))
             return self.loaded[name]
 
     def _download(self, report: Callable[[Any], None] | None) -> None:

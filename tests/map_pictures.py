@@ -37,7 +37,7 @@ class ColourLoader(FakeLoader):
     def __call__(self, model_id: str = "auto", **options: Any) -> SharedCaptioner:
         if "embedded" not in self.loaded:
             self.fakes["embedded"] = ColourCaptioner(delay=self.delay, encode_delay=self.encode_delay)
-            self.loaded["embedded"] = SharedCaptioner(self.fakes["embedded"], reason="a fake")
+            self.loaded["embedded"] = SharedCaptioner(self.fakes["embedded"]).chosen_because("a fake")
         return super().__call__(model_id, **options)
 
 

@@ -119,10 +119,6 @@ def test_a_view_is_what_was_asked_for_and_otherwise_what_measured_best() -> None
             choose_view(SPEC, method, layer, head)
 
 
-def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(OptionsError, match="between 0 and 1"):
         Brush(opacity=2)
-    blocked = tmp_path / "file"
-    blocked.write_text("in the way", encoding="utf-8")
-    with pytest.raises(OptionsError, match="choose another folder"):
-        write_all(see(View()), Paint(), blocked)

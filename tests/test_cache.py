@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -12,12 +12,21 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.cache import ByteBoundedCache, ModelShelf, SharedCaptioner, SingleFlight, caption_bytes
+from captioning import cache
+from captioning.cache import (
+    ByteBoundedCache,
+    ModelShelf,
+    SharedCaptioner,
+    SingleFlight,
+    caption_bytes,
+    load_captioner,
+)
 from captioning.errors import CapabilityError, Stopped
 from captioning.types import (
     NUM_ALTERNATIVES,
     Capabilities,
     Caption,
+    CaptionTrace,
     DecodingOptions,
     ImageFeatures,
     Picture,
@@ -213,7 +222,7 @@ def test_who_waits_for_a_failure_computes_instead() -> None:
 
 
 def test_status_tells_what_was_done() -> None:
-    shared = SharedCaptioner(FakeCaptioner(delay=0.001), reason="because")
+    shared = SharedCaptioner(FakeCaptioner(delay=0.001)).chosen_because("because")
     assert shared.status().encode_seconds is None
     (features,) = shared.encode([picture("a")])
     shared.decode(features, ["one"], GREEDY)
@@ -275,6 +284,21 @@ def test_many_threads_may_load_and_ask_at_once(monkeypatch: pytest.MonkeyPatch) 
     assert sum(shelf.get((str(number), "", "")) is not None for number in range(5)) <= 2
 
 
+def test_only_who_asked_for_auto_is_told_why_it_is_that_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_shelf", ModelShelf(10**9))
+    monkeypatch.setattr(cache, "load_uncached", lambda *_, **__: FakeCaptioner())
+    monkeypatch.setattr(cache, "choose_model", lambda: ("embedded", "auto: nothing else is here"))
+    first, named, second = (load_captioner(name) for name in ("auto", "embedded", "auto"))
+    assert first.is_same_model(named)
+    assert first.is_same_model(second)
+    assert first.status().reason == second.status().reason == "auto: nothing else is here"
+    assert not named.status().reason
+    monkeypatch.setattr(cache, "_shelf", ModelShelf(10**9))
+    load_captioner("embedded")
+    assert load_captioner("auto").status().reason == "auto: nothing else is here"
+    assert load_captioner("auto").status().models_in_memory == 1
+
+
 def test_what_is_inside_is_looked_up_once() -> None:
     shared = SharedCaptioner(FakeCaptioner())
     assert shared.info() is shared.info()
@@ -323,6 +347,36 @@ def test_explanations_asked_for_at_once_are_computed_once() -> None:
     (caption,) = shared.decode(features, [""], GREEDY)
     at_once(lambda name: shared.explain(picture(name), caption, [1], "relevance"), "a" * 4)
     assert fake.explained == 1
+
+
+def test_who_comes_right_after_a_computation_finds_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCaptioner(replace(FAKE_SPEC, capabilities=Capabilities(explanation_methods=("relevance",))))
+    shared = SharedCaptioner(fake)
+    image = picture("a")
+    (features,) = shared.encode([image])
+    run = SingleFlight.run
+    asked: list[Callable[[], Any]] = []
+
+    def run_and_ask_again(flights: SingleFlight, key: Hashable, compute: Callable[[], Any]) -> Any:
+        made = run(flights, key, compute)
+        if asked:
+            asked.pop()()
+        return made
+
+    def ask_twice(ask: Callable[[], Any]) -> None:
+        asked.append(ask)
+        ask()
+
+    monkeypatch.setattr(SingleFlight, "run", run_and_ask_again)
+    ask_twice(lambda: shared.decode(features, ["one", "two"], GREEDY))
+    steps = fake.steps
+    (caption,) = shared.decode(features, ["one"], GREEDY)
+    assert fake.steps == steps == 7
+    ask_twice(lambda: shared.explain(image, caption, [0, 1], "relevance"))
+    assert fake.explained == 2
+    traces: list[CaptionTrace] = []
+    ask_twice(lambda: traces.append(shared.trace(features, caption)))
+    assert traces[0] is traces[1]
 
 
 def test_a_private_view_finds_its_own_and_what_is_shared() -> None:

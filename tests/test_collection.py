@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -153,6 +154,14 @@ def test_a_folder_without_pictures_says_so(tmp_path: Path, inside: list[str]) ->
         open_folder(tmp_path / "missing")
 
 
+def test_the_folder_that_one_is_in_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "holiday"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(DataError, match=r"^holiday holds no pictures"):
+        open_any(Path(), tmp_path)
+
+
 @pytest.mark.usefixtures("limits")
 def test_more_pictures_than_a_map_holds_are_refused_with_the_limit_by_name(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holiday holds more than 2 pictures.*CAPTIONSCOPE_MAP_IMAGES"):
@@ -260,11 +269,56 @@ def test_an_archive_whose_list_is_too_long_is_refused_before_it_is_read(
         open_zip(path, tmp_path)
 
 
+def make_large_zip(path: Path, entries: dict[str, bytes], claimed: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An archive with the records of a large one, whose old record claims a directory of so many bytes."""
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 0)
+        make_zip(path, entries)
+    data = bytearray(path.read_bytes())
+    end = data.rfind(b"PK\5\6")
+    assert data[end - 20 : end - 16] == b"PK\6\7"
+    data[end + 12 : end + 16] = claimed.to_bytes(4, "little")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("comment", [b"", b"seen on the way"])
+def test_an_archive_in_the_large_format_cannot_hide_how_long_its_list_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comment: bytes
+) -> None:
+    monkeypatch.setattr(collection, "get_settings", lambda: Settings(zip_files=3))
+    path = make_large_zip(tmp_path / "p.zip", {f"{n}{'x' * 200}.png": b"" for n in range(9)}, 0, monkeypatch)
+    path.write_bytes(path.read_bytes()[:-2] + len(comment).to_bytes(2, "little") + comment)
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.infolist()) == 9
+    with pytest.raises(DataError, match="lists more than 3 files"):
+        open_zip(path, tmp_path)
+
+
+@pytest.mark.usefixtures("limits")
+def test_an_archive_in_the_large_format_is_judged_by_its_list_and_not_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_large_zip(tmp_path / "p.zip", {"a.png": b"x" * 5_000}, 0xFFFFFFFF, monkeypatch)
+    assert names_of(open_zip(path, tmp_path)) == ["a.png"]
+
+
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\5\6" + b"\0" * 10, b"PK\3\4 cut off"])
 def test_what_is_no_zip_is_one_sentence(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "p.zip"
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"p\.zip is damaged"):
+        open_zip(path, tmp_path)
+
+
+def test_an_archive_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_zip(tmp_path / "p.zip", {"a.png": b"x"})
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"p\.zip cannot be unpacked \(Permission denied\)"):
         open_zip(path, tmp_path)
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -105,6 +107,51 @@ def test_a_broken_clip_is_reported_and_the_next_one_goes_on(tmp_path: Path, caps
     assert output.out.splitlines()[0] == f"{clip} (2 frames: 0:00.7, 0:02.2)"
     assert main(["video", str(clip), "--frames", "0"]) == 1
     assert main(["video", str(clip), str(clip), "--srt", "a.srt"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("map", ["--no-captions", "--out", "in the way"]),
+        ("map", ["--no-captions", "--out", "in the way/below"]),
+        ("attention", ["--out", "in the way"]),
+        ("video", ["--srt", "in the way/a.srt"]),
+        ("bench", ["--out", "in the way/a.md"]),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_one_sentence_before_any_work(
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fake_models: FakeLoader,
+    command: str,
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in the way").touch()
+    assert main([command, *([] if command == "bench" else [str(photo)]), *arguments]) == 1
+    output = capsys.readouterr()
+    assert re.fullmatch(
+        r"captioning: in the way\S* cannot be used \(.+\); check the path, or choose another\.\n", output.err
+    )
+    assert not output.out
+    assert not fake_models.fakes
+
+
+def test_what_the_system_refuses_is_one_sentence_that_names_the_file(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "map.csv").mkdir()
+    assert main(["map", str(photo), "--no-captions", "--out", str(tmp_path)]) == 1
+    assert f"{tmp_path / 'map.csv'} cannot be used" in capsys.readouterr().err
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("captioning.images.open_image", refuse)
+    assert main(["caption", str(photo)]) == 1
+    assert capsys.readouterr().err.endswith("captioning: The system refuses to go on: No space left on device.\n")
 
 
 def test_a_wrong_command_line_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,12 +132,12 @@ def test_pictures_that_fail_are_listed_by_name_and_the_rest_go_on(
     assert "no file" in told[3]
 
 
-def test_identical_pictures_are_encoded_once_and_grouped(colours: list[NamedImage], tmp_path: Path) -> None:
+def test_identical_pictures_are_encoded_once_and_share_an_id(colours: list[NamedImage], tmp_path: Path) -> None:
     captioner = ColourCaptioner()
     copies = [save(tmp_path / f"copy {n}.png", (9, 99, 199)) for n in range(30)]
     embedded = embed(captioner, [*copies, colours[0]], batch=4)
     assert captioner.encoded == 2
-    assert embedded.copies == (tuple(range(30)),)
+    assert [embedded.image_ids.count(image_id) for image_id in embedded.image_ids] == [30] * 30 + [1]
     assert len(np.unique(embedded.embeds[:30], axis=0)) == 1
 
 
@@ -175,7 +175,7 @@ def test_a_gpu_that_was_taken_back_ends_the_work_and_is_no_pictures_fault(
 
 def test_nothing_gives_nothing() -> None:
     embedded = embed(ColourCaptioner(), [])
-    assert (len(embedded.embeds), embedded.kept, embedded.failed, embedded.copies) == (0, (), (), ())
+    assert (len(embedded.embeds), embedded.kept, embedded.failed) == (0, (), ())
 
 
 # ---- neighbours ----

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from captioning.errors import ImageError
 from captioning.images import ImageSource, open_image
@@ -88,6 +89,32 @@ def test_the_first_frame_of_an_animation_is_taken_and_noted() -> None:
     assert picture.image.getpixel((8, 8)) == RED
     assert "frames" in picture.note
     assert not open_image(encoded(frames[0])).note
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "PNG"])
+@pytest.mark.parametrize(("count", "says"), [(40, "40"), (301, "more than 300")])
+def test_frames_are_counted_as_far_as_a_note_tells_them(form: str, count: int, says: str) -> None:
+    frames = [Image.new("RGB", (4, 4), (number % 256, number // 256, 255)) for number in range(count)]
+    options = {} if form == "TIFF" else {"duration": 50}
+    picture = open_image(encoded(frames[0], form, save_all=True, append_images=frames[1:], **options))
+    assert picture.note == f"first of {says} frames"
+
+
+def test_an_animation_of_very_many_frames_is_not_walked_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = encoded(Image.new("RGB", (1, 1), RED), "GIF")
+    start = first.index(b",")
+    seek, steps = GifImageFile._seek, 0
+
+    def counted(image: GifImageFile, *args: Any, **options: Any) -> None:
+        nonlocal steps
+        steps += 1
+        seek(image, *args, **options)
+
+    monkeypatch.setattr(GifImageFile, "_seek", counted)
+    picture = open_image(first[:start] + first[start:-1] * 3_000 + b";")
+    assert picture.note == "first of more than 300 frames"
+    assert picture.image.getpixel((0, 0)) == RED
+    assert steps < 310
 
 
 @pytest.mark.parametrize(

@@ -317,5 +317,5 @@ def test_half_a_line_of_a_log_is_no_record(tmp_path: Path) -> None:
     from captioning.training.logs import LOG_NAME, JsonLog
 
     (tmp_path / LOG_NAME).write_text('{"step": 1}\n{"ste')
-    JsonLog(tmp_path).write(2, {"loss": 0.5})
+    JsonLog(tmp_path, 1).write(2, {"loss": 0.5})
     assert (tmp_path / LOG_NAME).read_text() == '{"step": 1}\n{"step": 2, "loss": 0.5}\n'

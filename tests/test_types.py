@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,16 @@ def test_features_of_two_models_or_none_cannot_be_averaged() -> None:
         ImageFeatures.mean([features(torch.ones(7, 4)), features(torch.ones(7, 4), model_id="other")])
     with pytest.raises(FeaturesError, match="at least one"):
         ImageFeatures.mean([])
+
+
+def test_frames_cut_into_other_tiles_cannot_be_averaged() -> None:
+    tiled = [
+        replace(features(torch.ones(7, 4)), layout=PatchLayout(PatchLayout.from_grid(*tiles).boxes))
+        for tiles in ((2, 3), (3, 2))
+    ]
+    with pytest.raises(FeaturesError, match="one layout"):
+        ImageFeatures.mean(tiled)
+    assert len(ImageFeatures.mean(tiled[:1] * 2).layout.boxes) == 6
 
 
 @pytest.mark.parametrize(

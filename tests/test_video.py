@@ -351,6 +351,21 @@ def test_an_animation_that_is_too_long_says_so(tmp_path: Path, monkeypatch: pyte
         sample_frames(path)
 
 
+@pytest.mark.parametrize("name", ["loop.webp", "loop.gif", "clip.mp4"])
+def test_more_frames_than_the_longest_clip_has_are_refused_as_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name
+    if path.suffix == ".mp4":
+        make_clip(path, numbers=range(100), times=[n / 100 for n in range(100)])
+    else:
+        make_animation(path, count=100, milliseconds=10)
+    monkeypatch.setattr(video, "get_settings", lambda: Settings(video_minutes=1))
+    monkeypatch.setattr(video, "_MOST_FRAMES_PER_SECOND", 1)
+    with pytest.raises(VideoError, match=rf"{name} has more than 60 frames; shorten it"):
+        index_clip(path)
+
+
 @pytest.mark.parametrize("name", ["cut.mkv", "fragments.mp4"])
 def test_a_cut_off_recording_gives_what_is_there(tmp_path: Path, name: str) -> None:
     options = {"movflags": "frag_every_frame+empty_moov"} if name == "fragments.mp4" else {}

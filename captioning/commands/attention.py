@@ -12,6 +12,7 @@ from captioning.commands.shared import (
     add_json,
     add_model,
     load,
+    make_folder,
     print_json,
     read_decoding,
     wants_json,
@@ -84,6 +85,8 @@ def _attention(options: argparse.Namespace) -> int:
     prompt = options.prompt if options.prompt is not None else "" if options.text else DEFAULT_PROMPT
     check_prompts([prompt])
     picture = open_image(options.image)
+    if options.out is not None:
+        make_folder(options.out)
     captioner = load(options)
     view = choose_view(captioner.spec, options.method, options.layer, options.head)
     (features,) = captioner.encode([picture])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captioning.commands.shared import Subparsers, add_json, print_json, print_progress, wants_json
+from captioning.commands.shared import Subparsers, add_json, make_folder, print_json, print_progress, wants_json
 from captioning.errors import OptionsError
 from captioning.types import plain_dict
 from captioning.whole_files import write_whole
@@ -27,6 +27,8 @@ def _bench(options: argparse.Namespace) -> int:
     unknown = sorted(set(options.cases or ()) - set(CASES))
     if unknown:
         raise OptionsError(f"There is no case {', '.join(unknown)}; choose from {', '.join(CASES)}.")
+    if options.out:
+        make_folder(options.out.parent)
     results = run_cases(options.cases or [], quick=options.quick, report=print_progress)
     table = as_table(results)
     if options.out:

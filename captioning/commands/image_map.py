@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.commands.shared import ProgressLine, Subparsers, add_json, add_model, load, print_json, wants_json
+from captioning.commands.shared import (
+    ProgressLine,
+    Subparsers,
+    add_json,
+    add_model,
+    load,
+    make_folder,
+    print_json,
+    wants_json,
+)
 from captioning.image_map.options import MapOptions
 from captioning.types import plain_dict
 from captioning.whole_files import whole_file, write_whole
@@ -55,6 +64,8 @@ def _map(options: argparse.Namespace) -> int:
     from captioning.image_map import MapOptions, make_map, map_document
 
     layout = MapOptions(options.n_neighbors, options.min_dist, options.seed, options.method)
+    if options.out:
+        make_folder(options.out)
     captioner = load(options)
     with tempfile.TemporaryDirectory() as unpacked:
         collection = open_any(options.collection, Path(unpacked))
@@ -82,7 +93,6 @@ def _write_map(folder: Path, made: ImageMap, document: dict[str, Any], model: st
     from captioning.image_map import draw_map, map_to_csv, map_to_npz
     from captioning.map_page import map_to_html
 
-    folder.mkdir(parents=True, exist_ok=True)
     points = made.points
     write_whole(folder / "map.html", map_to_html(made, model))
     write_whole(folder / "map.csv", map_to_csv(points))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from captioning.prompts import DEFAULT_PROMPT
@@ -92,6 +95,13 @@ def load(options: argparse.Namespace) -> SharedCaptioner:
 
 def report_download(progress: DownloadProgress) -> None:
     """The download itself shows a bar on the terminal; nothing to add."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write to, before the work whose results it is for. Raises `OSError` where that cannot be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ from captioning.commands.shared import (
     add_model,
     add_prompts,
     load,
+    make_folder,
     print_json,
     read_decoding,
     wants_json,
@@ -56,6 +57,8 @@ def _video(options: argparse.Namespace) -> int:
         raise OptionsError("--srt writes the subtitles of one clip; give one clip.")
     decoding = read_decoding(options)
     prompts = check_prompts([DEFAULT_PROMPT] if options.prompts is None else options.prompts)
+    if options.srt:
+        make_folder(options.srt.parent)
     captioner = load(options)
     document: dict[str, Any] = {
         "model": captioner.spec.model_id,

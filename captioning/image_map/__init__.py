@@ -20,7 +20,7 @@ from captioning.image_map.features import Embedded, embed
 from captioning.image_map.grouping import clusters, content_words, name_clusters
 from captioning.image_map.making import ImageMap, make_map, write_captions
 from captioning.image_map.measures import LayoutQuality, MapQuality, quality
-from captioning.image_map.neighbours import group_copies, nearest
+from captioning.image_map.neighbours import nearest
 from captioning.image_map.options import MapOptions
 from captioning.image_map.projection import Projection, place, project, refit, warm_up
 from captioning.image_map.thumbnails import thumbnail
@@ -37,7 +37,6 @@ __all__ = [
     "content_words",
     "draw_map",
     "embed",
-    "group_copies",
     "make_map",
     "map_document",
     "map_to_csv",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from captioning.collection import FailedImage, NamedImage
 from captioning.contract import Captioner
 from captioning.errors import AcceleratorError, CaptioningError, Stopped
-from captioning.image_map.neighbours import group_copies, unit_rows
+from captioning.image_map.neighbours import unit_rows
 from captioning.images import open_image
 from captioning.types import Picture
 
@@ -32,11 +32,6 @@ class Embedded:
     image_ids: tuple[str, ...]
     kept: tuple[int, ...]
     failed: tuple[FailedImage, ...]
-
-    @property
-    def copies(self) -> tuple[tuple[int, ...], ...]:
-        """Groups of identical pictures, as rows of `embeds`."""
-        return group_copies(self.image_ids)
 
 
 def embed(

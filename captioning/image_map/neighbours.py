@@ -67,14 +67,6 @@ def nearest(
     return indices, similarities.clip(-1, 1)
 
 
-def group_copies(keys: Sequence[object]) -> tuple[tuple[int, ...], ...]:
-    """Places of equal `keys`, such as image ids, a group for each key that is there more than once."""
-    places: dict[object, list[int]] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    return tuple(tuple(group) for group in places.values() if len(group) > 1)
-
-
 def distinct_rows(embeds: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which rows of `embeds [n, hidden]` are new, `[distinct]`, and for every row its place among those, `[n]`."""
     places: dict[bytes, int] = {}

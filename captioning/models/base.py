@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import accumulate
 from textwrap import shorten
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from captioning.models.attention_layers import AttentionLayers
 from captioning.models.decoding import Decoder, WrittenRow, score_rows, write_captions
 from captioning.models.engine import Engine, torch_engine
 from captioning.models.pixels import PixelRecipe
+from captioning.models.tokens import common_length
 from captioning.types import (
     Caption,
     CaptionTrace,
@@ -41,6 +42,9 @@ from captioning.types import (
     TextToken,
     TokenAlternative,
 )
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 class Network(Decoder, Protocol):
@@ -107,6 +111,11 @@ class Network(Decoder, Protocol):
 
 class TrainableNetwork(Network, Protocol):
     """A network that training can change."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """How it splits texts."""
+        ...
 
     @property
     def pixels(self) -> PixelRecipe:
@@ -428,8 +437,7 @@ class NetworkCaptioner:
         if not ids:
             raise PromptError("The caption is empty; type at least one word.")
         # Where the text splits differently after the prompt, the prompt ends with what both have in common.
-        common = next((n for n, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
-        return ids, common
+        return ids, common_length(prompt_ids, ids)
 
     def _as_tokens(self, token_ids: Sequence[int]) -> tuple[TextToken, ...]:
         return tuple(TextToken(token_id, self._network.token_text(token_id)) for token_id in token_ids)

@@ -244,7 +244,9 @@ class _BeamSearch:
         self.finished = sorted(self.finished, key=lambda f: f[0], reverse=True)[: self.num_beams]
         self.running = [(score, ids) for score, ids, _ in grown]
         if len(self.finished) == self.num_beams:
-            # Scores only fall, so once the best running beam cannot beat the worst finished one, this is over.
+            # Over when the best running beam, as long as it is now, does not beat the worst finished one. Sums only
+            # fall, so with a length_penalty up to 0 it never will; above 0 a longer caption still might, which is not
+            # waited for, as transformers does not (`early_stopping=False`).
             self.done = self.done or self.running[0][0] / length**self.length_penalty <= self.finished[-1][0]
         return [beam for _, _, beam in grown]
 

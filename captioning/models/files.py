@@ -6,6 +6,7 @@ Nothing is loaded unless all of its weights come from its files, and no file may
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from captioning.models import list_families
 from captioning.models.download import SAFETENSORS
 from captioning.models.family import ModelFamily
 
+PICKLED = "pytorch_model.bin"
 # Of each group that a family's files touch, a folder needs one.
 _NEEDED = (
     ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
@@ -98,26 +100,40 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def check_weights(folder: Path, allow_pickle: bool) -> None:
     """Raise `ModelFilesError` unless the folder holds whole weights of a permitted kind."""
-    if (folder / SAFETENSORS).is_file():
-        _check_safetensors(folder / SAFETENSORS)
+    safe = _safe_files(folder)
+    for file in safe:
+        _read_shapes(file)
+    if safe:
         return
-    index = read_json(folder / f"{SAFETENSORS}.index.json")
-    if index is not None:
-        for shard in sorted(set(_weight_map(index, name_of(folder)).values())):
-            _check_safetensors(folder / shard)
-        return
-    pickled = folder / "pytorch_model.bin"
+    pickled = folder / PICKLED
     if not pickled.is_file():
         raise ModelFilesError(
             f"{name_of(folder)} has no weights ({SAFETENSORS}); copy or download the whole model again."
         )
     if not allow_pickle:
         raise ModelFilesError(
-            f"{name_of(folder)} has its weights only in pytorch_model.bin, a format that can run code; choose a model "
+            f"{name_of(folder)} has its weights only in {PICKLED}, a format that can run code; choose a model "
             f"with {SAFETENSORS}, or convert it."
         )
     if not zipfile.is_zipfile(pickled):
-        raise ModelFilesError(f"{name_of(folder)}/pytorch_model.bin is cut off; delete it and download it again.")
+        raise ModelFilesError(f"{name_of(folder)}/{PICKLED} is cut off; delete it and download it again.")
+
+
+def count_elements(folder: Path) -> int:
+    """How many numbers the weights of a checked folder are; those of a pickle as if in single precision."""
+    safe = _safe_files(folder)
+    if not safe:
+        return (folder / PICKLED).stat().st_size // 4
+    return sum(math.prod(shape) for file in safe for shape in _read_shapes(file))
+
+
+def _safe_files(folder: Path) -> list[Path]:
+    """The files of weights in the safe format. Raises `ModelFilesError` for a damaged list of them."""
+    if (folder / SAFETENSORS).is_file():
+        return [folder / SAFETENSORS]
+    index = read_json(folder / f"{SAFETENSORS}.index.json")
+    shards = set() if index is None else set(_weight_map(index, name_of(folder)).values())
+    return [folder / shard for shard in sorted(shards)]
 
 
 def _weight_map(index: Mapping[str, Any], name: str) -> Mapping[str, str]:
@@ -128,8 +144,8 @@ def _weight_map(index: Mapping[str, Any], name: str) -> Mapping[str, str]:
     return weight_map
 
 
-def _check_safetensors(path: Path) -> None:
-    """Compare a file's length with what its header promises; reads nothing else."""
+def _read_shapes(path: Path) -> list[list[int]]:
+    """The shapes of a file's weights, by its header. Raises `ModelFilesError` where its length is another."""
     name = f"{name_of(path.parent)}/{path.name}"
     try:
         with path.open("rb") as file:
@@ -141,8 +157,11 @@ def _check_safetensors(path: Path) -> None:
             if len(start) < 8 or header_bytes > min(num_bytes, 100_000_000):
                 raise ValueError("no header")
             header = json.loads(file.read(header_bytes))
-        ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
+        entries = [entry for key, entry in header.items() if key != "__metadata__"]
+        ends = [int(entry["data_offsets"][1]) for entry in entries]
+        shapes = [[int(size) for size in entry["shape"]] for entry in entries]
         if not ends or 8 + header_bytes + max(ends) != num_bytes:
             raise ValueError("wrong length")
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ModelFilesError(f"{name} is missing, cut off or damaged; copy or download it again.") from error
+    return shapes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,7 +22,7 @@ from captioning.models.download import (
     storage_folder,
 )
 from captioning.models.family import ModelFamily
-from captioning.models.files import check_folder, family_of, read_json
+from captioning.models.files import check_folder, count_elements, family_of, read_json
 from captioning.models.pretrained import first_line
 from captioning.models.source import source_of
 from captioning.models.untrained import untrained_ids
@@ -43,6 +44,7 @@ __all__ = [
     "look_up",
     "open_network",
     "resolve_spec",
+    "with_commit",
 ]
 _SMALL_BYTES = 1_000_000_000
 _REPO_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -61,7 +63,7 @@ def resolve_spec(model_id: str) -> ModelSpec:
     """
     for spec in list_models():
         if spec.model_id == model_id:
-            return _with_commit(spec)
+            return with_commit(spec)
     source = source_of(model_id)
     if source is not None:
         return source.resolve(model_id)
@@ -86,17 +88,36 @@ def find_local(spec: ModelSpec) -> Path | None:
     return folder
 
 
-def open_network(spec: ModelSpec, device: torch.device, dtype: torch.dtype, report: Report | None = None) -> Network:
+def with_commit(spec: ModelSpec) -> ModelSpec:
+    """The spec itself, or where it pins no revision, with the commit that its name meant at the last download."""
+    if spec.revision is not None or spec.repo_id is None:
+        return spec
+    return replace(spec, revision=_known_commit(spec.repo_id))
+
+
+def open_network(
+    spec: ModelSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Report | None = None,
+    make_room: Callable[[int], None] | None = None,
+) -> Network:
     """Find or download a model, check its files, and load it.
 
-    Raises `ModelFilesError`, `HubError`, `ModelError` where memory does not suffice, and whatever `report` raises.
+    `make_room` hears how many bytes its weights take, as far as its files tell, when all of them are here; of what a
+    `ModelSource` gives, before. Raises `ModelFilesError`, `HubError`, `ModelError` where memory does not suffice, and
+    whatever `report` raises.
     """
     source = source_of(spec.model_id)
     try:
         if source is not None:
+            if make_room is not None:
+                make_room(spec.download_bytes // 4 * dtype.itemsize)  # as if it were in single precision
             return source.open(spec, device, dtype, report)
         folder = _own_folder(spec) or find_local(spec) or download(spec, report)
         check_folder(folder, allow_pickle=_is_pinned(spec))
+        if make_room is not None:
+            make_room(count_elements(folder) * dtype.itemsize)
         return get_family(spec.family).load(folder, device, dtype)
     except CaptioningError:
         raise
@@ -218,13 +239,6 @@ def _snapshot_folder(spec: ModelSpec) -> Path | None:
         return None
     commit = spec.revision or _known_commit(spec.repo_id)
     return storage_folder(spec.repo_id) / "snapshots" / commit if commit else None
-
-
-def _with_commit(spec: ModelSpec) -> ModelSpec:
-    """The spec itself, or where it pins no revision, with the commit that its name meant at the last download."""
-    if spec.revision is not None or spec.repo_id is None:
-        return spec
-    return replace(spec, revision=_known_commit(spec.repo_id))
 
 
 def _known_commit(repo_id: str) -> str | None:

@@ -45,6 +45,11 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def make_wordpiece(words: Sequence[str], max_word_characters: int = 100, lowercase: bool = True) -> Tokenizer:
     """A WordPiece tokenizer (Schuster & Nakajima 2012) whose ids are the places in `words`."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers

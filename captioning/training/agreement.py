@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from captioning.contract import Captioner
+from captioning.models.tokens import common_length
 from captioning.training.data import PhotoSet
 from captioning.training.metrics import encode_photos
 from captioning.types import DecodingOptions
@@ -39,7 +40,7 @@ def evaluate_agreement(
         (wanted,) = exact.decode(exact_features, [""], options)
         same.append(mine.token_ids == wanted.token_ids)
         total += len(wanted.token_ids)
-        kept += _common_length(mine.token_ids, wanted.token_ids)
+        kept += common_length(mine.token_ids, wanted.token_ids)
         if wanted.token_ids:
             scores = captioner.score([features], wanted)[0]
             differences.append(float(np.abs(scores - np.array(wanted.log_probs, np.float32)).mean()))
@@ -54,7 +55,3 @@ def evaluate_agreement(
         "log_prob_difference": float(np.mean(differences)) if differences else 0.0,
         "embedding_cosine": float(np.mean(cosines)),
     }
-
-
-def _common_length(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from captioning.models.tokens import common_length
 from captioning.training.data import OPENINGS, Photo, plain_words, with_article
 from captioning.training.options import TrainingOptions
 
@@ -89,8 +90,8 @@ class CaptionDrawer:
         ids = self.words.text_to_ids(f"{opening} {words}".strip())
         given = self.words.text_to_ids(opening) if opening else []
         # Where the text splits differently after the opening, the opening ends with what both have in common.
-        common = next((n for n, (a, b) in enumerate(zip(given, ids, strict=False)) if a != b), len(given))
-        return [*start, *ids, self.words.end_id][: self.max_tokens + 1], len(start) - 1 + common
+        known = len(start) - 1 + common_length(given, ids)
+        return [*start, *ids, self.words.end_id][: self.max_tokens + 1], known
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):

@@ -24,7 +24,7 @@ def blend(shares: Mapping[str, float], out: Path) -> None:
     starts = {name: start_from(name) for name in shares}
     first = next(iter(starts.values()))
     for name, start in starts.items():
-        if _shapes(start) != _shapes(first) or start.family is not first.family:
+        if _beside_weights(start) != _beside_weights(first):
             raise OptionsError(
                 f"{name} differs from the others in more than its weights; blend models that grew from one."
             )
@@ -42,8 +42,11 @@ def blend(shares: Mapping[str, float], out: Path) -> None:
     first.family.save(first.network, out, _card(shares, out.resolve().name))
 
 
-def _shapes(start: Start) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in start.network.module.state_dict().items()}
+def _beside_weights(start: Start) -> tuple[object, ...]:
+    """What has to be the same: the names and shapes of weights, and what their numbers mean."""
+    network = start.network
+    shapes = {name: value.shape for name, value in network.module.state_dict().items()}
+    return start.family.name, shapes, network.tokenizer.to_str(), network.start_ids, network.end_id, network.pixels
 
 
 def _card(shares: Mapping[str, float], name: str) -> str:

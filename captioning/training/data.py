@@ -7,6 +7,8 @@ caption) and the pictures, as plain files or inside `.tar` files.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from captioning.errors import DataError, ImageError
+from captioning.errors import DataError, ImageError, OptionsError
 from captioning.images import open_image
 from captioning.models.families.patch_captioner import END, PAD, START
 
@@ -86,6 +88,12 @@ def read_table(folder: Path) -> tuple[Photo, ...]:
     return tuple(Photo(name, split, kind, tuple(captions)) for name, (split, kind, captions) in rows.items())
 
 
+def fingerprint(photos: Sequence[Photo]) -> str:
+    """A hash that tells photographs in their order, and what is said of them, from any others."""
+    told = json.dumps([(photo.name, photo.class_name, photo.captions) for photo in photos])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
 def class_names(photos: Sequence[Photo]) -> tuple[str, ...]:
     """Every kind of object that any photograph is labelled with, sorted."""
     return tuple(sorted({photo.class_name for photo in photos if photo.class_name}))
@@ -103,8 +111,10 @@ def choose_photos(
 ) -> tuple[Photo, ...]:
     """The photographs of one split, or `limit` of them, evenly spread over the table; of `kinds` only, where given.
 
-    Raises `DataError` where there is none.
+    Raises `DataError` where there is none, and `OptionsError` for a limit below 1.
     """
+    if limit is not None and limit < 1:
+        raise OptionsError(f"A limit of {limit} leaves no photographs; give 1 or more, or leave --limit out.")
     photos = tuple(
         photo for photo in read_table(folder) if photo.split == split and (kinds is None or photo.class_name in kinds)
     )

@@ -23,7 +23,7 @@ from captioning.errors import DataError, OptionsError
 from captioning.models.base import TrainableNetwork
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
 from captioning.training.batches import Batch, StepSampler, load_batches
-from captioning.training.data import Photo, PhotoSet
+from captioning.training.data import Photo, PhotoSet, fingerprint
 from captioning.training.heads import ContrastiveHead, TargetWords, WordHead
 from captioning.training.options import TrainingOptions
 from captioning.training.self_critical import CiderReward, self_critical_loss
@@ -88,6 +88,7 @@ class Trainer:
         self.options = options
         self.device = device
         self.step = 0
+        self._fingerprint = fingerprint(data.photos)
         out.mkdir(parents=True, exist_ok=True)
         saved = self._read_state()
         module = self.network.module.to(device)
@@ -108,7 +109,7 @@ class Trainer:
         self._groups = torch.from_numpy(_groups(data.photos))
         self._reward = CiderReward(data.photos, options.specificity) if options.reward_weight else None
         self._layout = start.layout
-        self.sight = make_sight(start, data.pixels, options, device, out, report)
+        self.sight = make_sight(start, data, options, device, out, report)
 
     @contextmanager
     def averaged(self) -> Iterator[TrainableNetwork]:
@@ -155,7 +156,9 @@ class Trainer:
             if ends_pass or self.step % self.options.checkpoint_steps == 0:
                 self._write_state()
             if ends_pass:
+                paused = time.monotonic()
                 yield self.step // self.steps_per_pass
+                started += time.monotonic() - paused  # what others do in between, such as measuring, is no training
 
     def _train_step(self, batch: Batch) -> _StepFigures:
         options = self.options
@@ -321,6 +324,11 @@ class Trainer:
         return state
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
+        if saved.get("photos") != self._fingerprint:
+            raise DataError(
+                f"{self.out} holds a run on other photographs or captions; choose another folder, or bring back those "
+                "that it began with, and its --limit, to resume it."
+            )
         same_options = saved.get("options") == asdict(self.options) | {"passes": saved["options"]["passes"]}
         if not same_options or saved.get("origin") != _plain(self.start.origin):
             raise DataError(
@@ -337,6 +345,7 @@ class Trainer:
             "step": self.step,
             "options": asdict(self.options),
             "origin": _plain(self.start.origin),
+            "photos": self._fingerprint,
             "learnt": self._learnt(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),

@@ -37,11 +37,13 @@ class RunLog(Protocol):
 class JsonLog:
     """A line a record in `log.jsonl`; a resumed run appends."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, done_steps: int) -> None:
         self._path = out / LOG_NAME
-        if self._path.is_file():  # what a killed run left of a line is no record
-            lines = self._path.read_bytes()
-            write_whole(self._path, lines[: lines.rfind(b"\n") + 1])
+        if self._path.is_file():
+            # What a killed run left of a line is no record, and what it wrote after its last checkpoint comes again.
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done_steps]
+            write_whole(self._path, "".join(kept))
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Append one line."""
@@ -58,11 +60,11 @@ class JsonLog:
 class TensorBoardLog:
     """Scalars in `out/tensorboard`; look at them with `tensorboard --logdir DIR`."""
 
-    def __init__(self, out: Path, first_step: int) -> None:
+    def __init__(self, out: Path, done_steps: int) -> None:
         _need("tensorboard")
         writers: Any = import_module("torch.utils.tensorboard")
         # What a killed run wrote after its last checkpoint is written again.
-        self._writer = writers.SummaryWriter(str(out / "tensorboard"), purge_step=first_step)
+        self._writer = writers.SummaryWriter(str(out / "tensorboard"), purge_step=done_steps + 1)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Add one scalar a figure."""
@@ -142,7 +144,7 @@ class TrackioLog:
 
 
 LOGGERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], RunLog]] = {
-    "tensorboard": lambda out, first_step, _: TensorBoardLog(out, first_step),
+    "tensorboard": lambda out, done_steps, _: TensorBoardLog(out, done_steps),
     "wandb": lambda out, _, config: WandbLog(out, config),
     "trackio": lambda out, _, config: TrackioLog(out, config),
 }
@@ -160,13 +162,16 @@ def check_logs(names: Sequence[str]) -> None:
 class RunLogs:
     """All the places that a run's figures go to, for as long as a `with` block lasts."""
 
-    def __init__(self, out: Path, names: Sequence[str], first_step: int, config: Mapping[str, Any]) -> None:
-        """`names` of `LOGGERS`; raises `OptionsError` where one of them cannot be begun."""
+    def __init__(self, out: Path, names: Sequence[str], done_steps: int, config: Mapping[str, Any]) -> None:
+        """`names` of `LOGGERS`, and how many steps the run goes on from.
+
+        Raises `OptionsError` where one of them cannot be begun.
+        """
         check_logs(names)
-        self._logs: list[RunLog] = [JsonLog(out)]
+        self._logs: list[RunLog] = [JsonLog(out, done_steps)]
         self._stack = ExitStack()
         for name in dict.fromkeys(names):
-            log = LOGGERS[name](out, first_step, config)
+            log = LOGGERS[name](out, done_steps, config)
             self._stack.callback(log.close)
             self._logs.append(log)
 

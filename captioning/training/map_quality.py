@@ -23,6 +23,7 @@ from captioning.attention import (
     word_text,
 )
 from captioning.contract import Captioner
+from captioning.errors import OptionsError
 from captioning.faithfulness import (
     STEPS,
     FaithfulnessCurves,
@@ -67,8 +68,10 @@ def evaluate_faithfulness(
     `deletion` and `insertion` are differences of areas under log-probability to the mean of `num_random` random
     orders, in nats: mean, low and high end of the 95 % interval (paired bootstrap over photographs). Above 0 is
     better than random; `gain` is the mean of both, `over_attention` what it has over raw attention's. "centre" is an
-    order from the picture's centre outwards.
+    order from the picture's centre outwards. Raises `OptionsError` for less than one step.
     """
+    if steps < 1:
+        raise OptionsError(f"Patches cannot go in {steps} steps; give 1 or more.")
     views = choose_views(captioner, data, methods, more_views)
     areas: list[NDArray[np.float64]] = []  # [views + centre, deletion and insertion] less those of random order
     chances: list[float] = []

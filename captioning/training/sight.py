@@ -20,6 +20,7 @@ from captioning import runtime
 from captioning.errors import OptionsError
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder
 from captioning.training.augment import augment, cut_mix
+from captioning.training.data import PhotoSet, fingerprint
 from captioning.training.options import TrainingOptions
 from captioning.training.start import FrozenEncoder, Start
 
@@ -155,30 +156,38 @@ def _sizes(start: Start, training_size: int) -> tuple[tuple[int, int], tuple[int
 
 def make_sight(
     start: Start,
-    pixels: NDArray[Any],
+    data: PhotoSet,
     options: TrainingOptions,
     device: torch.device,
     out: Path,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sight:
-    """How photographs `pixels [N, 3, side, side]` are seen; `report` hears of features computed (done, total).
+    """How photographs are seen; `report` hears of features computed (done, total).
 
     Features are kept where the encoder is frozen and pictures stay as they are, or where so many views are asked for;
-    and where half of the free memory holds them. Raises `OptionsError` for views of an encoder that changes.
+    and where half of the free memory holds them. Raises `OptionsError` for views of an encoder that changes, and for
+    kept features of pictures at another size than the network's.
     """
-    fresh = FreshSight(start, pixels, options, device)
+    fresh = FreshSight(start, data.pixels, options, device)
     encoder = start.frozen_encoder
     if encoder is None:
         if options.views:
             raise OptionsError("Only what a frozen encoder sees is kept; add --freeze-encoder, or leave out --views.")
         return fresh
     views = options.views or int(not options.augmentation)
-    num_values = views * len(pixels) * math.prod(encoder.kept_shape)
+    if views and _sizes(start, options.training_size)[0] != start.pixels.shape:
+        raise OptionsError(
+            "What a frozen encoder sees is kept of pictures at the size of the model; leave out --training-size, or "
+            "look anew at every step: --views 0, and --augmentation above 0."
+        )
+    num_values = views * len(data.photos) * math.prod(encoder.kept_shape)
     if not views or num_values * 2 > runtime.free_bytes(torch.device("cpu")) // 2:
         return fresh
-    told = json.dumps([dict(start.origin), len(pixels), views, options.augmentation, options.seed], sort_keys=True)
+    told = json.dumps(
+        [dict(start.origin), fingerprint(data.photos), views, options.augmentation, options.seed], sort_keys=True
+    )
     path = out / f"{FEATURES_NAME}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.f16"
-    return KeptSight(fresh, encoder, len(pixels), views, options.seed, path, device, report)
+    return KeptSight(fresh, encoder, len(data.photos), views, options.seed, path, device, report)
 
 
 def hold(values: Tensor, device: torch.device) -> Tensor:

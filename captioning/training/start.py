@@ -69,9 +69,21 @@ class Start:
 def make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Beginning) -> Start:
     """What a run on `photos` begins with.
 
-    Raises `OptionsError` for a shape that cannot be or an encoder that cannot be frozen, `CapabilityError` for a family
-    that is not trained further, and whatever opening a model may raise.
+    Raises `OptionsError` for a shape that cannot be, an encoder that cannot be frozen or captions longer than the
+    network has room for, `CapabilityError` for a family that is not trained further, and whatever opening a model may
+    raise.
     """
+    start = _make_start(photos, options, beginning)
+    room = start.network.max_tokens
+    if options.max_tokens > room:
+        raise OptionsError(
+            f"The network has room for {room} tokens and cannot learn captions of {options.max_tokens}; add "
+            f"--max-tokens {room}, or less."
+        )
+    return start
+
+
+def _make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Beginning) -> Start:
     if beginning.start_from is not None:
         start = start_from(beginning.start_from)
         if options.freeze_encoder:

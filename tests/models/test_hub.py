@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from captioning.cache import load_uncached
 from captioning.errors import HubError, ModelError, ModelFilesError, Stopped, UnknownModelError
 from captioning.models import download, get_spec, hub
 from captioning.models.base import NetworkCaptioner
@@ -163,6 +164,31 @@ def test_a_registered_model_without_a_pinned_revision_means_what_was_downloaded(
     again = hub.resolve_spec(name)
     assert again == replace(spec, revision=commit_of(name))
     hub.open_network(again, CPU, torch.float32)
+
+
+def test_the_first_session_of_a_model_without_a_pinned_revision_says_which_one_it_got(
+    fake_hub: FakeHub, tiny_folders: dict[str, Path]
+) -> None:
+    name = "microsoft/git-base-coco"
+    fake_hub.add(name, tiny_folders["git"])
+    captioner = load_uncached(name, "cpu", "float32")
+    assert captioner.spec.revision == commit_of(name)
+    (features,) = captioner.encode([drawing(0)])
+    assert captioner.decode(features, [""], DecodingOptions(max_new_tokens=2))[0].revision == commit_of(name)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_room_is_asked_for_when_a_model_is_here_and_for_what_its_weights_will_take(
+    fake_hub: FakeHub, folder: Path, precision: str
+) -> None:
+    edit_weights(folder, lambda weights: weights.update({name: value.half() for name, value in weights.items()}))
+    fake_hub.add(TYPED, folder)
+    heard: list[object] = []
+    captioner = load_uncached(TYPED, "cpu", precision, heard.append, heard.append, engine="torch")
+    *downloads, room = heard
+    assert isinstance(downloads[-1], DownloadProgress)
+    assert downloads[-1].done_bytes == downloads[-1].total_bytes
+    assert room == pytest.approx(captioner.num_bytes, rel=0.05)
 
 
 def test_a_registered_model_without_a_pinned_revision_needs_safe_weights(

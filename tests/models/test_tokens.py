@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
+from captioning.models.tokens import common_length, describe_kind, make_wordpiece, read_tokenizer, token_text
 from tests.tiny_models import blip_words, tiny_byte_level, write_tokenizer_files
 
 TEXTS = ("", "a photo of", "The Woman's dogs, running!", "zebra-crossings (3)  in the park. ", "ünïcode 猫")
@@ -17,6 +17,15 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
     "gpt2": tiny_byte_level,
     "bert": lambda: make_wordpiece(blip_words()),
 }
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"), [([1, 2, 3], [1, 2, 4], 2), ([1, 2, 3], [1, 2], 2), ([], [1], 0), ([1], [1, 5], 1)]
+)
+def test_what_two_texts_begin_with_in_common_is_no_longer_than_the_shorter(
+    one: list[int], other: list[int], common: int
+) -> None:
+    assert common_length(one, other) == common
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,21 @@ def test_weights_are_summed_by_their_shares_also_beyond_the_last(two: tuple[Path
 def test_shares_that_do_not_sum_to_one_are_refused(two: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match=r"sum to 1\.5"):
         blend({str(two[0]): 0.5, str(two[1]): 1.0}, tmp_path / "out")
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json"])
+def test_models_that_spell_or_see_otherwise_are_refused(two: tuple[Path, Path], tmp_path: Path, file: str) -> None:
+    young, old = two
+    values = json.loads((old / file).read_text(encoding="utf-8"))
+    if file == "config.json":
+        values["image_mean"] = [0.1, 0.2, 0.3]
+    else:
+        vocab = values["model"]["vocab"]
+        vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    (old / file).write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(OptionsError, match="more than its weights"):
+        blend({str(young): 0.5, str(old): 0.5}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_models_of_different_shapes_are_refused(two: tuple[Path, Path], tmp_path: Path) -> None:

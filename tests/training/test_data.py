@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from captioning.errors import DataError
+from captioning.errors import DataError, OptionsError
 from captioning.training.data import (
     Photo,
     class_names,
@@ -72,6 +72,12 @@ def test_limit_spreads_over_the_table(data_folder: Path) -> None:
     kinds = [photo.class_name for photo in load_photos(data_folder, "train", side=8, limit=8).photos]
     assert any(kinds)
     assert not all(kinds)
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_that_leaves_nothing_is_refused(data_folder: Path, limit: int) -> None:
+    with pytest.raises(OptionsError, match=f"A limit of {limit} leaves no photographs; give 1 or more"):
+        load_photos(data_folder, "train", side=8, limit=limit)
 
 
 def test_bad_data_folders_are_refused(data_folder: Path, tmp_path: Path) -> None:

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from captioning.errors import DataError, OptionsError
+from captioning.training.batches import Batch
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer, TrainingProgress, learning_rate_at
 from captioning.training.options import Beginning, TrainingOptions
@@ -67,12 +70,45 @@ def test_the_losses_told_are_means_also_after_a_resumed_run(data_folder: Path, t
     assert told[-1].caption_loss > 1.5  # nearly that of guessing: as a sum over fewer steps it would be lower
 
 
+def test_what_is_done_between_passes_does_not_count_into_the_speed(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.0
+    train_step = Trainer._train_step
+
+    def take_a_second(trainer: Trainer, batch: Batch) -> Any:
+        nonlocal seconds
+        seconds += 1
+        return train_step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "_train_step", take_a_second)
+    monkeypatch.setattr("captioning.training.fit.time", SimpleNamespace(monotonic=lambda: seconds))
+    told: list[TrainingProgress] = []
+    trainer = make_trainer(data_folder, tmp_path / "a")
+    for _ in trainer.run(told.append, report_steps=4):
+        seconds += 1000
+    assert [progress.photos_per_second for progress in told] == [OPTIONS.batch_size] * len(told)
+    assert told[-1].step > trainer.steps_per_pass
+    assert [progress.seconds_left for progress in told] == [trainer.total_steps - progress.step for progress in told]
+
+
 def test_a_run_is_not_resumed_with_other_options(data_folder: Path, tmp_path: Path) -> None:
     next(make_trainer(data_folder, tmp_path / "a").run(silent))
     with pytest.raises(DataError, match="other options"):
         make_trainer(data_folder, tmp_path / "a", replace(OPTIONS, learning_rate=1e-4))
     more = make_trainer(data_folder, tmp_path / "a", replace(OPTIONS, passes=5))
     assert more.total_steps == 5 * more.steps_per_pass
+
+
+@pytest.mark.parametrize("change", ["caption", "photograph"])
+def test_a_run_is_not_resumed_on_other_photographs_or_captions(data_folder: Path, tmp_path: Path, change: str) -> None:
+    next(make_trainer(data_folder, tmp_path / "a").run(silent))
+    table = data_folder / "captions.tsv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    swapped = [lines[0], *lines[2:], lines[1]] if change == "photograph" else [lines[0], lines[2], lines[1], *lines[3:]]
+    table.write_text("\n".join(swapped) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="a run on other photographs or captions; choose another folder"):
+        make_trainer(data_folder, tmp_path / "a")
 
 
 def test_training_learns_what_the_pictures_show(data_folder: Path, tmp_path: Path) -> None:

@@ -59,6 +59,22 @@ def test_figures_are_always_lines_of_json(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_written_once(tmp_path: Path) -> None:
+    with RunLogs(tmp_path, (), 0, {}) as logs:
+        for step in (20, 40, 60, 80):
+            logs.write(step, {"train/caption_loss": step / 10})
+        logs.write(40, {"pass": 1})
+    with RunLogs(tmp_path, (), 40, {}) as logs:
+        logs.write(60, {"train/caption_loss": 6.1})
+    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 20, "train/caption_loss": 2.0},
+        {"step": 40, "train/caption_loss": 4.0},
+        {"step": 40, "pass": 1},
+        {"step": 60, "train/caption_loss": 6.1},
+    ]
+
+
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_trackers_hear_the_same_figures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = FakeTracker(name)

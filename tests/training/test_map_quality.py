@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from captioning.errors import CapabilityError
+from captioning.errors import CapabilityError, OptionsError
 from captioning.training.data import Photo, PhotoSet
 from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table, find_nouns
 from captioning.types import Capabilities, Caption, CaptionTrace, DecodingOptions, ImageFeatures, Picture
@@ -104,6 +104,12 @@ def test_photographs_without_a_noun_are_left_out(photos: PhotoSet) -> None:
 def test_an_unknown_method_is_refused_with_the_choices(photos: PhotoSet) -> None:
     with pytest.raises(CapabilityError, match="choose from attention, attention_clean, gradient_attention"):
         evaluate_faithfulness(SeesTheMiddle(SPEC), photos, NOUNS, ["relevance"])
+
+
+@pytest.mark.parametrize("steps", [0, -2])
+def test_patches_that_go_in_no_step_are_refused(photos: PhotoSet, steps: int) -> None:
+    with pytest.raises(OptionsError, match=f"cannot go in {steps} steps; give 1 or more"):
+        evaluate_faithfulness(SeesTheMiddle(SPEC), photos, NOUNS, steps=steps)
 
 
 def test_nouns_are_found_with_all_their_tokens_and_not_in_the_prompt() -> None:

@@ -18,7 +18,7 @@ from captioning.training.fit import Trainer
 from captioning.training.options import FURTHER, Beginning, TrainingOptions
 from captioning.training.run import train
 from captioning.training.self_critical import TEMPERATURE, CiderReward, draw_captions, self_critical_loss
-from captioning.training.sight import FEATURES_NAME, KeptSight
+from captioning.training.sight import FEATURES_NAME, FreshSight, KeptSight
 from captioning.training.start import make_start
 from tests.tiny_models import write_tiny_clip
 from tests.training.conftest import write_data
@@ -207,6 +207,20 @@ def test_a_killed_run_goes_on_with_the_features_it_has(data_folder: Path, tmp_pa
         torch.testing.assert_close(resumed.network.module.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
+def test_features_of_other_photographs_are_not_taken_for_those_of_a_run(
+    data_folder: Path, tmp_path: Path, learnt: Path
+) -> None:
+    out = tmp_path / "out"
+    make_trainer(data_folder, out, learnt)  # killed before its first checkpoint
+    table = data_folder / "captions.tsv"
+    head, *lines = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join([head, *reversed(lines)]) + "\n", encoding="utf-8")
+    turned = make_trainer(data_folder, out, learnt).sight
+    expected = make_trainer(data_folder, tmp_path / "other", learnt).sight
+    places = torch.arange(24)
+    assert torch.equal(turned.encode(places, 0).states, expected.encode(places, 0).states)
+
+
 def test_a_photograph_is_seen_in_any_of_its_views(data_folder: Path, tmp_path: Path, learnt: Path) -> None:
     sight = make_trainer(data_folder, tmp_path / "out", learnt).sight
     places = torch.tensor([4] * 12)
@@ -219,6 +233,13 @@ def test_what_cannot_be_frozen_or_kept_is_refused(data_folder: Path, tmp_path: P
     photos = load_photos(data_folder, "train", 8).photos
     with pytest.raises(OptionsError, match="where a model is trained further"):
         make_start(photos, REWARDED, SMALL)
+    for smaller in (replace(REWARDED, training_size=24), replace(REWARDED, training_size=24, views=0, augmentation=0)):
+        with pytest.raises(OptionsError, match="leave out --training-size, or look anew"):
+            make_trainer(data_folder, tmp_path / "small", learnt, smaller)
+    anew = make_trainer(data_folder, tmp_path / "anew", learnt, replace(REWARDED, training_size=24, views=0))
+    assert isinstance(anew.sight, FreshSight)
+    same = make_trainer(data_folder, tmp_path / "same", learnt, replace(REWARDED, training_size=48))
+    assert isinstance(same.sight, KeptSight)
     with pytest.raises(OptionsError, match="leave out --views"):
         make_trainer(data_folder, tmp_path / "a", learnt, replace(REWARDED, freeze_encoder=False))
     with pytest.raises(OptionsError, match="not frozen learns an embedding"):

@@ -187,6 +187,23 @@ def test_what_cannot_be_begun_with_is_refused_with_the_choices(data_folder: Path
         TrainingOptions(learning_rate=7)
 
 
+@pytest.mark.parametrize("kind", ["fresh", "clip", "further"])
+def test_captions_longer_than_the_network_has_room_for_are_refused(
+    kind: str, data_folder: Path, clip: Path, tmp_path: Path
+) -> None:
+    photos = load_photos(data_folder, "train", 8).photos
+    beginning = {
+        "fresh": Beginning(shape=DECODER),
+        "clip": on_clip(clip),
+        "further": Beginning(start_from=str(write_tiny_blip(tmp_path / "blip"))),
+    }[kind]
+    room = 40 if kind == "further" else 64
+    options = replace(beginning.recipe, vocab_size=320, max_tokens=room)
+    assert make_start(photos, options, beginning).network.max_tokens == room
+    with pytest.raises(OptionsError, match=rf"room for {room} tokens .* add --max-tokens {room}, or less"):
+        make_start(photos, replace(options, max_tokens=room + 1), beginning)
+
+
 def test_each_beginning_has_options_of_its_own_and_a_command_that_repeats_it() -> None:
     assert Beginning().recipe is SCRATCH
     assert Beginning("clip").recipe is ON_CLIP
