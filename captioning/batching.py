@@ -12,16 +12,20 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 
 from captioning.contract import DecodingRequest, OnToken, Prefix
-from captioning.errors import OptionsError
+from captioning.errors import OptionsError, Stopped
 from captioning.settings import get_settings
 from captioning.types import Caption, DecodingOptions, ImageFeatures
+from captioning.wanted import LOOK_SECONDS, check_wanted
 
 Written = list[list[Caption] | Exception]
 Decode = Callable[[Sequence[DecodingRequest], DecodingOptions], Written]
 
 
 class Turns:
-    """A lock that goes to whoever waits longest; who waits may leave when somebody else has done the work."""
+    """A lock that goes to whoever waits longest.
+
+    Who waits may leave when somebody else has done the work, and leaves with `Stopped` when nobody wants it any more.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -29,14 +33,21 @@ class Turns:
         self._taken = False
 
     def take(self, unless: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for one's turn and return true, or false as soon as `unless` holds; then there is nothing to release."""
+        """Wait for one's turn and return true, or false as soon as `unless` holds; then there is nothing to release.
+
+        Raises `Stopped` as soon as nobody waits for what the turn is taken for; nothing is to release then, either.
+        """
         ticket = object()
         with self._changed:
             self._queue.append(ticket)
             try:
-                self._changed.wait_for(lambda: unless() or (not self._taken and self._queue[0] is ticket))
+                while not self._changed.wait_for(
+                    lambda: unless() or (not self._taken and self._queue[0] is ticket), LOOK_SECONDS
+                ):
+                    check_wanted()
                 if unless():
                     return False
+                check_wanted()
                 self._taken = True
                 return True
             finally:
@@ -124,7 +135,13 @@ class DecodingQueue:
         job.request = DecodingRequest(features, prefixes, on_token, on_done)
         with self._lock:
             self._waiting.append(job)
-        if self._turns.take(unless=job.result.done):
+        try:
+            is_my_turn = self._turns.take(unless=job.result.done)
+        except Stopped:
+            with self._lock:  # unless somebody is writing it already, who hears with the next token
+                self._waiting = [one for one in self._waiting if one is not job]
+            raise
+        if is_my_turn:
             try:
                 self._work(job)
             finally:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -37,6 +37,7 @@ from captioning.types import (
     TeacherForcing,
     TextToken,
 )
+from captioning.wanted import LOOK_SECONDS, check_wanted
 
 if TYPE_CHECKING:
     from captioning.models.hub import DownloadProgress
@@ -103,7 +104,8 @@ class SingleFlight:
     def run(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """Compute, or wait for whoever computes the same. If they fail or are stopped, the next one computes.
 
-        What is to be found again is kept by `compute` itself: who comes after it looks there.
+        What is to be found again is kept by `compute` itself: who comes after it looks there. Raises what `compute`
+        raises, and `Stopped` as soon as nobody waits for who waits here.
         """
         while True:
             with self._lock:
@@ -112,6 +114,8 @@ class SingleFlight:
                     mine: Future[Any] = Future()
                     self._flights[key] = mine
                     break
+            while not wait([flight], LOOK_SECONDS).done:
+                check_wanted()
             if flight.exception() is None:
                 value: Value = flight.result()
                 return value

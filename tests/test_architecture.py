@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(p for p in [ROOT / "app.py", *(ROOT / "captioning").rglob("*.py")] if "__pycache__" not in p.parts)
 
 # What each part of the package may import of the others. Everyone may import the first line's modules.
-COMMON = {"types", "errors", "settings", "contract", "prompts", "runtime", "assets", "whole_files"}
+COMMON = {"types", "errors", "settings", "contract", "prompts", "runtime", "assets", "wanted", "whole_files"}
 ANALYSIS = {
     "images",
     "video",

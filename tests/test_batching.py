@@ -13,6 +13,7 @@ from captioning.batching import DecodingQueue, Turns, Written
 from captioning.contract import DecodingRequest
 from captioning.errors import PromptError, Stopped
 from captioning.types import Caption, DecodingOptions, ImageFeatures
+from captioning.wanted import work_for
 from tests.conftest import FakeCaptioner
 from tests.tiny_models import drawing
 
@@ -105,6 +106,30 @@ def test_who_stops_or_asks_wrongly_leaves_the_neighbours_alone() -> None:
     assert isinstance(one, list)
     assert isinstance(other, list)
     assert one[0].text == other[0].text
+
+
+def test_a_request_that_nobody_wants_any_more_is_not_written() -> None:
+    recorder, stop = Recorder(), threading.Event()
+    queue = recorder.queue()
+    features = recorder.features(0)
+
+    def check() -> None:
+        if stop.is_set():
+            raise Stopped("Stopped.")
+
+    def work() -> list[Caption]:
+        work_for(check)
+        return queue.write(features, ["a"], OPTIONS)
+
+    with ThreadPoolExecutor(1) as pool:
+        recorder.turns.take()
+        waiting = pool.submit(work)
+        wait_for(lambda: len(recorder.turns._queue) == 1)
+        stop.set()
+        assert isinstance(waiting.exception(timeout=5), Stopped)
+        assert queue._waiting == []
+        recorder.turns.release()
+    assert recorder.batches == []
 
 
 def test_an_error_of_the_model_reaches_everybody_and_the_queue_goes_on() -> None:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -32,6 +33,7 @@ from captioning.types import (
     Picture,
     TokenAlternative,
 )
+from captioning.wanted import work_for
 from tests.conftest import FAKE_SPEC, FakeCaptioner, at_once
 
 GREEDY = DecodingOptions()
@@ -219,6 +221,29 @@ def test_who_waits_for_a_failure_computes_instead() -> None:
     second.join(5)
     assert waiting == [7]
     assert [str(error) for error in errors] == ["mine"]
+
+
+def test_who_is_not_wanted_any_more_waits_for_no_computation_of_others() -> None:
+    flights, begun, end = SingleFlight(), threading.Event(), threading.Event()
+
+    def compute() -> str:
+        begun.set()
+        end.wait(10)
+        return "made"
+
+    def check() -> None:
+        raise Stopped("Stopped.")
+
+    def follow() -> str:
+        work_for(check)
+        return flights.run("key", lambda: "made twice")
+
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(flights.run, "key", compute)
+        assert begun.wait(10)
+        assert isinstance(pool.submit(follow).exception(timeout=5), Stopped)
+        end.set()
+        assert leader.result(10) == "made"
 
 
 def test_status_tells_what_was_done() -> None:

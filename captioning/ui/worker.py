@@ -2,7 +2,7 @@
 
 A tab's handler is an async generator over `follow(...)`. It never blocks the server, tells the page the newest
 state about twenty times a second, and when it is closed (Stop, a newer run, a page that was left) the work hears
-`Stopped` at its next step, which frees the model.
+`Stopped` at its next step, or where it waits for the model, which frees the model for others.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 from captioning.errors import LimitError, Stopped
 from captioning.settings import get_settings
 from captioning.ui.visitor import current_session
+from captioning.wanted import work_for
 
 Update = TypeVar("Update")
 Result = TypeVar("Result")
@@ -177,6 +178,7 @@ async def _follow(
             outcome.set_exception(error)
 
     def target() -> None:
+        work_for(job.check)
         try:
             result, error = work(job), None
         except BaseException as caught:

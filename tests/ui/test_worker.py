@@ -10,9 +10,12 @@ from types import SimpleNamespace
 import pytest
 from gradio.context import LocalContext
 
+from captioning.cache import SharedCaptioner
 from captioning.errors import LimitError, PromptError, Stopped
 from captioning.settings import Settings
 from captioning.ui.worker import Done, Job, Progress, Runs, finish, follow
+from tests.conftest import FakeCaptioner
+from tests.tiny_models import drawing
 
 
 def test_the_newest_state_arrives_and_then_the_result() -> None:
@@ -215,3 +218,26 @@ def test_the_work_knows_whose_event_it_serves() -> None:
     request = asyncio.run(main())
     assert isinstance(request, SimpleNamespace)
     assert request.session_hash == "someone"
+
+
+def test_work_that_was_stopped_while_it_waited_for_a_model_leaves_it_alone() -> None:
+    captioner, stop, left = FakeCaptioner(), threading.Event(), threading.Event()
+    shared = SharedCaptioner(captioner)
+
+    def work(job: Job[None]) -> None:
+        try:
+            shared.encode([drawing(1)])
+        except Stopped:
+            left.set()
+
+    async def main() -> None:
+        threading.Timer(0.1, stop.set).start()
+        with pytest.raises(Stopped):
+            async for _ in follow(work, stop):
+                pass
+
+    with shared._work:
+        asyncio.run(main())
+        assert left.wait(5), "it does not wait for its turn any more"
+    assert captioner.encoded == 0
+    assert len(shared.encode([drawing(1)])) == 1
