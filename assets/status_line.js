@@ -7,6 +7,7 @@ root.classList.add('cs-status');
 // The facts change with every caption, and seconds are counted at the start; what is said aloud is who answers.
 const said = make('span', { class: 'cs-hidden', role: 'status' });
 root.append(lamp, facts, reason, said);
+let named = '';
 
 followValue((status) => {
   root.dataset.state = status.state;
@@ -16,7 +17,9 @@ followValue((status) => {
     setText(facts.children[index], item.text);
     facts.children[index].title = item.title || '';
   });
-  setText(reason, status.reason || '');
   const [name] = status.items;
+  // The model goes on being the one that was chosen for a reason, when it is asked by its own name afterwards.
+  if (status.reason || name.title !== named) setText(reason, status.reason || '');
+  named = name.title;
   setText(said, status.state === 'ready' ? `${name.text} is ready` : name.text.replace(COUNT, ''));
 });

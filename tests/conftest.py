@@ -323,8 +323,9 @@ class FakeLoader:
         with self._lock:
             if name not in self.loaded:
                 self.fakes[name] = FakeCaptioner(_fake_spec(name), self.delay, self.encode_delay)
-                self.loaded[name] = SharedCaptioner(self.fakes[name]).chosen_because(reason * (name == "embedded"))
-            return self.loaded[name]
+                self.loaded[name] = SharedCaptioner(self.fakes[name])
+            captioner = self.loaded[name]
+        return captioner.chosen_because(reason) if model_id == "auto" else captioner
 
     def _download(self, report: Callable[[Any], None] | None) -> None:
         for part in range(1, 11):

@@ -354,6 +354,18 @@ def test_a_download_can_be_cancelled(open_page: OpenPage) -> None:
     assert page.locator(".cs-progress").is_hidden()
 
 
+def test_why_auto_chose_a_model_is_said_until_somebody_chooses_another(open_page: OpenPage) -> None:
+    page = open_page(FakeLoader())
+    choose_sample(page)
+    page.wait_for_selector(DONE)
+    assert page.locator(".cs-reason").inner_text().startswith("auto: BLIP base is not on this machine")
+    for name, title in (("wordless", "Wordless captioner"), ("embedded", "Fake captioner")):
+        page.locator("#cs-model input").fill(name)
+        page.locator("#cs-model input").press("Enter")
+        page.wait_for_selector(f".cs-status li >> text={title}")
+        assert page.locator(".cs-reason").inner_text() == ""
+
+
 def test_the_keyboard_leaves_a_menu_closed_behind_it(open_page: OpenPage) -> None:
     page = open_page(FakeLoader())
     page.locator("#cs-model input").focus()
