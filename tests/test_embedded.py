@@ -108,3 +108,19 @@ def test_the_command_line_captions_a_photograph_with_no_network(tmp_path: Path) 
     document = json.loads(done.stdout)
     assert [c["prompt"] for c in document["captions"]] == ["", "a photo of"]
     assert all(len(c["tokens"]) == len(c["log_probs"]) > 0 for c in document["captions"])
+
+
+@pytest.mark.parametrize("options", [GREEDY, DecodingOptions(num_beams=3), DecodingOptions(temperature=1.0)])
+def test_the_last_word_of_a_prompt_stays_as_it_was_typed(
+    embedded: SharedCaptioner, cheetah: ImageFeatures, options: DecodingOptions
+) -> None:
+    prompts = ["the weather today", "my grandmother", "a photo of"]
+    for prompt, caption in zip(prompts, embedded.decode(cheetah, prompts, options), strict=True):
+        assert not caption.text.removeprefix(prompt)[:1].isalnum()
+
+
+def test_tokens_that_were_chosen_may_end_within_a_word(embedded: SharedCaptioner, cheetah: ImageFeatures) -> None:
+    (typed,) = embedded.decode(cheetah, ["the weather today"], GREEDY)
+    (chosen,) = embedded.decode(cheetah, [typed.token_ids[: typed.num_prompt_tokens]], GREEDY)
+    likeliest = typed.alternatives[typed.num_prompt_tokens][0].token_id
+    assert chosen.token_ids[typed.num_prompt_tokens] == likeliest != typed.token_ids[typed.num_prompt_tokens]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import accumulate
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -130,6 +130,15 @@ class TrainableNetwork(Network, Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsWordsWhole(Protocol):
+    """A network that never lengthens the last word of a prompt, which few words of its training would keep it from."""
+
+    def word_tails(self) -> Tensor:
+        """Which tokens can only lengthen a word, `[vocab]`."""
+        ...
+
+
 class NetworkCaptioner:
     """A captioner made of a family's network. Not thread-safe and without a cache: `load_captioner` adds both."""
 
@@ -142,6 +151,7 @@ class NetworkCaptioner:
         self._engine = engine or torch_engine(network)
         parameter = next(network.module.parameters())
         self._device, self._dtype = device or parameter.device, parameter.dtype
+        self._word_tails: Tensor | None = None
         network.module.eval().requires_grad_(False)
 
     @property
@@ -238,11 +248,25 @@ class NetworkCaptioner:
             layout = going[0].request.features.layout
             with suppress(_NobodyListens):
                 listener = _tell(going) if heard else None
-                rows = write_captions(self._engine, states, layout, prefixes, options, listener)
+                barred = self._barred([prefix for writing in going for prefix in writing.request.prefixes])
+                rows = write_captions(self._engine, states, layout, prefixes, options, listener, barred)
         for writing, own in zip(going, _shares(going, rows), strict=True):
             if writing.error is None:
                 writing.captions = writing.make_captions(own)
         return [writing.captions if writing.error is None else writing.error for writing in batch]
+
+    def _barred(self, prefixes: Sequence[Prefix]) -> Tensor | None:
+        """What must not come right after each prefix, `[prefixes, vocab]`: people type the last word of a prompt whole.
+
+        Who gives tokens may have chosen a part of a word. `None` where nothing is barred.
+        """
+        ends_in_word = [isinstance(prefix, str) and prefix.rstrip()[-1:].isalnum() for prefix in prefixes]
+        if not isinstance(self._network, KeepsWordsWhole) or not any(ends_in_word):
+            return None
+        if self._word_tails is None:
+            self._word_tails = self._network.word_tails()
+        tails = self._word_tails.to(self._device)
+        return torch.tensor(ends_in_word, device=tails.device)[:, None] & tails
 
     @on_accelerator
     @torch.inference_mode()

@@ -39,7 +39,7 @@ EMBEDDED = ModelSpec(
     title="Embedded captioner",
     license="research and education only (weights)",
     capabilities=CAPABILITIES,
-    revision="3",
+    revision="4",
     summary=(
         "Small, ships with the program, works with no network. Good for people and dogs outdoors and for about a "
         "hundred kinds of single objects; weak at crowds, indoor scenes, text, counting and rare things."
@@ -166,6 +166,12 @@ class PatchCaptionerNetwork:
     def token_text(self, token_id: int) -> str:
         """One token as text; it begins with a space where it begins a word."""
         return str(self.tokenizer.decode([token_id], skip_special_tokens=False))
+
+    def word_tails(self) -> Tensor:
+        """Which tokens can only lengthen a word, `[vocab]`: with few words learnt, the ends of others mislead it."""
+        import torch
+
+        return torch.tensor([self.token_text(n)[:1].isalnum() for n in range(self.config.vocab_size)])
 
     def describe_tokenizer(self) -> Mapping[str, str | int]:
         """Name, size and special tokens of the vocabulary."""
