@@ -79,7 +79,7 @@ class View:
 _MEASURED_VIEWS: Mapping[str, View] = {
     "embedded": View("gradient_attention", measured=True),
 }
-"""By model: the view with the largest gains on training photographs, as docs/attention.md says."""
+"""By model: the view with the largest gains on training photographs; of two alike, the one that takes less work."""
 
 
 def default_view(spec: ModelSpec) -> View:
