@@ -117,6 +117,7 @@ def test_the_last_word_of_a_prompt_stays_as_it_was_typed(
     prompts = ["the weather today", "my grandmother", "a photo of"]
     for prompt, caption in zip(prompts, embedded.decode(cheetah, prompts, options), strict=True):
         assert not caption.text.removeprefix(prompt)[:1].isalnum()
+        assert "".join(caption.tokens).strip() == caption.text, "no token that starts or fills a sequence is written"
 
 
 def test_tokens_that_were_chosen_may_end_within_a_word(embedded: SharedCaptioner, cheetah: ImageFeatures) -> None:

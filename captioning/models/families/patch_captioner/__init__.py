@@ -168,10 +168,15 @@ class PatchCaptionerNetwork:
         return str(self.tokenizer.decode([token_id], skip_special_tokens=False))
 
     def word_tails(self) -> Tensor:
-        """Which tokens can only lengthen a word, `[vocab]`: with few words learnt, the ends of others mislead it."""
+        """Which tokens can only lengthen a word, `[vocab]`: with few words learnt, the ends of others mislead it.
+
+        Those that start and fill sequences are among them, since they are no words either.
+        """
         import torch
 
-        return torch.tensor([self.token_text(n)[:1].isalnum() for n in range(self.config.vocab_size)])
+        tails = torch.tensor([self.token_text(n)[:1].isalnum() for n in range(self.config.vocab_size)])
+        tails[[special_id(self.tokenizer, name) for name in (START, PAD)]] = True
+        return tails
 
     def describe_tokenizer(self) -> Mapping[str, str | int]:
         """Name, size and special tokens of the vocabulary."""
