@@ -135,6 +135,29 @@ function makePanel(title, ...content) {
   return panel;
 }
 
+/** What is being done, how far it is, Stop, and what went wrong; `show` takes `{phase, doing, fraction, message}`. */
+function makeProgress(label) {
+  const state = make('p', { class: 'cs-state', role: 'status' });
+  const stop = make('button', { type: 'button', class: 'cs-button cs-stop', onclick: () => trigger('stop_wanted') }, '■ Stop');
+  const meter = make('progress', { class: 'cs-progress', max: '1', 'aria-label': label });
+  const failure = make('p', { class: 'cs-error', role: 'alert' });
+  return {
+    nodes: [make('div', { class: 'cs-cards-head' }, state, stop), meter, failure],
+    show(value) {
+      const busy = value.phase === 'busy';
+      root.dataset.phase = value.phase;
+      showDoing(state, value.doing, busy);
+      state.hidden = !value.doing;
+      meter.hidden = !busy;
+      if (value.fraction === null) meter.removeAttribute('value');
+      else meter.value = value.fraction;
+      setText(failure, value.message);
+      failure.hidden = !value.message;
+      hideKeepingFocus(stop, !busy, state, failure);
+    },
+  };
+}
+
 /** What a text of base64 stands for. */
 function bytesOf(base64) {
   const text = atob(base64);
