@@ -58,6 +58,13 @@ METHODS: tuple[Method, ...] = (
         "Chefer, Gur, Wolf 2021",
         "Gradient × attention carried through all layers, and back to the pixels where the encoder is a Transformer.",
     ),
+    Method(
+        "input_gradient",
+        "Input × gradient",
+        "Shrikumar et al. 2017",
+        "What the decoder reads of each patch, times the gradient by it; a patch's parts are summed. "
+        "One backward pass a word.",
+    ),
 )
 TRACED = ("attention", "attention_clean")
 """Methods that need a trace alone, and can show single layers and heads."""

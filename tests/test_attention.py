@@ -35,7 +35,7 @@ from captioning.types import Capabilities, Caption, CaptionTrace, DecodingOption
 from tests.conftest import FAKE_SPEC, FakeCaptioner
 
 LAYERS, HEADS, ROWS, COLUMNS, PREFIX = 3, 4, 2, 5, 2
-ALL = Capabilities(explanation_methods=("gradient_attention", "relevance"))
+ALL = Capabilities(explanation_methods=("gradient_attention", "relevance", "input_gradient"))
 
 
 def make_caption(tokens: tuple[str, ...]) -> Caption:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from captioning.types import CaptionTrace
 
 _BRUSH = Brush()
-_METHOD_HELP = "attention, attention_clean, gradient_attention or relevance (default: what measured best for the model)"
+_METHOD_HELP = (
+    "attention, attention_clean, gradient_attention, relevance or input_gradient "
+    "(default: what measured best for the model)"
+)
 _SCALE_HELP = (
     "shared: one scale for all words (the default); per_map: each map by itself; minimum: above what all words share"
 )

@@ -91,9 +91,26 @@ def _relevance(network: Network, pixel_values: Tensor, ids: Tensor, rows: Sequen
     return _stack(maps)
 
 
+def _input_gradient(
+    network: Network, pixel_values: Tensor, ids: Tensor, rows: Sequence[int], layout: PatchLayout
+) -> Tensor:
+    """Return the positive part of state × gradient of the picture's states, summed over the hidden dimension.
+
+    The rule of Shrikumar et al. 2017, with what the decoder reads of the picture as its input.
+    """
+    with torch.no_grad():
+        states = network.encode(pixel_values)[0]
+    states.requires_grad_()
+    logits = network.step(ids, torch.ones_like(ids), network.start(states, layout))
+    values = states.detach()[0].float()
+    products = [values * gradients[0] for _, (gradients,) in _backward(logits, ids, rows, [states])]
+    return _stack([product.sum(dim=-1).clamp(min=0) for product in products])
+
+
 METHODS: Mapping[str, Callable[[Network, Tensor, Tensor, Sequence[int], PatchLayout], Tensor]] = {
     "gradient_attention": _gradient_attention,
     "relevance": _relevance,
+    "input_gradient": _input_gradient,
 }
 """What can be asked for, by name: maps `[rows, prefix + patches]` of a picture and token ids."""
 
@@ -159,14 +176,14 @@ def _positive_part(weights: Tensor, gradients: Tensor) -> Tensor:
 
 
 def _backward(
-    logits: Tensor, ids: Tensor, rows: Sequence[int], weights: Sequence[Tensor]
+    logits: Tensor, ids: Tensor, rows: Sequence[int], values: Sequence[Tensor]
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """Each row with the gradients of its token's log-probability, one backward pass after the other."""
+    """Yield each row with the float32 gradients of its token's log-probability by `values`, one backward pass a row."""
     log_probs = logits[0].float().log_softmax(dim=-1)
     scale = _FLOAT16_SCALE if logits.dtype == torch.float16 else 1.0
     for row in rows:
         target = log_probs[row, ids[0, row + 1]] * scale
-        gradients = torch.autograd.grad(target, weights, retain_graph=True, allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(target, values, retain_graph=True, allow_unused=True, materialize_grads=True)
         yield row, [gradient.float() / scale for gradient in gradients]
 
 

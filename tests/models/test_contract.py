@@ -40,7 +40,7 @@ FAMILIES = (
     "image_text_to_text-idefics3",
     "image_text_to_text-qwen2_5_vl",
 )
-EXPLANATIONS = ("gradient_attention", "relevance")
+EXPLANATIONS = ("gradient_attention", "relevance", "input_gradient")
 PROMPTS = ("", "a photo of", "the woman", "dog", "a small red car in the street and")
 GREEDY = DecodingOptions(max_new_tokens=16)
 BEAMS = DecodingOptions(max_new_tokens=16, num_beams=3)
@@ -521,7 +521,7 @@ def test_explaining_leaves_the_model_as_it_was(
 
 def test_what_cannot_be_explained_is_refused(captioner: NetworkCaptioner, features: ImageFeatures) -> None:
     (caption,) = captioner.decode(features, ["a photo of"], GREEDY)
-    with pytest.raises(CapabilityError, match="choose from gradient_attention, relevance"):
+    with pytest.raises(CapabilityError, match="choose from gradient_attention, relevance, input_gradient"):
         captioner.explain(drawing(0), caption, [0], "guess")
     with pytest.raises(OptionsError, match="choose from 0 to"):
         captioner.explain(drawing(0), caption, [len(caption.token_ids)], "relevance")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,30 @@ def test_relevance_equals_the_published_rules_step_by_step(
         expected = single_stream(looked, means["words"])[len(looked) + row, : len(looked)]
     prefix = captioner._network.num_prefix_tokens
     close(captioner.explain(drawing(0), caption, [position], "relevance")[0], expected[prefix:])
+
+
+@pytest.mark.parametrize("position", [0, 3])
+def test_input_gradient_is_what_a_word_gains_as_a_patch_grows(
+    tiny_captioners: dict[str, NetworkCaptioner], family: str, position: int
+) -> None:
+    captioner = tiny_captioners[family]
+    caption = write(captioner)
+    (features,) = captioner.encode([drawing(0)])
+    states, prefix, step = features.encoder_hidden_states, captioner._network.num_prefix_tokens, 0.002
+
+    def gain(patch: int) -> float:
+        """The slope of the log-probability over the factor that scales this patch's state, at 1."""
+        scaled = [states.clone(), states.clone()]
+        scaled[0][prefix + patch] *= 1 + step
+        scaled[1][prefix + patch] *= 1 - step
+        both = [replace(features, encoder_hidden_states=one) for one in scaled]
+        more, less = captioner.score(both, caption)[:, position].tolist()
+        return float(more - less) / (2 * step)
+
+    slopes = np.array([gain(patch) for patch in range(len(features.layout.boxes))])
+    (heat,) = captioner.explain(drawing(0), caption, [position], "input_gradient")
+    assert slopes.max() > 0 > slopes.min(), "nothing would show that the negative part is left out"
+    np.testing.assert_allclose(heat, slopes.clip(0), atol=0.02 * float(slopes.max()))
 
 
 def normalise(relevance: NDArray[np.float64]) -> NDArray[np.float64]:

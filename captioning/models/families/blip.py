@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FAMILY_NAME = "blip"
 ARCHITECTURE = "BlipForConditionalGeneration"
-CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance"))
+CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance", "input_gradient"))
 BASE = ModelSpec(
     model_id="Salesforce/blip-image-captioning-base",
     family=FAMILY_NAME,

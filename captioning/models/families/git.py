@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from transformers import DynamicCache, GitForCausalLM
 
 FAMILY_NAME = "git"
-CAPABILITIES = Capabilities(attention_kind="self", explanation_methods=("gradient_attention", "relevance"))
+CAPABILITIES = Capabilities(
+    attention_kind="self", explanation_methods=("gradient_attention", "relevance", "input_gradient")
+)
 # No revision is pinned: the hub says which one is meant when the model is downloaded, in safetensors only.
 COCO = ModelSpec(
     model_id="microsoft/git-base-coco",

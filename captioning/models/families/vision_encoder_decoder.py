@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from captioning.models.text_decoder import TextLayer, TextLayers
 
 FAMILY_NAME = "vision_encoder_decoder"
-CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance"))
+CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance", "input_gradient"))
 FILES = (
     "config.json",
     "generation_config.json",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 FAMILY_NAME = "image_text_to_text"
 MODEL_TYPES = ("llava", "idefics3", "smolvlm", "paligemma", "qwen2_5_vl")
 UNTRAINED_NAME = "smolvlm-256m"
-CAPABILITIES = Capabilities(attention_kind="self", explanation_methods=("gradient_attention", "relevance"))
+CAPABILITIES = Capabilities(
+    attention_kind="self", explanation_methods=("gradient_attention", "relevance", "input_gradient")
+)
 # No revisions are pinned: the hub says which one is meant when a model is downloaded, in safetensors only.
 SMOLVLM = ModelSpec(
     model_id="HuggingFaceTB/SmolVLM-256M-Instruct",

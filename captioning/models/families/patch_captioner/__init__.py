@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = "patch_captioner"
 PAD, START, END = "<pad>", "<bos>", "<eos>"
-CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance"))
+CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance", "input_gradient"))
 CLIP_SHAPE = "patch-captioner-clip"
 CLIP_DECODER: Mapping[str, Any] = {"hidden_size": 512, "num_heads": 8, "num_layers": 6, "ffn_size": 2048}
 """The decoder that reads CLIP's features unless another shape is asked for."""
