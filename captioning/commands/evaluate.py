@@ -7,7 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.commands.shared import ProgressLine, Subparsers, add_json, add_model, load, print_figures, wants_json
+from captioning.commands.shared import (
+    ProgressLine,
+    Subparsers,
+    add_json,
+    add_model,
+    load,
+    print_figures,
+    print_progress,
+    wants_json,
+)
+from captioning.errors import OptionsError
 from captioning.types import DecodingOptions
 
 if TYPE_CHECKING:
@@ -33,10 +43,20 @@ def add(commands: Subparsers) -> None:
     )
     faithfulness.add_argument("--limit", type=int, default=200, help=_EVENLY)
     faithfulness.add_argument("--seed", type=int, default=0, help="of the random orders")
-    faithfulness.add_argument("--methods", nargs="+", metavar="METHOD", help="only these (default: all)")
-    faithfulness.add_argument("--views", choices=("layers", "heads"), help="also every layer, or head, of attention")
+    _add_views(faithfulness)
     faithfulness.add_argument("--steps", type=int, default=16, help="steps in which patches go (default: 16)")
     faithfulness.add_argument("--fill", choices=("mean", "blur"), default="mean", help="what hidden patches show")
+
+    text = "whether attention maps point at the object that a word names"
+    pointing = _add_measure(what, "pointing", text, _evaluate_pointing, model="embedded", precision="float32")
+    where = pointing.add_mutually_exclusive_group()
+    text = "scenes made of two photographs of DATA each (default: 250)"
+    where.add_argument("--scenes", type=int, metavar="N", help=text)
+    text = "COCO instances file with masks of the pictures in the folder DATA, instead of scenes"
+    where.add_argument("--masks", type=Path, metavar="COCO.json", help=text)
+    pointing.add_argument("--limit", type=int, help="with --masks, use only this many photographs, evenly spread")
+    pointing.add_argument("--seed", type=int, default=0, help="of the scenes")
+    _add_views(pointing)
 
     text = "whether captions are those of float32 by torch"
     precision = _add_measure(what, "precision", text, _evaluate_precision, model="embedded")
@@ -61,6 +81,12 @@ def _add_measure(
     add_json(measure)
     measure.set_defaults(run=run)
     return measure
+
+
+def _add_views(measure: argparse.ArgumentParser) -> None:
+    """Add the flags that choose among attention maps."""
+    measure.add_argument("--methods", nargs="+", metavar="METHOD", help="only these (default: all)")
+    measure.add_argument("--views", choices=("layers", "heads"), help="also every layer, or head, of attention")
 
 
 def _evaluate_captions(options: argparse.Namespace) -> int:
@@ -103,6 +129,40 @@ def _evaluate_faithfulness(options: argparse.Namespace) -> int:
     else:
         print(f"{captioner.spec.model_id} in {captioner.precision}, split {options.split}")
         print(faithfulness_table(figures))
+    return 0
+
+
+def _evaluate_pointing(options: argparse.Namespace) -> int:
+    from captioning.cache import load_uncached
+    from captioning.training.coco_masks import check_reader, read_outlines, show_outlined
+    from captioning.training.pointing import evaluate_pointing, pointing_table
+    from captioning.training.scenes import NUM_SCENES, load_scenes, show_scenes
+
+    captioner = load_uncached(options.model, options.device, options.precision)
+    about: dict[str, Any]
+    if options.masks is None:
+        if options.limit is not None:
+            raise OptionsError("--limit chooses among pictures with --masks; give the number of scenes by --scenes.")
+        count = NUM_SCENES if options.scenes is None else options.scenes
+        scenes = load_scenes(options.data, options.split, count, options.seed)
+        pictures, total = show_scenes(captioner, scenes), len(scenes.scenes)
+        about = {"scenes": total}
+    else:
+        check_reader()
+        outlined = read_outlines(options.masks, options.data, options.limit)
+        if outlined.num_missing:
+            print_progress(f"Left out, as DATA lacks them: {outlined.num_missing} pictures of {options.masks.name}")
+        pictures, total = show_outlined(captioner, outlined), len(outlined.pictures)
+        about = {"split": None, "masks": str(options.masks)}
+    figures = evaluate_pointing(
+        captioner, pictures, total, methods=options.methods, more_views=options.views, report=ProgressLine().show
+    )
+    if wants_json(options):
+        print_figures(options, captioner, {**about, **figures})
+    else:
+        source = f"split {options.split}" if options.masks is None else str(options.masks)
+        print(f"{captioner.spec.model_id} in {captioner.precision}, {source}")
+        print(pointing_table(figures))
     return 0
 
 

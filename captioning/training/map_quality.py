@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -72,7 +72,7 @@ def evaluate_faithfulness(
     """
     if steps < 1:
         raise OptionsError(f"Patches cannot go in {steps} steps; give 1 or more.")
-    views = choose_views(captioner, data, methods, more_views)
+    views = choose_views(captioner, methods, more_views)
     areas: list[NDArray[np.float64]] = []  # [views + centre, deletion and insertion] less those of random order
     chances: list[float] = []
     groups: list[int] = []
@@ -103,10 +103,11 @@ def evaluate_faithfulness(
     }
 
 
-def choose_views(
-    captioner: Captioner, data: PhotoSet, methods: Sequence[str] | None, more_views: MoreViews | None
-) -> list[View]:
-    """What to measure: every method, attention also by the layer and head that are shown first, or by more of them."""
+def choose_views(captioner: Captioner, methods: Sequence[str] | None, more_views: MoreViews | None) -> list[View]:
+    """Return what to measure: every method, and attention also by the layer and head that are shown first, or by more.
+
+    Raises `CapabilityError` for a method that the model does not allow.
+    """
     spec = captioner.spec
     for method in methods or ():
         check_method(spec, method)
@@ -116,16 +117,16 @@ def choose_views(
     if first.method in names and (first.method, first.layer, first.head) not in views:
         views.append((first.method, first.layer, first.head))
     if more_views and "attention" in names:
-        layers, heads = _shape_of_attention(captioner, data)
+        layers, heads = _shape_of_attention(captioner)
         wanted: Sequence[Head] = ("mean", "max") if more_views == "layers" else range(heads)
         views += [("attention", None, "max"), *(("attention", n, head) for n in range(layers) for head in wanted)]
     return list(dict.fromkeys(views))
 
 
-def _shape_of_attention(captioner: Captioner, data: PhotoSet) -> tuple[int, int]:
-    picture = open_image(Image.fromarray(np.ascontiguousarray(data.pixels[0].transpose(1, 2, 0))))
-    (features,) = captioner.encode([picture])
-    (caption,) = captioner.decode(features, [""], DecodingOptions())
+def _shape_of_attention(captioner: Captioner) -> tuple[int, int]:
+    """Return the number of layers and of heads, which no picture changes."""
+    (features,) = captioner.encode([open_image(Image.new("RGB", (64, 64)))])
+    caption = captioner.caption_from_text(features, "", "a photo")
     layers, heads = captioner.trace(features, caption).image_attentions.shape[:2]
     return layers, heads
 
@@ -153,7 +154,7 @@ def _measure_picture(
     All masks go through the model together; what two words or two methods have in common is looked at once.
     """
     layout = captioner.preprocess(picture).layout
-    heats = np.stack(_maps(captioner, picture, caption, words, views), axis=1)  # [words, views, patches]
+    heats = word_maps(captioner, picture, caption, words, views)
     centre = np.broadcast_to(centre_heat(layout), (len(words), 1, heats.shape[-1]))
     orders = [order_of(heat) for word in np.concatenate((heats, centre), axis=1) for heat in word]
     own = [half(order, steps) for order in orders for half in (deletion_masks, insertion_masks)]
@@ -173,10 +174,10 @@ def _measure_picture(
     return gains, areas
 
 
-def _maps(
+def word_maps(
     captioner: Captioner, picture: Picture, caption: Caption, words: Sequence[Word], views: Sequence[View]
-) -> list[NDArray[np.float32]]:
-    """The maps `[words, patches]` of each view, from one trace: the mean of each word's tokens."""
+) -> NDArray[np.float32]:
+    """Return maps `[words, views, patches]`: the mean of each word's tokens, attention from one trace."""
     (features,) = captioner.encode([picture])
     trace = captioner.trace(features, caption)
     positions = [position for word in words for position in word]
@@ -190,7 +191,7 @@ def _maps(
         else:
             own = map_tokens(captioner, picture, caption, method, positions=positions)
         maps.append(merge_words(own, rows))
-    return maps
+    return np.stack(maps, axis=1)
 
 
 def _summarise(
@@ -214,12 +215,19 @@ def find_nouns(caption: Caption, nouns: Collection[str]) -> list[Word]:
 
 def faithfulness_table(figures: dict[str, Any]) -> str:
     """What `evaluate_faithfulness` found, as a table for people."""
-    lines = [
-        f"{figures['nouns']} nouns on {figures['photographs']} photographs. Nats better than random order (mean of "
-        f"{figures['random_orders']}), and the 95 % interval",
-        f"{'':34} {'deletion':>24} {'insertion':>24} {'both':>24} {'both, over attention':>24}",
-    ]
-    for name, measured in figures["methods"].items():
-        cells = [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in measured.values()]
-        lines.append(f"{name:34} " + " ".join(f"{cell:>24}" for cell in cells))
-    return "\n".join(lines)
+    counts = f"{figures['nouns']} nouns on {figures['photographs']} photographs."
+    unit = f"Nats better than random order (mean of {figures['random_orders']}), and the 95 % interval"
+    columns = ("deletion", "insertion", "both", "both, over attention")
+    rows = {name: [interval_cell(one) for one in measured.values()] for name, measured in figures["methods"].items()}
+    return "\n".join([f"{counts} {unit}", *table_lines(columns, rows)])
+
+
+def interval_cell(interval: Interval, sign: str = "+") -> str:
+    """Return a mean and its 95 % interval as text; a `sign` of "" shows no plus."""
+    mean, low, high = (f"{value:{sign}.3f}" for value in interval)
+    return f"{mean} ({low} to {high})"
+
+
+def table_lines(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the lines of a table for people: its columns, then each row's name and cells."""
+    return [f"{name:34} " + " ".join(f"{cell:>24}" for cell in cells) for name, cells in {"": columns, **rows}.items()]
