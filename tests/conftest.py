@@ -82,12 +82,32 @@ def fake_tensor(values: NDArray[np.float32]) -> Any:
     return values.view(FakeTensor)
 
 
+class Gate:
+    """A gate that lets `passes` threads through and holds the next ones until a test lets more through."""
+
+    def __init__(self, passes: int) -> None:
+        self._passes = threading.Semaphore(passes)
+
+    def enter(self) -> None:
+        """Wait for a pass. Raise `TimeoutError` after three minutes without one."""
+        if not self._passes.acquire(timeout=180):
+            raise TimeoutError("No test let this thread through.")
+
+    def let_through(self, passes: int) -> None:
+        """Let `passes` more threads through."""
+        self._passes.release(passes)
+
+    def open(self) -> None:
+        """Hold no thread any longer."""
+        self._passes.release(1_000_000)
+
+
 class FakeCaptioner:
     """Obeys the contract with no model: what it writes follows from picture, prompt, options and nothing else.
 
     Prompt words keep their spelling; their ids and every generated word come from hashes. `delay` is the time a
-    step takes in seconds, `encode_delay` that of a picture. `encoded` counts pictures. It has `num_layers` layers
-    of made-up weights.
+    step takes in seconds, `encode_delay` that of a picture. `step_gate` and `picture_gate` hold steps and pictures
+    for as long as a test wants. `encoded` counts pictures. It has `num_layers` layers of made-up weights.
     """
 
     device = "cpu"
@@ -104,6 +124,8 @@ class FakeCaptioner:
         self.delay = delay
         self.encode_delay = encode_delay
         self.num_words = num_words
+        self.step_gate: Gate | None = None
+        self.picture_gate: Gate | None = None
         self.encoded = 0
         self.steps = 0
         self.explained = 0
@@ -115,6 +137,8 @@ class FakeCaptioner:
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         time.sleep(self.encode_delay)
+        if self.picture_gate is not None:
+            self.picture_gate.enter()
         self.encoded += len(images)
         states, embeds = np.ones((17, 4), np.float32), np.full(4, 0.5, np.float32)
         layout = PatchLayout.from_grid(4, 4)
@@ -138,6 +162,8 @@ class FakeCaptioner:
         started = time.perf_counter()
         for step in range(1, length + 1):
             time.sleep(self.delay)
+            if self.step_gate is not None:
+                self.step_gate.enter()
             self.steps += 1
             if on_token is not None:
                 partial = [self._write(features, prefix, number, options, step, started) for prefix, number in rows]
@@ -297,15 +323,24 @@ class FakeLoader:
     """Loads fake captioners by name: `embedded`, `wordless` (takes no prompt), and BLIP base after a download.
 
     `blip_error` fails that download half way; `download_seconds` is how long it takes at least, and it does not end
-    before `may_end` is set.
+    before `may_end` is set. The captioners get `step_gate` and `picture_gate`.
     """
 
     BLIP = "Salesforce/blip-image-captioning-base"
 
-    def __init__(self, delay: float = 0.0, encode_delay: float = 0.0, download_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        delay: float = 0.0,
+        encode_delay: float = 0.0,
+        download_seconds: float = 0.0,
+        step_gate: Gate | None = None,
+        picture_gate: Gate | None = None,
+    ) -> None:
         self.delay = delay
         self.encode_delay = encode_delay
         self.download_seconds = download_seconds
+        self.step_gate = step_gate
+        self.picture_gate = picture_gate
         self.blip_error: Exception | None = None
         self.may_end = threading.Event()
         self.may_end.set()
@@ -322,8 +357,9 @@ class FakeLoader:
             raise UnknownModelError(f"There is no model {name!r}; choose from embedded, {self.BLIP}.")
         with self._lock:
             if name not in self.loaded:
-                self.fakes[name] = FakeCaptioner(_fake_spec(name), self.delay, self.encode_delay)
-                self.loaded[name] = SharedCaptioner(self.fakes[name])
+                self.fakes[name] = fake = FakeCaptioner(_fake_spec(name), self.delay, self.encode_delay)
+                fake.step_gate, fake.picture_gate = self.step_gate, self.picture_gate
+                self.loaded[name] = SharedCaptioner(fake)
             captioner = self.loaded[name]
         return captioner.chosen_because(reason) if model_id == "auto" else captioner
 

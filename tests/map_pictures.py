@@ -36,8 +36,9 @@ class ColourLoader(FakeLoader):
 
     def __call__(self, model_id: str = "auto", **options: Any) -> SharedCaptioner:
         if "embedded" not in self.loaded:
-            self.fakes["embedded"] = ColourCaptioner(delay=self.delay, encode_delay=self.encode_delay)
-            self.loaded["embedded"] = SharedCaptioner(self.fakes["embedded"]).chosen_because("a fake")
+            self.fakes["embedded"] = fake = ColourCaptioner(delay=self.delay, encode_delay=self.encode_delay)
+            fake.step_gate, fake.picture_gate = self.step_gate, self.picture_gate
+            self.loaded["embedded"] = SharedCaptioner(fake).chosen_because("a fake")
         return super().__call__(model_id, **options)
 
 

@@ -21,7 +21,7 @@ from captioning.bench.cases.explorer import large_explorer, time_moves
 from captioning.explorer import explorer_html, look_value, pack_weights, picture_file
 from captioning.types import Capabilities, CaptionTrace, PatchLayout, Picture
 from tests.clips import make_clip
-from tests.conftest import FAKE_SPEC, FakeCaptioner, FakeLoader
+from tests.conftest import FAKE_SPEC, FakeCaptioner, FakeLoader, Gate
 
 pytestmark = pytest.mark.browser
 OpenPage = Callable[..., Any]
@@ -243,11 +243,12 @@ def test_what_was_asked_again_stays_as_it_is_while_more_is_asked(open_page: Open
     again.get_by_role("button", name="Hide").click()
     page.wait_for_selector('#cs-again .cs-panel[data-phase="done"]')
     again.locator("img").evaluate("picture => { picture.dataset.first = 'yes'; }")
-    loader.fakes["embedded"].encode_delay = 2.0
+    loader.fakes["embedded"].picture_gate = gate = Gate(0)
     again.get_by_role("button", name="Weigh").click()
     page.wait_for_selector('#cs-again .cs-panel[data-phase="busy"]')
     page.wait_for_timeout(1200)
     assert again.locator("img[data-first]").count() == 1
+    gate.open()
     page.wait_for_function("() => document.querySelectorAll('#cs-again img').length === 2")
 
 
@@ -274,12 +275,13 @@ def test_a_frame_of_a_clip_is_opened(open_page: OpenPage, tmp_path: Path) -> Non
 def test_measuring_can_be_stopped(open_page: OpenPage) -> None:
     loader = FakeLoader()
     page = look_with(open_page, loader)
-    loader.fakes["embedded"].encode_delay = 0.3
+    loader.fakes["embedded"].picture_gate = gate = Gate(1)
     page.locator("#cs-belief").get_by_role("button", name="Measure").click()
     page.locator("#cs-belief").get_by_role("button", name="Stop").click()
     page.wait_for_selector('#cs-belief .cs-panel[data-phase="stopped"]')
     assert "”: ." not in page.locator("#cs-belief").inner_text()
     encoded = loader.fakes["embedded"].encoded
+    gate.open()
     page.wait_for_timeout(1000)
     assert loader.fakes["embedded"].encoded <= encoded + 8
 

@@ -69,11 +69,9 @@ def test_presenting_is_one_key_and_the_next_tab_another_but_not_while_typing(ope
     page.locator("body").click(position={"x": 2, "y": 2})
     for name in ("Video", "Attention", "Map", "Model", "Model"):
         page.keyboard.press("PageDown")
-        page.wait_for_timeout(100)
-        assert page.locator(SELECTED).inner_text() == name
+        page.wait_for_selector(f"{SELECTED}:text-is('{name}')")
     page.keyboard.press("PageUp")
-    page.wait_for_timeout(100)
-    assert page.locator(SELECTED).inner_text() == "Map"
+    page.wait_for_selector(f"{SELECTED}:text-is('Map')")
     page.get_by_role("button", name="End presenting").click()
     assert not page.evaluate("() => document.body.classList.contains('cs-presenting')")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from captioning.cache import load_captioner
-from tests.conftest import FakeCaptioner, FakeLoader
+from tests.conftest import FakeCaptioner, FakeLoader, Gate
 from tests.models.conftest import WRITERS
 from tests.tiny_models import write_tiny_classifier
 
@@ -135,7 +135,9 @@ def test_the_model_tab_follows_the_picture_in_hand_and_another_model_changes_no_
 
 
 def test_a_second_model_that_is_deselected_while_it_loads_does_not_show(open_page: OpenPage) -> None:
-    page = open_page(FakeLoader(download_seconds=3))
+    loader = FakeLoader()
+    loader.may_end.clear()
+    page = open_page(loader)
     open_tab(page, "Model")
     page.wait_for_selector(".cs-net-panel")
     other = page.locator("#cs-other-model input")
@@ -145,7 +147,8 @@ def test_a_second_model_that_is_deselected_while_it_loads_does_not_show(open_pag
     other.fill("Side by side with…")
     other.press("Enter")
     page.wait_for_selector('.cs-net[data-phase="idle"]')
-    page.wait_for_timeout(4000)
+    loader.may_end.set()
+    page.wait_for_timeout(1500)
     assert page.locator(".cs-net-panel").count() == 1
     other.fill("embedded")
     other.press("Enter")
@@ -161,7 +164,7 @@ def test_words_can_be_looked_at_while_a_branch_is_written_and_no_branch_is_remov
     text.locator(".cs-token").nth(4).click()
     page.locator(".cs-popover .cs-branch").first.click()
     page.wait_for_selector(".cs-branches .cs-icon-button:visible")
-    loader.fakes["embedded"].delay = 1
+    loader.fakes["embedded"].step_gate = gate = Gate(2)
     text.locator(".cs-token").nth(4).click()
     page.locator(".cs-popover .cs-branch").nth(1).click()
     page.wait_for_function("() => document.querySelectorAll('.cs-branches .cs-caption').length === 2")
@@ -170,11 +173,13 @@ def test_words_can_be_looked_at_while_a_branch_is_written_and_no_branch_is_remov
     for key in ("End", "ArrowDown"):
         page.keyboard.press(key)
     before = page.locator(".cs-branches .cs-token").count()
+    gate.let_through(1)
     page.wait_for_function(f"() => document.querySelectorAll('.cs-branches .cs-token').length > {before}")
     assert page.locator(".cs-popover").is_visible()
     assert page.evaluate("() => document.querySelector('.cs-popover').contains(document.activeElement)")
     page.get_by_role("button", name="Stop").click()
     page.wait_for_function("() => document.querySelectorAll('.cs-branches .cs-icon-button:not([hidden])').length === 2")
+    gate.open()
 
 
 def test_an_alternative_continues_the_caption_beside_the_old_one(open_page: OpenPage) -> None:
@@ -207,13 +212,13 @@ def test_a_branch_can_be_stopped_and_a_new_picture_clears_it(open_page: OpenPage
     loader = FakeLoader()
     page = open_page(loader)
     caption_a_sample(page)
-    loader.fakes["embedded"].delay = 0.4
+    loader.fakes["embedded"].step_gate = gate = Gate(2)
     page.locator(".cs-card .cs-text .cs-token").nth(4).click()
     page.locator(".cs-popover .cs-branch").first.click()
     page.wait_for_selector(".cs-branches .cs-token:not(.is-prompt)")
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector(".cs-branches .cs-copy:visible")
-    loader.fakes["embedded"].delay = 0
+    gate.open()
     page.locator(".cs-sample").nth(1).click()
     page.wait_for_function("() => document.querySelector('.cs-state').textContent.includes('lion.jpg')")
     assert page.locator(".cs-branches .cs-caption").count() == 0
