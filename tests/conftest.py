@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from captioning import attention
 from captioning.cache import SharedCaptioner
 from captioning.contract import DecodingRequest, OnToken, Prefix
 from captioning.errors import CapabilityError, FeaturesError, HubError, PromptError, UnknownModelError
@@ -379,6 +380,14 @@ def _fake_spec(name: str) -> ModelSpec:
         return FAKE_SPEC
     title = "BLIP base" if name == FakeLoader.BLIP else "Wordless captioner"
     return ModelSpec(name, "fake", title, "none", Capabilities(supports_prompt=name != "wordless"), revision="8")
+
+
+@pytest.fixture(autouse=True)
+def _measured_view() -> Iterator[None]:
+    """Open fakes named `embedded` on gradient × attention, whatever measures best for the captioner that ships."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_MEASURED_VIEWS", {"embedded": attention.View("gradient_attention", measured=True)})
+        yield
 
 
 @pytest.fixture

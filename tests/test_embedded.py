@@ -17,9 +17,11 @@ from captioning.cache import SharedCaptioner
 from captioning.errors import PromptError
 from captioning.models.hub import embedded_folder
 from captioning.prompts import DEFAULT_PROMPTS
-from captioning.types import ImageFeatures
+from captioning.types import Caption, ImageFeatures
 
 ROOT = Path(__file__).parents[1]
+CONFIG = json.loads((embedded_folder() / "config.json").read_text(encoding="utf-8"))
+ANIMALS = {"animal", "cat", "cheetah", "cougar", "dog", "leopard", "lion", "tiger"}
 SAMPLES = Path(gradio.__file__).parent / "media_assets" / "images"
 GREEDY = DecodingOptions()
 
@@ -46,12 +48,27 @@ def test_its_card_gives_figures_terms_and_the_command_that_reproduces_them() -> 
         assert part in card
 
 
-def test_it_tells_photographs_apart(embedded: SharedCaptioner) -> None:
+@pytest.fixture(scope="module")
+def captions(embedded: SharedCaptioner) -> list[Caption]:
+    """Captions of a cheetah, another one, a lion and a tower."""
     pictures = [open_image(SAMPLES / name) for name in ("cheetah.jpg", "cheetah1.jpg", "lion.jpg", "tower.jpg")]
-    features = embedded.encode(pictures)
-    captions = [embedded.decode(f, [""], GREEDY)[0].text for f in features]
-    assert len(set(captions)) >= 3
-    assert any(cat in captions[1] for cat in ("leopard", "cougar", "cat", "cheetah"))
+    return [embedded.decode(features, [""], GREEDY)[0] for features in embedded.encode(pictures)]
+
+
+def test_it_tells_photographs_apart(captions: list[Caption]) -> None:
+    assert len({caption.text for caption in captions}) >= 3
+    *animals, tower = (bool(ANIMALS & set(caption.text.split())) for caption in captions)
+    assert sum(animals) >= 2
+    assert not tower
+
+
+def test_its_captions_are_phrases_made_of_their_tokens(captions: list[Caption]) -> None:
+    for caption in captions:
+        words = caption.text.split()
+        assert len(words) >= 3
+        assert not any(one == two == three for one, two, three in zip(words, words[1:], words[2:], strict=False))
+        assert "".join(caption.tokens).strip() == caption.text
+        assert len(caption.token_ids) < GREEDY.max_new_tokens, "it ends by itself"
 
 
 def test_every_default_prompt_is_continued(embedded: SharedCaptioner, cheetah: ImageFeatures) -> None:
@@ -79,7 +96,8 @@ def test_its_trace_shares_out_all_attention_over_the_grid(embedded: SharedCaptio
     layers, heads, tokens, patches = trace.image_attentions.shape
     assert trace.layout.grid is not None
     assert trace.layout.grid[0] >= 12
-    assert (heads, tokens, patches) == (8, len(caption.token_ids), trace.layout.grid[0] * trace.layout.grid[1])
+    assert (layers, heads) == (CONFIG["num_layers"], CONFIG["num_heads"])
+    assert (tokens, patches) == (len(caption.token_ids), trace.layout.grid[0] * trace.layout.grid[1])
     assert layers >= 2
     np.testing.assert_allclose(trace.image_attentions.sum(axis=-1), 1, atol=1e-4)
 
@@ -91,7 +109,7 @@ def test_a_special_token_that_is_typed_stays_text(embedded: SharedCaptioner, che
 
 def test_a_prompt_beyond_its_room_names_the_cure(embedded: SharedCaptioner, cheetah: ImageFeatures) -> None:
     with pytest.raises(PromptError, match="shorten it or lower max_new_tokens"):
-        embedded.decode(cheetah, ["dog " * 90], GREEDY)
+        embedded.decode(cheetah, ["dog " * CONFIG["max_positions"]], GREEDY)
 
 
 def test_the_command_line_captions_a_photograph_with_no_network(tmp_path: Path) -> None:
@@ -120,8 +138,13 @@ def test_the_last_word_of_a_prompt_stays_as_it_was_typed(
         assert "".join(caption.tokens).strip() == caption.text, "no token that starts or fills a sequence is written"
 
 
-def test_tokens_that_were_chosen_may_end_within_a_word(embedded: SharedCaptioner, cheetah: ImageFeatures) -> None:
-    (typed,) = embedded.decode(cheetah, ["the weather today"], GREEDY)
-    (chosen,) = embedded.decode(cheetah, [typed.token_ids[: typed.num_prompt_tokens]], GREEDY)
-    likeliest = typed.alternatives[typed.num_prompt_tokens][0].token_id
-    assert chosen.token_ids[typed.num_prompt_tokens] == likeliest != typed.token_ids[typed.num_prompt_tokens]
+def test_tokens_that_were_chosen_are_followed_by_the_likeliest_one(
+    embedded: SharedCaptioner, cheetah: ImageFeatures
+) -> None:
+    for typed in embedded.decode(cheetah, ["the weather today", "my grandmother", "a photo of"], GREEDY):
+        place = typed.num_prompt_tokens
+        (chosen,) = embedded.decode(cheetah, [typed.token_ids[:place]], GREEDY)
+        likeliest = typed.alternatives[place][0]
+        assert chosen.token_ids[place] == likeliest.token_id
+        if typed.token_ids[place] != likeliest.token_id:
+            assert likeliest.token[:1].isalnum(), "only a token that lengthens the typed word is passed over"

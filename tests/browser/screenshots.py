@@ -31,11 +31,14 @@ DRAWN = {
 LINKS = {
     "caption": "sample=cheetah1.jpg",
     "video": "sample=world.mp4",
-    "attention": "sample=cheetah1.jpg&word=face",
+    "attention": "sample=cheetah1.jpg",
     "map": "sample=photographs",
     "model": "",
 }
 """What the link to a tab names beside it."""
+CHOOSE_LONGEST_WORD = """() => [...document.querySelectorAll('.cs-strip-token:not(.is-prompt)')]
+    .reduce((longest, word) => (word.textContent.length > longest.textContent.length ? word : longest)).click()"""
+"""Shows a word of the caption that is likely to say something, whatever the caption is."""
 
 
 def take(page: Any, tab: str, address: str) -> bytes:
@@ -43,6 +46,8 @@ def take(page: Any, tab: str, address: str) -> bytes:
     page.goto(f"{address.rstrip('/')}/?tab={tab}&{LINKS[tab]}")
     page.wait_for_selector('.cs-status[data-state="ready"]')
     page.wait_for_selector(DRAWN[tab])
+    if tab == "attention":
+        page.evaluate(CHOOSE_LONGEST_WORD)
     page.wait_for_timeout(1500)  # what is drawn is still moving to its place
     page.mouse.move(0, 0)
     return bytes(page.screenshot(animations="disabled"))

@@ -117,6 +117,24 @@ def free_to_go_on(captioner: NetworkCaptioner, prompts: Sequence[str]) -> Sequen
 
 
 @pytest.mark.parametrize("mode", EVERY_MODE)
+@pytest.mark.parametrize("family", ["patch_captioner", "patch_captioner-clip"])
+def test_a_typed_prompt_keeps_its_last_word_whole_and_chosen_tokens_may_end_within_a_word(
+    tiny_captioners: dict[str, NetworkCaptioner], family: str, mode: str
+) -> None:
+    captioner = tiny_captioners[family]
+    assert isinstance(captioner._network, KeepsWordsWhole)
+    tails, lengthened = captioner._network.word_tails(), 0
+    prompts = ["dog", "the woman", "a photo of", "a small red car", "park", "two"]
+    for seed in range(3):
+        (features,) = captioner.encode([drawing(seed)])
+        for caption in captioner.decode(features, prompts, MODES[mode]):
+            assert not any(tails[list(written(caption)[:1])])
+        for caption in captioner.decode(features, free_to_go_on(captioner, prompts), MODES[mode]):
+            lengthened += bool(any(tails[list(written(caption)[:1])]))
+    assert lengthened > 0, "the tiny model lengthens no word, so nothing was tried"
+
+
+@pytest.mark.parametrize("mode", EVERY_MODE)
 def test_split_encode_and_decode_equal_the_whole_the_plain_way(captioner: NetworkCaptioner, mode: str) -> None:
     plain = PLAIN_WAYS[type(captioner._network)]
     for seed in range(3):
