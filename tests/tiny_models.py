@@ -11,6 +11,7 @@ from PIL import Image
 
 from captioning.models.families import patch_captioner
 from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+from captioning.models.families.patch_captioner.packaged_encoder import REFERENCE, PackagedEncoder, read_weights
 from captioning.models.tokens import make_byte_level, make_wordpiece
 from captioning.types import Picture
 
@@ -134,18 +135,21 @@ def tiny_bpe() -> Tokenizer:
     return tokenizer
 
 
-def write_tiny_patch_captioner(folder: Path, seed: int = 0, end_scale: float = 2.0, clip: bool = False) -> Path:
+def write_tiny_patch_captioner(
+    folder: Path, seed: int = 0, end_scale: float = 2.0, clip: bool = False, package: bool = False
+) -> Path:
     """Write a `patch_captioner` of two layers for pictures of 32 pixels, through its own `save`.
 
-    With `clip` its image encoder is a CLIP's.
+    With `clip` its image encoder is a CLIP's. With `package` it is the one that a package ships, for pictures of 64
+    pixels, and its tokens are whole words.
     """
     import torch
 
-    tokenizer = tiny_bpe()
+    tokenizer = tiny_words() if package else tiny_bpe()
+    packaged = {"package": REFERENCE, "image_size": 64, "patch_size": 32, "detail_size": 32}
+    shape: dict[str, Any] = {"image_size": 32, "patch_size": 8, **(packaged if package else {})}
     config = PatchNetworkConfig(
         vocab_size=tokenizer.get_vocab_size(),
-        image_size=32,
-        patch_size=8,
         stem_stride=4,
         widths=(16, 24),
         depths=(1, 1),
@@ -155,6 +159,7 @@ def write_tiny_patch_captioner(folder: Path, seed: int = 0, end_scale: float = 2
         ffn_size=48,
         max_positions=40,
         clip_vision={"image_size": 32, "patch_size": 8, **TINY_VISION} if clip else None,
+        **shape,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -163,8 +168,19 @@ def write_tiny_patch_captioner(folder: Path, seed: int = 0, end_scale: float = 2
             parameter.data += torch.randn_like(parameter) * 0.25
         # So that some captions end before others, and none is empty.
         module.text_decoder.tokens.weight.data[tokenizer.token_to_id("<eos>")] *= end_scale
+        if isinstance(module.image_encoder, PackagedEncoder):
+            module.image_encoder.vision.load_state_dict(read_weights())
+            module.image_encoder.name_ids[3, :2] = torch.tensor([7, 9])
     patch_captioner.save(module, tokenizer, folder, "# A tiny model for tests\n")
     return folder
+
+
+def tiny_words() -> Tokenizer:
+    """The tokenizer of whole words that training makes."""
+    from captioning.training.data import Photo, make_tokenizer
+
+    captions = ("a dog runs on the green grass", "two people walk along a street", "a red car near the house")
+    return make_tokenizer([Photo("a.jpg", "train", "", captions * 3)], ["totem pole"])
 
 
 def tiny_byte_level() -> Tokenizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,9 @@ def _add_measure(
 ) -> argparse.ArgumentParser:
     """A measure with the flags that all of them have; `defaults` are those of `add_model`."""
     measure = what.add_parser(name, help=text)
-    measure.add_argument("data", type=Path, metavar="DATA", help="folder with captions.tsv and the photographs")
+    measure.add_argument(
+        "data", type=Path, nargs="+", metavar="DATA", help="folders with captions.tsv and the photographs"
+    )
     measure.add_argument("--split", default="dev", help="of the photographs in DATA (default: dev)")
     add_model(measure, **defaults)
     add_json(measure)
@@ -97,7 +99,7 @@ def _evaluate_captions(options: argparse.Namespace) -> int:
     check_scorer()
     kinds = class_names(read_table(options.data))
     captioner = load(options)
-    data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
+    data = load_photos(options.data, options.split, _side_for(captioner, options.data), options.limit)
     decoding = DecodingOptions(num_beams=options.num_beams)
     figures = evaluate_captions(captioner, data, kinds, decoding, report=ProgressLine().show)
     if captioner.spec.capabilities.supports_prompt and figures["captioned"]:
@@ -112,7 +114,7 @@ def _evaluate_faithfulness(options: argparse.Namespace) -> int:
     from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table
 
     captioner = load_uncached(options.model, options.device, options.precision)
-    data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
+    data = load_photos(options.data, options.split, _side_for(captioner, options.data), options.limit)
     figures = evaluate_faithfulness(
         captioner,
         data,
@@ -173,7 +175,7 @@ def _evaluate_precision(options: argparse.Namespace) -> int:
 
     captioner = load_uncached(options.model, options.device, options.precision)
     exact = load_uncached(options.model, options.device, "float32", engine="torch")
-    data = load_photos(options.data, options.split, _side_for(captioner), options.limit)
+    data = load_photos(options.data, options.split, _side_for(captioner, options.data), options.limit)
     print_figures(options, captioner, evaluate_agreement(captioner, exact, data, report=ProgressLine().show))
     return 0
 
@@ -184,7 +186,7 @@ def _evaluate_features(options: argparse.Namespace) -> int:
     from captioning.training.metrics import evaluate_embeddings, evaluate_pixels
 
     captioner = load(options)
-    side = _side_for(captioner)
+    side = _side_for(captioner, options.data)
     train, dev = (load_photos(options.data, split, side, options.limit) for split in ("train", options.split))
     figures: dict[str, Any] = {"neighbour_vote": evaluate_embeddings(captioner, train, dev)}
     figures["neighbour_vote_pixels"] = evaluate_pixels(train, dev)
@@ -202,7 +204,7 @@ def _evaluate_map(options: argparse.Namespace) -> int:
     from captioning.training.map_votes import KINDS, evaluate_map
 
     captioner: Captioner = load(options)
-    side = _side_for(captioner)
+    side = _side_for(captioner, options.data)
     train, dev = (
         load_photos(options.data, split, side, options.limit, kinds=KINDS) for split in ("train", options.split)
     )
@@ -214,12 +216,12 @@ def _evaluate_map(options: argparse.Namespace) -> int:
     return 0
 
 
-def _side_for(captioner: Captioner) -> int:
-    """The side in pixels at which photographs are read to measure a captioner."""
+def _side_for(captioner: Captioner, folders: Sequence[Path]) -> int:
+    """Return the side in pixels at which photographs are read to measure a captioner."""
     from PIL import Image
 
     from captioning.training.data import evaluation_side
     from captioning.types import Picture
 
     blank = Picture(Image.new("RGB", (64, 64)), "blank")
-    return evaluation_side(captioner.preprocess(blank).pixel_values.shape[-2:])
+    return evaluation_side(captioner.preprocess(blank).pixel_values.shape[-2:], folders)

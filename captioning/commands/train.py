@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.commands.shared import Subparsers, print_progress
-from captioning.training.options import FURTHER, ON_CLIP, SCRATCH, Beginning
+from captioning.training.options import FURTHER, ON_CLIP, ON_PACKAGE, SCRATCH, Beginning
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -21,6 +21,7 @@ _TRAINING_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
     "batch_size": (int, "photographs a step"),
     "captions_per_photo": (int, "captions drawn for a photograph each time it is seen"),
     "captioned_repeats": (int, "times a pass that a photograph with human captions is seen"),
+    "repeats": (str, "the same of the photographs in folders of DATA, such as coco=6,caltech101=0.5"),
     "learning_rate": (float, "of the plateau between warm-up and fall"),
     "weight_decay": (float, "pull of weights towards 0"),
     "label_smoothing": (float, "share of a target spread over all words"),
@@ -57,15 +58,22 @@ _SHAPE_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
 
 def _default(name: str) -> str:
     """What an option is unless it is given, which depends on what a run begins with."""
-    scratch, on_clip, further = (getattr(recipe, name) for recipe in (SCRATCH, ON_CLIP, FURTHER))
-    others = "" if scratch == on_clip == further else f"; on CLIP {on_clip}, with --from {further}"
-    return f"default: {scratch}{others}"
+    recipes = {"on efficientnet-lite2": ON_PACKAGE, "on CLIP": ON_CLIP, "with --from": FURTHER}
+    usual = getattr(SCRATCH, name)
+    others = {start: getattr(recipe, name) for start, recipe in recipes.items()}
+    return ", ".join([f"default: {usual}", *(f"{start} {value}" for start, value in others.items() if value != usual)])
 
 
 def add(commands: Subparsers) -> None:
     """Add the command and its flags."""
     train = commands.add_parser("train", help="fit a captioner to photographs, from scratch, on CLIP, or further")
-    train.add_argument("data", type=Path, metavar="DATA", help="folder with captions.tsv and the photographs")
+    train.add_argument(
+        "data",
+        type=Path,
+        nargs="+",
+        metavar="DATA",
+        help="folders with captions.tsv and the photographs; one that two of them name is that of the first",
+    )
     train.add_argument(
         "--out", type=Path, required=True, help="folder for the model; an unfinished run there is resumed"
     )
@@ -76,12 +84,18 @@ def add(commands: Subparsers) -> None:
         "--encoder",
         default="convolutional",
         metavar="KIND",
-        help="what looks at pictures in a new captioner: convolutional, or the frozen image encoder of clip or "
+        help="what encodes pictures in a new captioner: convolutional, or frozen efficientnet-lite2, clip or "
         "clip:NAME_OR_FOLDER (default: convolutional)",
     )
     begin.add_argument("--from", dest="start_from", metavar="MODEL", help="train this model further instead")
     train.add_argument(
         "--log", action="append", default=[], metavar="NAME", help="also log to tensorboard, wandb or trackio"
+    )
+    train.add_argument(
+        "--features",
+        type=Path,
+        metavar="FOLDER",
+        help="keep there what a frozen encoder gives, for other runs (default: in --out until the run ends)",
     )
     for name, (kind, text) in _TRAINING_HELP.items():
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{text} ({_default(name)})")
@@ -110,5 +124,6 @@ def _train(options: argparse.Namespace) -> int:
         limit=options.limit,
         logs=options.log,
         device=options.device,
+        features=options.features,
     )
     return 0

@@ -23,7 +23,7 @@ from captioning.errors import CapabilityError, CaptioningError, FeaturesError, O
 from captioning.models import explain
 from captioning.models.accelerator import on_accelerator, one_by_one
 from captioning.models.attention_layers import AttentionLayers
-from captioning.models.decoding import Decoder, WrittenRow, score_rows, write_captions
+from captioning.models.decoding import Barred, Decoder, WrittenRow, score_rows, write_captions
 from captioning.models.engine import Engine, torch_engine
 from captioning.models.pixels import PixelRecipe
 from captioning.models.tokens import common_length
@@ -123,19 +123,27 @@ class TrainableNetwork(Network, Protocol):
         ...
 
     def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
-        """Logits `[N, L, vocab]` of whole captions that see `states [N, prefix + patches, hidden]`, as training does.
+        """Logits `[N, L, vocab]` of whole captions that see `states [M, prefix + patches, hidden]`, as training does.
 
-        All at once, with gradients, and with dropout where the module is in training.
+        Each of the states is seen by N / M captions that follow each other. All at once, with gradients, and
+        with dropout where the module is in training.
         """
         ...
 
 
 @runtime_checkable
 class KeepsWordsWhole(Protocol):
-    """A network that never lengthens the last word of a prompt, which few words of its training would keep it from."""
+    """A network whose first generated token must start a new word.
+
+    Its small vocabulary would otherwise extend the prompt's last word.
+    """
 
     def word_tails(self) -> Tensor:
-        """Which tokens can only lengthen a word, `[vocab]`."""
+        """Return which tokens can only lengthen a word, `[vocab]`."""
+        ...
+
+    def never_written(self) -> Tensor:
+        """Return which tokens are only ever read, such as the bytes of a word that the vocabulary lacks, `[vocab]`."""
         ...
 
 
@@ -151,7 +159,7 @@ class NetworkCaptioner:
         self._engine = engine or torch_engine(network)
         parameter = next(network.module.parameters())
         self._device, self._dtype = device or parameter.device, parameter.dtype
-        self._word_tails: Tensor | None = None
+        self._barred_tokens: tuple[Tensor, Tensor] | None = None
         network.module.eval().requires_grad_(False)
 
     @property
@@ -255,18 +263,18 @@ class NetworkCaptioner:
                 writing.captions = writing.make_captions(own)
         return [writing.captions if writing.error is None else writing.error for writing in batch]
 
-    def _barred(self, prefixes: Sequence[Prefix]) -> Tensor | None:
-        """What must not come right after each prefix, `[prefixes, vocab]`: people type the last word of a prompt whole.
+    def _barred(self, prefixes: Sequence[Prefix]) -> Barred | None:
+        """Return the tokens that must not be written, or `None` where every token may be.
 
-        Who gives tokens may have chosen a part of a word. `None` where nothing is barred.
+        People type the last word of a prompt whole; a prefix given as tokens may end with a part of a word.
         """
-        ends_in_word = [isinstance(prefix, str) and prefix.rstrip()[-1:].isalnum() for prefix in prefixes]
-        if not isinstance(self._network, KeepsWordsWhole) or not any(ends_in_word):
+        if not isinstance(self._network, KeepsWordsWhole):
             return None
-        if self._word_tails is None:
-            self._word_tails = self._network.word_tails()
-        tails = self._word_tails.to(self._device)
-        return torch.tensor(ends_in_word, device=tails.device)[:, None] & tails
+        if self._barred_tokens is None:
+            self._barred_tokens = self._network.word_tails(), self._network.never_written()
+        tails, always = (tokens.to(self._device) for tokens in self._barred_tokens)
+        ends_in_word = [isinstance(prefix, str) and prefix.rstrip()[-1:].isalnum() for prefix in prefixes]
+        return Barred(torch.tensor(ends_in_word, device=tails.device)[:, None] & tails | always, always)
 
     @on_accelerator
     @torch.inference_mode()

@@ -61,6 +61,19 @@ class WrittenRow:
         return WrittenRow(list(self.token_ids), list(self.log_probs), list(self.alternatives), self.done)
 
 
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """Tokens that must not be written: `first [prefixes, vocab]` right after each prefix, `always [vocab]` later."""
+
+    first: Tensor
+    always: Tensor
+
+    def apply(self, scores: Tensor, step: int, copies: int) -> Tensor:
+        """Make barred tokens impossible at a step: `scores [prefixes · copies, vocab]`."""
+        barred = self.first.repeat_interleave(copies, dim=0) if step == 0 else self.always
+        return scores.masked_fill(barred, float("-inf"))
+
+
 _LEAST_TEMPERATURE = 1e-6
 OnStep = Callable[[Sequence[WrittenRow]], None]
 
@@ -78,12 +91,12 @@ def write_captions(
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     on_step: OnStep | None = None,
-    barred: Tensor | None = None,
+    barred: Barred | None = None,
 ) -> list[WrittenRow]:
     """Continue every prefix of token ids, `num_captions` times each, prefix by prefix.
 
-    `states [prefixes, prefix + patches, hidden]` is what each prefix sees of its picture. `barred [prefixes, vocab]` is
-    true for tokens that must not come right after a prefix; log-probabilities are the model's own all the same.
+    `states [prefixes, prefix + patches, hidden]` is what each prefix sees of its picture. `barred` are tokens that
+    must not be written; log-probabilities are the model's own all the same.
     """
     if options.num_beams > 1:
         return _search_beams(decoder, states, layout, prefixes, options, on_step, barred)
@@ -141,13 +154,6 @@ def _penalise_repetition(scores: Tensor, rows: Sequence[Sequence[int]], penalty:
     return scores
 
 
-def _bar(scores: Tensor, barred: Tensor | None, copies: int) -> Tensor:
-    """Make what is barred for each prefix impossible in its so many rows: `scores [prefixes · copies, vocab]`."""
-    if barred is None:
-        return scores
-    return scores.masked_fill(barred.repeat_interleave(copies, dim=0), float("-inf"))
-
-
 def _filter_and_draw(scores: Tensor, options: DecodingOptions, generators: Sequence[torch.Generator]) -> Tensor:
     """Draw one token a row after temperature, top-k and nucleus filtering (Holtzman et al. 2020)."""
     # From the best score down, so that no temperature makes them infinite; below the least it is greedy anyway.
@@ -172,7 +178,7 @@ def _write_rows(
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     on_step: OnStep | None,
-    barred: Tensor | None,
+    barred: Barred | None,
 ) -> list[WrittenRow]:
     count = options.num_captions
     generators = [
@@ -189,8 +195,7 @@ def _write_rows(
         log_probs = logits.log_softmax(dim=-1)
         history = [[*decoder.start_ids, *row.token_ids] for row in rows]
         scores = _penalise_repetition(logits, history, options.repetition_penalty)
-        if number == 0:
-            scores = _bar(scores, barred, count)
+        scores = scores if barred is None else barred.apply(scores, number, count)
         if options.temperature > 0:
             chosen = _filter_and_draw(scores, options, generators).to(states.device)
         else:
@@ -270,7 +275,7 @@ def _search_beams(
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     on_step: OnStep | None,
-    barred: Tensor | None,
+    barred: Barred | None,
 ) -> list[WrittenRow]:
     beams = options.num_beams
     device = states.device
@@ -283,8 +288,7 @@ def _search_beams(
         log_probs = logits.log_softmax(dim=-1)
         history = [[*decoder.start_ids, *s.prefix, *ids] for s in searches for _, ids in s.running]
         log_probs = _penalise_repetition(log_probs, history, options.repetition_penalty)
-        if number == 0:
-            log_probs = _bar(log_probs, barred, beams)
+        log_probs = log_probs if barred is None else barred.apply(log_probs, number, beams)
         sums = torch.tensor([score for s in searches for score, _ in s.running], device=device)
         totals = (log_probs + sums[:, None]).view(len(searches), -1)
         scores, places = totals.topk(2 * beams, dim=-1)

@@ -61,6 +61,15 @@ def _in_float32(network: Network) -> Network:
 
 
 @torch.no_grad()
+def compile_function(
+    function: Callable[[Tensor], Tensor], given: Tensor, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    """Compile a function of one float32 tensor `[rows, …]` like `given`; products run in `dtype`, float32 comes out."""
+    compiled, _ = _Compiler(dtype).compile(lambda x: (function(x),), given.float(), torch.float32, (torch.float32,))
+    return lambda values: compiled(values)[0]
+
+
+@torch.no_grad()
 def _open(network: Network, dtype: torch.dtype, pixel_values: Tensor) -> Engine:
     layers = text_layers(network)
     if layers is None:

@@ -41,7 +41,8 @@ class PixelRecipe:
     """Resize, crop about the centre, then `(value · scale - mean) / std` a channel.
 
     `size` is height and width, one number for the shorter edge, or `None` to keep the picture's own; `crop` is
-    height and width or `None`. `resample` is numbered as by Pillow.
+    height and width or `None`. `resample` is numbered as by Pillow. With `detail`, every picture is first brought to
+    a square of that many pixels a side, so that how sharp it is says nothing.
     """
 
     size: Size | int | None
@@ -50,6 +51,7 @@ class PixelRecipe:
     resample: int = _BICUBIC
     crop: Size | None = None
     scale: float = 1 / 255
+    detail: int | None = None
 
     def __post_init__(self) -> None:
         if self.crop is None and not isinstance(self.size, tuple):
@@ -121,6 +123,8 @@ class PixelRecipe:
 
     def apply(self, image: Image.Image) -> tuple[NDArray[np.float32], Region]:
         """An RGB picture → `pixel_values [3, height, width]`, and the part of the picture that they show."""
+        if self.detail is not None:
+            image = image.resize((self.detail, self.detail), Image.Resampling(self.resample))
         height, width = self._resized(image.size)
         kept = (0, 0, width, height) if self.crop is None else _centre_box((width, height), self.crop)
         region = Region(kept[0] / width, kept[1] / height, kept[2] / width, kept[3] / height)

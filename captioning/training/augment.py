@@ -8,13 +8,19 @@ from torch import Tensor
 
 
 def augment(
-    pixels: Tensor, size: tuple[int, int], cells: tuple[int, int], generator: torch.Generator, strength: float = 1.0
+    pixels: Tensor,
+    size: tuple[int, int],
+    cells: tuple[int, int],
+    generator: torch.Generator,
+    strength: float = 1.0,
+    detail: int | None = None,
 ) -> Tensor:
     """Randomly crop, flip, recolour and partly hide pictures.
 
     `pixels [N, 3, H, W]` are 8-bit; returns `[N, 3, *size]` in 0…1. Hidden cells of a grid of `cells` (rows, columns)
     take the picture's mean colour, so that a picture with patches deleted is nothing new to the captioner. `strength`
-    scales every range; 0 only resizes.
+    scales every range; 0 only resizes. With `detail`, pictures are enlarged from so many pixels a side, and a changed
+    batch from fewer, down to half of them at strength 1: how sharp a picture is then says nothing about it.
     """
     count = len(pixels)
 
@@ -24,7 +30,10 @@ def augment(
 
     images = pixels.float() / 255
     if strength == 0:
+        if detail is not None:
+            return _enlarge(images, detail, size)
         return F.interpolate(images, size=size, mode="bilinear", antialias=True)
+    cropped = size if detail is None else (detail, detail)
     scale = uniform(max(0.05, 1 - 0.6 * strength), 1.0).sqrt()
     stretch = uniform(-0.15 * strength, 0.15 * strength).exp()
     width, height = (scale * stretch).clamp(max=1.0), (scale / stretch).clamp(max=1.0)
@@ -33,7 +42,7 @@ def augment(
     theta[:, 0, 0], theta[:, 1, 1] = width * flip, height
     theta[:, 0, 2] = uniform(-1, 1) * (1 - width)
     theta[:, 1, 2] = uniform(-1, 1) * (1 - height)
-    grid = F.affine_grid(theta, [count, 3, *size], align_corners=False)
+    grid = F.affine_grid(theta, [count, 3, *cropped], align_corners=False)
     images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def around_one(spread: float) -> Tensor:
@@ -44,11 +53,21 @@ def augment(
     images = (images - mean) * around_one(0.3) + mean * around_one(0.3)
     saturation = torch.where(uniform(0, 1, 1, 1, 1) < 0.1 * strength, 0.0, around_one(0.4))
     images = (images - grey) * saturation + grey
+    if detail is not None:
+        sharpness = 0.5 ** (strength * float(torch.rand((), generator=generator)))
+        images = _enlarge(images.clamp(0, 1), round(detail * sharpness), size)
 
     share = torch.where(uniform(0, 1, 1, 1, 1) < 0.25 * strength, uniform(0, 0.5, 1, 1, 1), 0.0)
     hidden = F.interpolate((uniform(0, 1, 1, *cells) < share).float(), size=size).bool()
     colour = images.mean(dim=(2, 3), keepdim=True)
     return torch.where(hidden, colour, images).clamp(0, 1)
+
+
+def _enlarge(images: Tensor, detail: int, size: tuple[int, int]) -> Tensor:
+    """Pictures `[N, 3, H, W]` reduced to `detail` pixels a side, then enlarged to `size`."""
+    if images.shape[-2:] != (detail, detail):
+        images = F.interpolate(images, (detail, detail), mode="bicubic", antialias=True)
+    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def cut_mix(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:

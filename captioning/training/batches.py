@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -101,27 +102,35 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(self, photos: Sequence[Photo], options: TrainingOptions, first: int = 0) -> None:
-        repeats = options.captioned_repeats
-        self._places = np.repeat(np.arange(len(photos)), [repeats if photo.captions else 1 for photo in photos])
+        of_folder = options.folder_repeats()
+        usual = [options.captioned_repeats if photo.captions else 1 for photo in photos]
+        folders = [photo.name.partition("/")[0] for photo in photos]
+        self._times = np.array([of_folder.get(name, times) for name, times in zip(folders, usual, strict=True)], float)
         self._options = options
         self._first = first
 
     @property
     def steps_per_pass(self) -> int:
         """Whole batches in one pass over the photographs."""
-        return max(1, len(self._places) // self._options.batch_size)
+        return max(1, int(self._times.sum()) // self._options.batch_size)
 
     def __len__(self) -> int:
         return max(0, self.steps_per_pass * self._options.passes - self._first)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         size = self._options.batch_size
-        order = self._places
+        order = np.arange(0)
         for step in range(self._first, self._first + len(self)):
             number, place = divmod(step, self.steps_per_pass)
             if place == 0 or step == self._first:
-                order = np.random.default_rng((self._options.seed, number)).permutation(self._places)
+                order = self._order(np.random.default_rng((self._options.seed, number)))
             yield [(step, int(chosen)) for chosen in order[place * size : (place + 1) * size]]
+
+    def _order(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Draw the photographs of one pass: as often as each is seen, a rest below 1 by systematic sampling."""
+        places = generator.permutation(len(self._times))
+        ends = np.floor(self._times[places].cumsum() + generator.random())
+        return generator.permutation(np.repeat(places, np.diff(ends, prepend=0.0).astype(int)))
 
 
 class _StepPhotos(Dataset[tuple[int, int, Photo]]):

@@ -1,5 +1,6 @@
 """Photographs with captions or class names, held decoded in memory, and the words that a captioner of them needs.
 
+Functions take one data folder or several; a picture that two folders name, extension aside, is that of the first.
 A data folder holds `captions.tsv` (columns `image, split, class_name, caption`, tab-separated, one row a
 caption) and the pictures, as plain files or inside `.tar` files.
 """
@@ -11,20 +12,26 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from captioning.errors import DataError, ImageError, OptionsError
 from captioning.images import open_image
 from captioning.models.families.patch_captioner import END, PAD, START
+from captioning.prompts import DEFAULT_PROMPTS
 
 TABLE_NAME = "captions.tsv"
+DataFolders = Path | Sequence[Path]
+_RARE = 3  # words that captions have less often are spelled
+_WORD = r" ?[\p{L}\p{N}]+(?:['-][\p{L}\p{N}]+)*| ?[^\s\p{L}\p{N}]+|\s+"
 # Openings that a person may hand to a captioner; captions are taught to go on from them.
 OPENINGS = (
     "a photography of",
@@ -67,8 +74,27 @@ class PhotoSet:
     pixels: NDArray[np.uint8]
 
 
-def read_table(folder: Path) -> tuple[Photo, ...]:
-    """Read `captions.tsv` of a data folder. Raises `DataError` where it is missing or malformed."""
+def read_table(folders: DataFolders) -> tuple[Photo, ...]:
+    """Read `captions.tsv` of every data folder. Raises `DataError` where one is missing or malformed."""
+    return tuple(photo for photos in _read_tables(folders).values() for photo in photos)
+
+
+def _read_tables(folders: DataFolders) -> dict[Path, list[Photo]]:
+    """The photographs that each folder contributes."""
+    tables: dict[Path, list[Photo]] = {}
+    known: set[str] = set()
+    for folder in [folders] if isinstance(folders, Path) else folders:
+        photos = [photo for photo in _read_one_table(folder) if _without_extension(photo.name) not in known]
+        known.update(_without_extension(photo.name) for photo in photos)
+        tables[folder] = photos
+    return tables
+
+
+def _without_extension(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _read_one_table(folder: Path) -> tuple[Photo, ...]:
     path = folder / TABLE_NAME
     if not path.is_file():
         raise DataError(f"{folder} holds no {TABLE_NAME}; give the folder of photographs that has one.")
@@ -107,7 +133,7 @@ def read_nouns(data: PhotoSet | None = None) -> frozenset[str]:
 
 
 def choose_photos(
-    folder: Path, split: str, limit: int | None = None, kinds: Collection[str] | None = None
+    folders: DataFolders, split: str, limit: int | None = None, kinds: Collection[str] | None = None
 ) -> tuple[Photo, ...]:
     """The photographs of one split, or `limit` of them, evenly spread over the table; of `kinds` only, where given.
 
@@ -116,49 +142,65 @@ def choose_photos(
     if limit is not None and limit < 1:
         raise OptionsError(f"A limit of {limit} leaves no photographs; give 1 or more, or leave --limit out.")
     photos = tuple(
-        photo for photo in read_table(folder) if photo.split == split and (kinds is None or photo.class_name in kinds)
+        photo for photo in read_table(folders) if photo.split == split and (kinds is None or photo.class_name in kinds)
     )
     if not photos:
         of_kinds = f" of the kinds {', '.join(kinds)}" if kinds is not None else ""
-        raise DataError(f"{folder / TABLE_NAME} has no photograph of split {split!r}{of_kinds}.")
+        raise DataError(f"{_names_of(folders)} has no photograph of split {split!r}{of_kinds}.")
     if limit is None or limit >= len(photos):
         return photos
     return tuple(photos[number * len(photos) // limit] for number in range(limit))
 
 
+def _names_of(folders: DataFolders) -> str:
+    tables = [folder / TABLE_NAME for folder in ([folders] if isinstance(folders, Path) else folders)]
+    return " and ".join(map(str, tables))
+
+
 def load_photos(
-    folder: Path,
+    folders: DataFolders,
     split: str,
     side: int = 160,
     limit: int | None = None,
     report: Callable[[int, int], None] | None = None,
     kinds: Collection[str] | None = None,
 ) -> PhotoSet:
-    """Decode one split of a data folder, squeezed to squares of `side` pixels; `report` hears (done, total).
+    """Decode one split of data folders, squeezed to squares of `side` pixels; `report` hears (done, total).
 
     `limit` and `kinds` choose photographs as `choose_photos` does. Raises `DataError` where a picture of the table
     is not there or not a picture.
     """
-    photos = choose_photos(folder, split, limit, kinds)
+    photos = choose_photos(folders, split, limit, kinds)
     place = {photo.name: number for number, photo in enumerate(photos)}
     pixels = np.empty((len(photos), 3, side, side), np.uint8)
     done: set[str] = set()
-    for name, data in _read_files(folder, place):
-        try:
-            rgb = open_image(data, name).image.resize((side, side), Image.Resampling.BICUBIC)
-        except ImageError as error:
-            raise DataError(f"{name} in {folder} is not a readable picture.") from error
-        pixels[place[name]] = np.asarray(rgb).transpose(2, 0, 1)
-        done.add(name)
-        if report:
-            report(len(done), len(photos))
+    for folder, table in _read_tables(folders).items():
+        for name, data in read_files(folder, [photo.name for photo in table if photo.name in place]):
+            try:
+                rgb = open_image(data, name).image.resize((side, side), Image.Resampling.BICUBIC)
+            except ImageError as error:
+                raise DataError(f"{name} in {folder} is not a readable picture.") from error
+            pixels[place[name]] = np.asarray(rgb).transpose(2, 0, 1)
+            done.add(name)
+            if report:
+                report(len(done), len(photos))
     missing = [photo.name for photo in photos if photo.name not in done]
     if missing:
-        raise DataError(f"{len(missing)} photographs of the table are not in {folder}, the first is {missing[0]}.")
+        raise DataError(f"{len(missing)} photographs that {_names_of(folders)} names are missing: first {missing[0]}.")
     return PhotoSet(photos, pixels)
 
 
-def _read_files(folder: Path, names: dict[str, int]) -> Iterator[tuple[str, bytes]]:
+def native_side(folders: DataFolders) -> int:
+    """Pixels along the longer side of the first picture of each folder, the most of them; 0 where there is none."""
+    sides = [
+        max(open_image(data, name).image.size)
+        for folder, table in _read_tables(folders).items()
+        for name, data in islice(read_files(folder, [photo.name for photo in table]), 1)
+    ]
+    return max(sides, default=0)
+
+
+def read_files(folder: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """The bytes of every named picture, from plain files first and from tar files for the rest."""
     in_tars = set(names)
     for name in names:
@@ -174,32 +216,42 @@ def _read_files(folder: Path, names: dict[str, int]) -> Iterator[tuple[str, byte
                     yield member.name, file.read()
 
 
-def evaluation_side(shape: Sequence[int]) -> int:
-    """Pixels along a side at which a captioner that receives `shape` pixels is measured."""
-    return max(160, *shape)
+def evaluation_side(shape: Sequence[int], folders: DataFolders) -> int:
+    """Pixels along a side at which a captioner that receives `shape` pixels is measured.
+
+    At least 160, and beyond that no more than the photographs have: enlarging them first would blur them for a
+    captioner that reduces them.
+    """
+    return max(160, min(max(shape), native_side(folders)))
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    """A lower-casing byte-pair tokenizer that can spell any text (Sennrich et al. 2016, on bytes)."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[PAD, START, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+def make_tokenizer(photos: Iterable[Photo], names: Iterable[str] = (), vocab_size: int = 100_000) -> Tokenizer:
+    """A lower-casing tokenizer of whole words, those that captions of `photos` have at least three times.
+
+    Every word of a class name, of `names` and of the prompts is a token as well. Bytes spell what else a person
+    types. At most `vocab_size` tokens, the rarest words of captions left out.
+    """
+    captions = Counter(word for photo in photos for text in photo.captions for word in plain_words(text).split())
+    sure = {photo.class_name for photo in photos} | {*names, *OPENINGS, *DEFAULT_PROMPTS}
+    words = sorted({word for text in sure for word in plain_words(text).split()})
+    words += [word for word, count in captions.most_common() if count >= _RARE]
+    bytes_of = {character: place for place, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()), 3)}
+    vocabulary = {PAD: 0, START: 1, END: 2} | bytes_of
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    for word in list(dict.fromkeys(words))[: max(0, vocab_size - len(vocabulary))]:
+        ((piece, _),) = to_bytes.pre_tokenize_str(f" {word}")
+        vocabulary[piece] = len(vocabulary)
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], ignore_merges=True))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+            normalizers.Prepend(" "),
+        ]
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_WORD), "isolated"), to_bytes])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([PAD, START, END])
     return tokenizer
-
-
-def training_texts(photos: Sequence[Photo]) -> list[str]:
-    """Everything a captioner fitted to `photos` may have to say."""
-    texts = [plain_words(caption) for photo in photos for caption in photo.captions]
-    texts += [
-        f"{opening} {with_article(photo.class_name)}" for photo in photos if photo.class_name for opening in OPENINGS
-    ]
-    return texts

@@ -80,8 +80,12 @@ class Trainer:
         options: TrainingOptions,
         device: torch.device,
         report: Callable[[int, int], None] = lambda done, total: None,
+        features: Path | None = None,
     ) -> None:
-        """`report` hears of features that are computed beforehand. Raises `DataError` for a folder of another run."""
+        """`report` hears of features that are computed beforehand, and kept in the folder `features` where it is given.
+
+        Raises `DataError` for a folder of another run.
+        """
         self.start = start
         self.network: TrainableNetwork = start.network
         self.out = out
@@ -109,7 +113,7 @@ class Trainer:
         self._groups = torch.from_numpy(_groups(data.photos))
         self._reward = CiderReward(data.photos, options.specificity) if options.reward_weight else None
         self._layout = start.layout
-        self.sight = make_sight(start, data, options, device, out, report)
+        self.sight = make_sight(start, data, options, device, out, report, features)
 
     @contextmanager
     def averaged(self) -> Iterator[TrainableNetwork]:
@@ -201,7 +205,7 @@ class Trainer:
         """The loss of the next token, how many were the likeliest, and of how many; 0 where it does not count."""
         if not self.options.caption_weight:
             return self._nothing(), 0, 0
-        logits = self.network.teach(input_ids, states.repeat_interleave(self.options.captions_per_photo, dim=0))
+        logits = self.network.teach(input_ids, states)
         flat, logits = labels.flatten(), logits.flatten(0, 1).float()
         loss = F.cross_entropy(logits, flat, ignore_index=-100, label_smoothing=self.options.label_smoothing)
         learnt = flat != -100

@@ -42,14 +42,15 @@ class TrainingOptions:
     """How a network is fitted. `passes` may change when a run is resumed; the rest may not.
 
     Of a photograph's captions, `captions_per_photo` are drawn anew each time it is seen, and those with human
-    captions are seen `captioned_repeats` times a pass. `caption_weight` is that of the loss of the next token; at 0 the
-    encoder learns alone. `word_weight` is that of telling from the embedding which words belong to a picture.
-    `augmentation` scales every random change to a picture; 0 leaves pictures as they are. `mix` is the share of batches
-    whose pictures get a part of one another. They are seen at `training_size` pixels a side; 0 is the network's own.
-    Where the encoder is frozen, `views` changes of each picture are seen once and kept; 0 looks anew every time.
-    `reward_weight` is that of the self-critical loss, whose reward is the CIDEr-D of `samples` captions drawn for each
-    photograph with human ones, less `specificity` times that against the captions of the batch's other photographs.
-    `vocab_size` counts where a new tokenizer is made.
+    captions are seen `captioned_repeats` times a pass; `repeats` says otherwise of folders in DATA, such as
+    "coco=6,caltech101=0.5", where half a time is every second photograph. `caption_weight` is that of the loss of
+    the next token; at 0 the encoder learns alone. `word_weight` is that of telling from the embedding which words
+    belong to a picture. `augmentation` scales every random change to a picture; 0 leaves pictures as they are.
+    `mix` is the share of batches whose pictures get a part of one another. They are seen at `training_size` pixels
+    a side; 0 is the network's own. Where the encoder is frozen, `views` changes of each picture are seen once and
+    kept; 0 looks anew every time. `reward_weight` is that of the self-critical loss, whose reward is the CIDEr-D of
+    `samples` captions drawn for each photograph with human ones, less `specificity` times that against the captions
+    of the batch's other photographs. `vocab_size` counts where a new tokenizer is made.
     Raises `OptionsError` where a value leaves its range.
     """
 
@@ -57,6 +58,7 @@ class TrainingOptions:
     batch_size: int = 64
     captions_per_photo: int = 2
     captioned_repeats: int = 2
+    repeats: str = ""
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
@@ -75,7 +77,7 @@ class TrainingOptions:
     average_decay: float = 0.999
     warmup_steps: int = 500
     cooldown: float = 0.4
-    vocab_size: int = 4000
+    vocab_size: int = 6000
     max_tokens: int = 40
     checkpoint_steps: int = 200
     seed: int = 0
@@ -85,6 +87,7 @@ class TrainingOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise OptionsError(f"{name} must be between {low} and {high}, not {value}.")
+        self.folder_repeats()
         if not self.caption_weight and not self.word_weight:
             raise OptionsError("Without --caption-weight there must be a --word-weight, or nothing is learnt.")
         if self.mix and (self.caption_weight or self.contrastive_weight or self.reward_weight):
@@ -92,12 +95,37 @@ class TrainingOptions:
                 "No caption fits a mixed picture: with --mix, set --caption-weight and --contrastive-weight to 0."
             )
 
+    def folder_repeats(self) -> dict[str, float]:
+        """Return how often a pass sees the photographs of each folder that `repeats` names.
 
-CONVOLUTIONAL, CLIP = "convolutional", "clip"
+        Raises `OptionsError` where it is malformed.
+        """
+        try:
+            pairs = [part.split("=") for part in self.repeats.split(",") if part]
+            repeats = {name.strip(): float(times) for name, times in pairs}
+        except ValueError as error:
+            raise OptionsError(f"repeats must look like coco=6,caltech101=0.5, not {self.repeats!r}.") from error
+        if any(not 0 <= times <= 64 for times in repeats.values()):
+            raise OptionsError(f"A photograph can be seen 0 to 64 times a pass; repeats is {self.repeats!r}.")
+        return repeats
+
+
+CONVOLUTIONAL, CLIP, PACKAGED = "convolutional", "clip", "efficientnet-lite2"
 SCRATCH = TrainingOptions()
 # Frozen features are computed once, which changes to pictures would forbid; and they have no embedding to pull at.
 ON_CLIP = TrainingOptions(
     passes=10, captions_per_photo=1, learning_rate=3e-4, contrastive_weight=0.0, augmentation=0.0, warmup_steps=200
+)
+ON_PACKAGE = TrainingOptions(
+    passes=8,
+    learning_rate=6e-4,
+    contrastive_weight=0.0,
+    augmentation=0.6,
+    views=4,
+    warmup_steps=200,
+    cooldown=1.0,
+    average_decay=0.998,
+    max_tokens=24,
 )
 FURTHER = TrainingOptions(
     passes=3,
@@ -115,9 +143,9 @@ FURTHER = TrainingOptions(
 class Beginning:
     """What a run begins with.
 
-    A new captioner whose `encoder` is `convolutional`, `clip` or `clip:NAME`, a folder or a hub name, and whose `shape`
-    overrides fields of `PatchNetworkConfig`; or the model named `start_from`, which is trained further. Raises
-    `OptionsError` where these contradict each other.
+    A new captioner whose `encoder` is `convolutional`, `efficientnet-lite2`, `clip` or `clip:NAME`, a folder or a
+    hub name, and whose `shape` overrides fields of `PatchNetworkConfig`; or the model named `start_from`, which is
+    trained further. Raises `OptionsError` where these contradict each other.
     """
 
     encoder: str = CONVOLUTIONAL
@@ -125,9 +153,10 @@ class Beginning:
     shape: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.encoder.partition(":")[0] not in (CONVOLUTIONAL, CLIP) or self.encoder.startswith(f"{CONVOLUTIONAL}:"):
+        if self.encoder not in (CONVOLUTIONAL, PACKAGED, CLIP) and not self.encoder.startswith(f"{CLIP}:"):
             raise OptionsError(
-                f"There is no encoder {self.encoder!r}; choose {CONVOLUTIONAL}, {CLIP} or {CLIP}:NAME_OR_FOLDER."
+                f"There is no encoder {self.encoder!r}; choose {PACKAGED}, {CONVOLUTIONAL}, {CLIP} or "
+                f"{CLIP}:NAME_OR_FOLDER."
             )
         if self.start_from is not None and (self.encoder != CONVOLUTIONAL or self.shape):
             raise OptionsError("A model that is trained further keeps its shape; leave out --encoder and all sizes.")
@@ -137,7 +166,7 @@ class Beginning:
         """The options that suit it unless others are asked for."""
         if self.start_from is not None:
             return FURTHER
-        return SCRATCH if self.encoder == CONVOLUTIONAL else ON_CLIP
+        return {CONVOLUTIONAL: SCRATCH, PACKAGED: ON_PACKAGE}.get(self.encoder, ON_CLIP)
 
     def command(self, options: TrainingOptions, name: str) -> str:
         """The command line that trains so, into a folder of that name."""

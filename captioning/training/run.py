@@ -13,13 +13,13 @@ import torch
 from captioning import runtime
 from captioning.models.base import NetworkCaptioner
 from captioning.training.data import (
+    DataFolders,
     Photo,
     PhotoSet,
     choose_photos,
     class_names,
     evaluation_side,
     load_photos,
-    read_table,
 )
 from captioning.training.fit import Trainer, TrainingProgress
 from captioning.training.logs import RunLogs, check_logs
@@ -30,11 +30,11 @@ from captioning.training.start import Start, make_start
 from captioning.types import ModelSpec
 from captioning.whole_files import write_whole
 
-GLANCE = 300  # dev photographs looked at after each pass
+GLANCE = 200  # dev photographs looked at after each pass
 
 
 def train(
-    folder: Path,
+    folders: DataFolders,
     out: Path,
     beginning: Beginning,
     options: TrainingOptions,
@@ -43,24 +43,26 @@ def train(
     limit: int | None = None,
     logs: Sequence[str] = (),
     device: str = "auto",
+    features: Path | None = None,
 ) -> dict[str, Any]:
-    """Fit a captioner to the train split of `folder`, write it to `out`, and return its figures on the dev split.
+    """Fit a captioner to the train split of `folders`, write it to `out`, and return its figures on the dev split.
 
-    `limit` keeps that many photographs; `logs` are names of `LOGGERS`. An unfinished run in `out` is resumed. Raises
-    `DataError`, `OptionsError`, and whatever opening a model may raise.
+    `limit` keeps that many photographs; `logs` are names of `LOGGERS`; what a frozen encoder gives is kept in the
+    folder `features` for other runs. An unfinished run in `out` is resumed. Raises `DataError`, `OptionsError`, and
+    whatever opening a model may raise.
     """
     check_logs(logs)
     check_scorer()
     command = beginning.command(options, out.resolve().name)
-    kinds = class_names(read_table(folder))
-    photos = choose_photos(folder, "train", limit)
+    photos = choose_photos(folders, "train", limit)
     chosen_device = runtime.choose_device(device)
     start = make_start(photos, options, beginning)
-    data = load_photos(folder, "train", start.side(options), limit, report=_counter(report, "decoded"))
-    trainer = Trainer(start, data, out, options, chosen_device, report=_counter(report, "encoded"))
+    data = load_photos(folders, "train", start.side(options), limit, report=_counter(report, "decoded"))
+    trainer = Trainer(start, data, out, options, chosen_device, _counter(report, "encoded"), features)
     del data  # features may stand for its pixels now
-    side = evaluation_side(start.pixels.shape)
-    dev = load_photos(folder, "dev", side, None if limit is None else max(2, limit // 10))
+    side = evaluation_side(start.pixels.shape, folders)
+    dev = load_photos(folders, "dev", side, None if limit is None else max(2, limit // 10))
+    kinds = class_names(dev.photos)
     report(f"{len(photos)} photographs, {trainer.total_steps} steps on {trainer.device}, from step {trainer.step}")
     with RunLogs(out, logs, trainer.step, _config(options, start, len(photos))) as run_logs:
 

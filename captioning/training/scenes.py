@@ -13,7 +13,7 @@ from PIL import Image
 from captioning.contract import Captioner
 from captioning.errors import DataError, ImageError, OptionsError
 from captioning.images import open_image
-from captioning.training.data import TABLE_NAME, Photo, _read_files, choose_photos, plain_words, with_article
+from captioning.training.data import TABLE_NAME, Photo, choose_photos, plain_words, read_files, with_article
 from captioning.training.pointing import PointingPicture, Target
 from captioning.training.things import things_named
 
@@ -131,7 +131,7 @@ def load_scenes(folders: Path | Sequence[Path], split: str, count: int = NUM_SCE
     large: dict[str, Pixels] = {}
     left = things | backgrounds
     for folder in [folders] if isinstance(folders, Path) else folders:
-        for name, data in _read_files(folder, sorted(left)):
+        for name, data in read_files(folder, sorted(left)):
             try:
                 image = open_image(data, name).image
             except ImageError as error:

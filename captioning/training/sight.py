@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from captioning import runtime
 from captioning.errors import OptionsError
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder
+from captioning.models.families.patch_captioner.packaged_encoder import REFERENCE, PackagedEncoder
 from captioning.training.augment import augment, cut_mix
 from captioning.training.data import PhotoSet, fingerprint
 from captioning.training.options import TrainingOptions
@@ -26,6 +27,7 @@ from captioning.training.start import FrozenEncoder, Start
 
 FEATURES_NAME = "features"
 _BATCH = 64
+_WORTH_COMPILING = 500  # looks that take about as long as compiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +67,19 @@ class FreshSight:
         recipe = start.pixels
         self._size, self._cells = _sizes(start, options.training_size)
         self._mix = options.mix
+        self._detail = start.pixels.detail
         # Pixels arrive in 0…1, the recipe begins with 0…255.
         self._scale = recipe.scale * 255
         self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (recipe.mean, recipe.std))
 
-    def pixel_values(self, places: Tensor, seed: int) -> Tensor:
-        """The photographs randomly changed and normalised `[N, 3, H, W]`, each by itself."""
-        return self._pixel_values(places, torch.Generator().manual_seed(seed))
+    def pixel_values(self, places: Tensor, seed: int, strength: float | None = None) -> Tensor:
+        """The photographs randomly changed and normalised `[N, 3, H, W]`, each by itself; 0 changes nothing."""
+        return self._pixel_values(places, torch.Generator().manual_seed(seed), strength)
 
-    def _pixel_values(self, places: Tensor, generator: torch.Generator) -> Tensor:
+    def _pixel_values(self, places: Tensor, generator: torch.Generator, strength: float | None = None) -> Tensor:
         pixels = self._pixels[places.to(self._pixels.device)].to(self._device)
-        changed = augment(pixels, self._size, self._cells, generator, self._strength)
+        strength = self._strength if strength is None else strength
+        changed = augment(pixels, self._size, self._cells, generator, strength, self._detail)
         return (changed * self._scale - self._mean) / self._std
 
     def encode(self, places: Tensor, seed: int) -> Seen:
@@ -92,47 +96,75 @@ class FreshSight:
 
 
 class KeptSight:
-    """What a frozen encoder saw of every photograph, once or in several views, kept in half precision.
+    """What a frozen encoder gave for every photograph, once or in several views, kept in half precision.
 
-    Kept in a file of the run's folder, so that a run that is resumed goes on where it was.
+    A file a view, so that a run that is resumed goes on where it was, and runs on one encoder can share them.
     """
 
-    def __init__(
-        self, sight: FreshSight, encoder: FrozenEncoder, num_photos: int, views: int, seed: int, path: Path,
-        device: torch.device, report: Callable[[int, int], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, encoder: FrozenEncoder, views: Sequence[KeptView], device: torch.device, keep: bool) -> None:
+        """`views` lie in files that are whole; unless `keep`, `close` removes them."""
         self._encoder = encoder
         self._device = device
-        self._views = views
-        self._path = path
-        shape = (views, num_photos, *encoder.kept_shape)
-        row_bytes = 2 * math.prod(encoder.kept_shape)
-        with path.open("ab") as file, torch.no_grad(), runtime.autocast(device):
-            for view, first in product(range(views), range(0, num_photos, _BATCH)):
-                last = min(first + _BATCH, num_photos)
-                if file.tell() >= (view * num_photos + last) * row_bytes:
-                    continue
-                file.truncate((view * num_photos + first) * row_bytes)
-                # Every batch has changes of its own, the same ones whenever it is seen.
-                draw = np.random.default_rng((seed, 2, view, first)).integers(2**62)
-                seen = encoder.look(sight.pixel_values(torch.arange(first, last), int(draw)))
-                file.write(seen.half().cpu().numpy().tobytes())
-                file.flush()
-                report(view * num_photos + last, views * num_photos)
+        self._paths = [view.path for view in views]
+        self._keep = keep
         # Read where it lies: the system holds as much of it in memory as there is room for.
-        self._seen = hold(torch.from_numpy(np.memmap(path, np.float16, "c", shape=shape)), device)
+        self._seen = [hold(torch.from_numpy(np.memmap(v.path, np.float16, "c", shape=v.shape)), device) for v in views]
 
     def encode(self, places: Tensor, seed: int) -> Seen:
         """States of the photographs at `places`, each in a view drawn for it; the embedding is the encoder's own."""
-        views = torch.randint(self._views, places.shape, generator=torch.Generator().manual_seed(seed))
-        here = self._seen.device
-        seen = self._seen[views.to(here), places.to(here)].to(self._device, torch.float32)
+        views = torch.randint(len(self._seen), places.shape, generator=torch.Generator().manual_seed(seed))
+        drawn = zip(views.tolist(), places.tolist(), strict=True)
+        seen = torch.stack([self._seen[view][place].float() for view, place in drawn]).to(self._device)
         return Seen(self._encoder.read(seen))
 
     def close(self) -> None:
-        """Remove the file of features; nothing can be seen afterwards."""
-        self._seen = torch.empty(0)  # not every system deletes a file that is read
-        self._path.unlink(missing_ok=True)
+        """Remove the files of features, unless other runs are to find them; nothing can be seen afterwards."""
+        self._seen = []  # not every system deletes a file that is read
+        for path in self._paths if not self._keep else ():
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptView:
+    """One look at every photograph: `[photographs, *encoder.kept_shape]` in half precision in the file at `path`."""
+
+    path: Path
+    shape: tuple[int, ...]
+
+
+def keep_view(
+    sight: FreshSight, look: Callable[[Tensor], Tensor], view: KeptView, seed: Sequence[int], strength: float,
+    report: Callable[[int], None],
+) -> None:  # fmt: skip
+    """Compute what is missing of a view, batch by batch; `report` hears how many photographs are done."""
+    num_photos = view.shape[0]
+    row_bytes = 2 * math.prod(view.shape[1:])
+    with view.path.open("ab") as file, torch.no_grad():
+        for first in range(0, num_photos, _BATCH):
+            last = min(first + _BATCH, num_photos)
+            if file.tell() >= last * row_bytes:
+                continue
+            file.truncate(first * row_bytes)
+            # Every batch has changes of its own, the same ones whenever it is seen.
+            draw = np.random.default_rng((*seed, first)).integers(2**62)
+            seen = look(sight.pixel_values(torch.arange(first, last), int(draw), strength))
+            file.write(seen.half().cpu().numpy().tobytes())
+            file.flush()
+            report(last)
+
+
+def _fastest_look(encoder: FrozenEncoder, pixel_values: Tensor, num_looks: int) -> Callable[[Tensor], Tensor]:
+    """The encoder's `look`, compiled where that pays, and OpenVINO is installed and computes for a processor."""
+
+    def look(values: Tensor) -> Tensor:
+        with runtime.autocast(values.device):
+            return encoder.look(values)
+
+    if num_looks < _WORTH_COMPILING or pixel_values.device.type != "cpu" or find_spec("openvino") is None:
+        return look
+    from captioning.models.openvino_engine import compile_function
+
+    return compile_function(encoder.look, pixel_values[:1], runtime.choose_precision(pixel_values.device))
 
 
 def _sizes(start: Start, training_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -161,12 +193,14 @@ def make_sight(
     device: torch.device,
     out: Path,
     report: Callable[[int, int], None] = lambda done, total: None,
+    features: Path | None = None,
 ) -> Sight:
     """How photographs are seen; `report` hears of features computed (done, total).
 
     Features are kept where the encoder is frozen and pictures stay as they are, or where so many views are asked for;
-    and where half of the free memory holds them. Raises `OptionsError` for views of an encoder that changes, and for
-    kept features of pictures at another size than the network's.
+    and where half of the free memory holds them. The first of several views is the picture as it is. They lie in `out`
+    until the run ends, or in the folder `features` for other runs on the same encoder. Raises `OptionsError` for views
+    of an encoder that changes, and for kept features of pictures at another size than the network's.
     """
     fresh = FreshSight(start, data.pixels, options, device)
     encoder = start.frozen_encoder
@@ -174,20 +208,40 @@ def make_sight(
         if options.views:
             raise OptionsError("Only what a frozen encoder sees is kept; add --freeze-encoder, or leave out --views.")
         return fresh
-    views = options.views or int(not options.augmentation)
-    if views and _sizes(start, options.training_size)[0] != start.pixels.shape:
+    num_views = options.views or int(not options.augmentation)
+    if num_views and _sizes(start, options.training_size)[0] != start.pixels.shape:
         raise OptionsError(
             "What a frozen encoder sees is kept of pictures at the size of the model; leave out --training-size, or "
             "look anew at every step: --views 0, and --augmentation above 0."
         )
-    num_values = views * len(data.photos) * math.prod(encoder.kept_shape)
-    if not views or num_values * 2 > runtime.free_bytes(torch.device("cpu")) // 2:
+    num_photos = len(data.photos)
+    num_values = num_views * num_photos * math.prod(encoder.kept_shape)
+    if not num_views or num_values * 2 > runtime.free_bytes(torch.device("cpu")) // 2:
         return fresh
-    told = json.dumps(
-        [dict(start.origin), fingerprint(data.photos), views, options.augmentation, options.seed], sort_keys=True
-    )
-    path = out / f"{FEATURES_NAME}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.f16"
-    return KeptSight(fresh, encoder, len(data.photos), views, options.seed, path, device, report)
+    folder = features or out
+    folder.mkdir(parents=True, exist_ok=True)
+    start.network.module.to(device).eval()
+    look = _fastest_look(encoder, fresh.pixel_values(torch.arange(1), 0), num_views * num_photos)
+    strengths = [options.augmentation if num_views == 1 or view else 0.0 for view in range(num_views)]
+    views = []
+    for number, strength in enumerate(strengths):
+        told = json.dumps([_encoder_origin(start), fingerprint(data.photos), strength, options.seed, number])
+        name = f"{FEATURES_NAME}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.f16"
+        view = KeptView(folder / name, (num_photos, *encoder.kept_shape))
+        done = number * num_photos
+        keep_view(
+            fresh, look, view, (options.seed, 2, number), strength,
+            lambda last, done=done: report(done + last, num_views * num_photos),  # type: ignore[misc]
+        )  # fmt: skip
+        views.append(view)
+    return KeptSight(encoder, views, device, keep=features is not None)
+
+
+def _encoder_origin(start: Start) -> str:
+    """What tells a frozen encoder, and the pictures that it is given, from others."""
+    if isinstance(start.frozen_encoder, PackagedEncoder):
+        return json.dumps([REFERENCE, start.pixels.to_config(), start.pixels.detail], sort_keys=True)
+    return json.dumps(dict(start.origin), sort_keys=True)
 
 
 def hold(values: Tensor, device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +16,22 @@ from captioning.models.base import TrainableNetwork
 from captioning.models.families.patch_captioner import CLIP_DECODER, MODEL_TYPE, PatchCaptionerNetwork
 from captioning.models.families.patch_captioner.clip_encoder import SHAPE_FIELDS, ClipEncoder
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork, PatchNetworkConfig
+from captioning.models.families.patch_captioner.packaged_encoder import (
+    MAX_NAME_WORDS,
+    PACKAGE,
+    PACKAGED_SHAPE,
+    PackagedEncoder,
+    read_weights,
+)
 from captioning.models.family import ModelFamily
 from captioning.models.parts import fetch_part, find_part, load_image_encoder
 from captioning.models.pixels import PixelRecipe
-from captioning.training.data import Photo, train_tokenizer, training_texts
-from captioning.training.options import CONVOLUTIONAL, Beginning, TrainingOptions
+from captioning.training.data import Photo, make_tokenizer, plain_words
+from captioning.training.options import CONVOLUTIONAL, PACKAGED, Beginning, TrainingOptions
 from captioning.types import PatchLayout, Picture
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
-FrozenEncoder = ClipEncoder | ConvolutionalEncoder
+FrozenEncoder = ClipEncoder | ConvolutionalEncoder | PackagedEncoder
 """An encoder of our own that training may leave as it is: what it sees of a picture can be kept."""
 
 
@@ -58,10 +66,12 @@ class Start:
         encoder = getattr(self.network.module, "image_encoder", None)
         if isinstance(encoder, ConvolutionalEncoder):
             return encoder if encoder.frozen else None
-        return encoder if isinstance(encoder, ClipEncoder) else None
+        return encoder if isinstance(encoder, ClipEncoder | PackagedEncoder) else None
 
     def side(self, options: TrainingOptions) -> int:
         """Pixels along a side at which photographs are held; a little more than it sees where it sees crops of them."""
+        if self.pixels.detail is not None:
+            return self.pixels.detail
         height, width = self.pixels.shape
         return max(height, width) * (10 if options.augmentation else 9) // 9
 
@@ -93,18 +103,44 @@ def _make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Be
         raise OptionsError("An encoder is frozen where a model is trained further; leave out --freeze-encoder.")
     if beginning.encoder == CONVOLUTIONAL:
         return _start_fresh(photos, options, beginning.shape)
+    if beginning.encoder == PACKAGED:
+        return _start_on_package(photos, options, beginning.shape)
     name = beginning.encoder.partition(":")[2]
     return _start_on_clip(name or DEFAULT_CLIP, photos, options, beginning.shape)
 
 
 def _start_fresh(photos: Sequence[Photo], options: TrainingOptions, shape: Mapping[str, Any]) -> Start:
-    tokenizer = train_tokenizer(training_texts(photos), options.vocab_size)
+    tokenizer = make_tokenizer(photos, vocab_size=options.vocab_size)
     config = _make_config({"vocab_size": tokenizer.get_vocab_size(), **shape})
     torch.manual_seed(options.seed)
     network = PatchCaptionerNetwork(PatchNetwork(config), tokenizer)
     summary = (
         f"A convolutional encoder that keeps a {config.grid_size}×{config.grid_size} grid of patches, and a "
         f"{_describe_decoder(config)}: {_millions(network.module)}, trained from scratch."
+    )
+    origin = {"config": config.to_dict(), "tokenizer": tokenizer.to_str()}
+    return Start(network, get_family(MODEL_TYPE), origin, summary)
+
+
+def _start_on_package(photos: Sequence[Photo], options: TrainingOptions, shape: Mapping[str, Any]) -> Start:
+    """A fresh decoder on the encoder that a package ships, which stays out of the model's folder."""
+    weights = read_weights()
+    names = [plain_words(name) for name in read_class_names()]
+    tokenizer = make_tokenizer(photos, names, options.vocab_size)
+    config = _make_config({"vocab_size": tokenizer.get_vocab_size(), **PACKAGED_SHAPE, **shape})
+    torch.manual_seed(options.seed)
+    network = PatchCaptionerNetwork(PatchNetwork(config), tokenizer)
+    encoder = network.module.image_encoder
+    assert isinstance(encoder, PackagedEncoder)
+    encoder.vision.load_state_dict(weights)
+    for ids, name in zip(encoder.name_ids, names, strict=True):
+        words = network.text_to_ids(name)[:MAX_NAME_WORDS]
+        ids[: len(words)] = torch.tensor(words)
+    learnt = sum(p.numel() for p in network.module.parameters() if p.requires_grad)
+    summary = (
+        f"The image encoder of the package {PACKAGE} (EfficientNet-Lite2, trained on ImageNet), frozen and no part of "
+        f"this folder, which keeps a {config.grid_size}×{config.grid_size} grid of patches, and a "
+        f"{_describe_decoder(config)}: {_millions(network.module)}, {learnt / 1e6:.1f} million of them trained."
     )
     origin = {"config": config.to_dict(), "tokenizer": tokenizer.to_str()}
     return Start(network, get_family(MODEL_TYPE), origin, summary)
@@ -118,7 +154,7 @@ def _start_on_clip(name: str, photos: Sequence[Photo], options: TrainingOptions,
     folder = fetch_part(part)
     recipe = PixelRecipe.read(folder)
     vision = load_image_encoder(part, folder, torch.float32)
-    tokenizer = train_tokenizer(training_texts(photos), options.vocab_size)
+    tokenizer = make_tokenizer(photos, vocab_size=options.vocab_size)
     look = {field: getattr(vision.config, field) for field in SHAPE_FIELDS}
     sizes = {"image_size": look["image_size"], "patch_size": look["patch_size"]}
     if set(shape) & set(sizes):
@@ -159,8 +195,15 @@ def start_from(model_id: str) -> Start:
     return Start(network, family, origin, summary, model_id)
 
 
+def read_class_names() -> list[str]:
+    """ImageNet's 1,000 classes under their commonest names, in the order of the encoder's classifier."""
+    return (Path(__file__).parent / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+
+
 def _freeze_encoder(start: Start) -> None:
     encoder = getattr(start.network.module, "image_encoder", None)
+    if isinstance(encoder, PackagedEncoder):
+        return  # it always is
     if not isinstance(encoder, ConvolutionalEncoder):
         raise OptionsError(
             "Only the convolutional encoder of a patch_captioner can be frozen; leave out --freeze-encoder."

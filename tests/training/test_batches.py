@@ -8,7 +8,7 @@ import torch
 
 from captioning.models.families.patch_captioner import END, START, special_id
 from captioning.training.batches import Batch, CaptionDrawer, StepSampler, load_batches
-from captioning.training.data import Photo, read_table, train_tokenizer, training_texts
+from captioning.training.data import Photo, make_tokenizer, read_table
 from captioning.training.options import TrainingOptions
 
 OPTIONS = TrainingOptions(passes=2, batch_size=5, captions_per_photo=2)
@@ -18,7 +18,7 @@ class Spelling:
     """The words of a tokenizer, as a network has them."""
 
     def __init__(self, photos: tuple[Photo, ...]) -> None:
-        self.tokenizer = train_tokenizer(training_texts(photos), 400)
+        self.tokenizer = make_tokenizer(photos)
         self.start_ids = (special_id(self.tokenizer, START),)
         self.end_id = special_id(self.tokenizer, END)
 
@@ -73,6 +73,16 @@ def test_a_pass_sees_captioned_photographs_twice_and_the_others_once(photos: tup
     assert {place: seen.count(place) for place in set(seen)} == {
         place: 2 if photo.captions else 1 for place, photo in enumerate(photos)
     }
+
+
+def test_folders_are_seen_as_often_as_repeats_says(photos: tuple[Photo, ...]) -> None:
+    options = TrainingOptions(passes=40, batch_size=1, repeats="kinds=0.5,people=3")
+    seen = [place for step in StepSampler(photos, options) for _, place in step]
+    times = np.bincount(seen, minlength=len(photos)) / 40
+    described = np.array([bool(photo.captions) for photo in photos])
+    assert (times[described] == 3).all()
+    assert times[~described].sum() == 0.5 * (~described).sum()
+    assert 0.2 < times[~described].min() < times[~described].max() < 0.8
 
 
 def test_a_run_that_has_done_more_than_is_asked_for_is_fed_nothing(photos: tuple[Photo, ...]) -> None:

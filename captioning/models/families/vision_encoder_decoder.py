@@ -174,6 +174,7 @@ class VisionEncoderDecoderNetwork:
         """Logits `[N, L, vocab]` of whole captions, for training: the library's own decoder, dropout included."""
         import torch
 
+        states = states.repeat_interleave(len(input_ids) // len(states), dim=0)
         logits: Tensor = self.text_decoder(
             input_ids, attention_mask=torch.ones_like(input_ids), encoder_hidden_states=states, use_cache=False
         ).logits

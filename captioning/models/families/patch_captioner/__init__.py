@@ -75,7 +75,9 @@ class PatchCaptionerNetwork:
         self.start_ids: tuple[int, ...] = (special_id(tokenizer, START),)
         self.end_id = special_id(tokenizer, END)
         side = self.config.image_size
-        self.pixels = PixelRecipe((side, side), self.config.image_mean, self.config.image_std)
+        self.pixels = PixelRecipe(
+            (side, side), self.config.image_mean, self.config.image_std, detail=self.config.detail_size or None
+        )
         self._layout = PatchLayout.from_grid(self.config.grid_size, self.config.grid_size)
 
     def preprocess(self, image: Picture) -> ModelInput:
@@ -167,21 +169,32 @@ class PatchCaptionerNetwork:
         """One token as text; it begins with a space where it begins a word."""
         return str(self.tokenizer.decode([token_id], skip_special_tokens=False))
 
-    def word_tails(self) -> Tensor:
-        """Which tokens can only lengthen a word, `[vocab]`: with few words learnt, the ends of others mislead it.
+    @property
+    def has_whole_words(self) -> bool:
+        """Whether every word it writes is one token, and bytes only spell what it reads."""
+        return bool(getattr(self.tokenizer.model, "ignore_merges", False))
 
-        Those that start and fill sequences are among them, since they are no words either.
-        """
+    def word_tails(self) -> Tensor:
+        """Return which tokens can only lengthen a word, `[vocab]`."""
         import torch
 
-        tails = torch.tensor([self.token_text(n)[:1].isalnum() for n in range(self.config.vocab_size)])
-        tails[[special_id(self.tokenizer, name) for name in (START, PAD)]] = True
-        return tails
+        return torch.tensor([self.token_text(n)[:1].isalnum() for n in range(self.config.vocab_size)])
+
+    def never_written(self) -> Tensor:
+        """Return which tokens are only ever read, `[vocab]`: those that start and fill sequences, and single bytes."""
+        import torch
+
+        read = torch.zeros(self.config.vocab_size, dtype=torch.bool)
+        read[[special_id(self.tokenizer, name) for name in (START, PAD)]] = True
+        if self.has_whole_words:
+            pieces = [self.tokenizer.id_to_token(n) or "" for n in range(self.config.vocab_size)]
+            read |= torch.tensor([len(piece) == 1 for piece in pieces])
+        return read
 
     def describe_tokenizer(self) -> Mapping[str, str | int]:
         """Name, size and special tokens of the vocabulary."""
         return {
-            "type": "byte-pair encoding, lower-cased",
+            "type": "whole words, lower-cased" if self.has_whole_words else "byte-pair encoding, lower-cased",
             "vocabulary": self.tokenizer.get_vocab_size(),
             "start token": START,
             "end token": END,
@@ -222,6 +235,11 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaption
     from tokenizers import Tokenizer
 
     from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+    from captioning.models.families.patch_captioner.packaged_encoder import (
+        WEIGHTS_PREFIX,
+        PackagedEncoder,
+        read_weights,
+    )
     from captioning.models.files import name_of
 
     name = name_of(folder)
@@ -243,27 +261,37 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaption
             f"{config.vocab_size}; they belong to different models."
         )
     module = PatchNetwork(config)
+    packaged = {} if config.package is None else {WEIGHTS_PREFIX + key: v for key, v in read_weights().items()}
     try:
-        module.load_state_dict(load_file(folder / "model.safetensors"))
+        module.load_state_dict(load_file(folder / "model.safetensors") | packaged)
     except (OSError, SafetensorError) as error:
         raise ModelFilesError(f"{name}/model.safetensors is missing or damaged; copy the whole model again.") from error
     except RuntimeError as error:
         raise ModelFilesError(
             f"{name}: the weights do not fit config.json; they belong to different models."
         ) from error
-    return PatchCaptionerNetwork(module.to(device, dtype).eval(), tokenizer)
+    module.eval()
+    if isinstance(module.image_encoder, PackagedEncoder):
+        module.image_encoder.vision.fold_norms()
+    return PatchCaptionerNetwork(module.to(device, dtype), tokenizer)
 
 
 def save(module: PatchNetwork, tokenizer: Tokenizer, folder: Path, card: str) -> None:
-    """Write a model folder, weights in half precision; a file appears whole or not at all."""
+    """Write a model folder, weights in half precision; a file appears whole or not at all.
+
+    Weights that come from a package are left out.
+    """
     import torch
     from safetensors.torch import save as to_bytes
+
+    from captioning.models.families.patch_captioner.packaged_encoder import WEIGHTS_PREFIX
 
     folder.mkdir(parents=True, exist_ok=True)
     # Normalisation statistics can pass half precision's range, and are few.
     weights = {
         name: (value.half() if value.ndim > 1 and value.dtype == torch.float32 else value).contiguous().cpu()
         for name, value in module.state_dict().items()
+        if module.config.package is None or not name.startswith(WEIGHTS_PREFIX)
     }
     config = {"model_type": MODEL_TYPE, **module.config.to_dict()}
     files = {

