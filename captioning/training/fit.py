@@ -22,6 +22,7 @@ from captioning import runtime
 from captioning.errors import DataError, OptionsError
 from captioning.models.base import TrainableNetwork
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
+from captioning.models.families.patch_captioner.packaged_encoder import PackagedEncoder
 from captioning.training.batches import Batch, StepSampler, load_batches
 from captioning.training.data import Photo, PhotoSet, fingerprint
 from captioning.training.heads import ContrastiveHead, TargetWords, WordHead
@@ -32,6 +33,7 @@ from captioning.training.start import Start
 from captioning.whole_files import whole_file
 
 STATE_NAME = "training_state.pt"
+EMBEDDED_PHOTOS = 6000  # photographs that the embedding of a frozen encoder is fitted to
 STATISTICS_BATCHES = 32  # enough that the normalisation statistics no longer depend on which
 
 
@@ -114,6 +116,19 @@ class Trainer:
         self._reward = CiderReward(data.photos, options.specificity) if options.reward_weight else None
         self._layout = start.layout
         self.sight = make_sight(start, data, options, device, out, report, features)
+        self._fit_embedding()
+
+    def _fit_embedding(self) -> None:
+        """Fit the embedding of an encoder that never learns one, to photographs spread over the table."""
+        encoder = self.start.frozen_encoder
+        if not isinstance(encoder, PackagedEncoder) or encoder.has_embedding:
+            return
+        num_photos = len(self._photos)
+        places = torch.arange(min(num_photos, EMBEDDED_PHOTOS)) * num_photos // min(num_photos, EMBEDDED_PHOTOS)
+        encoder.fit_embedding(self.sight.look(batch) for batch in torch.split(places, 64))
+        for name, value in self._learnt().items():
+            if name.startswith("image_encoder.embedding_"):
+                self.average[name] = value.detach().clone()
 
     @contextmanager
     def averaged(self) -> Iterator[TrainableNetwork]:

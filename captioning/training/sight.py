@@ -51,6 +51,10 @@ class Sight(Protocol):
         """What it sees of the photographs at `places`."""
         ...
 
+    def look(self, places: Tensor) -> Tensor:
+        """Return what a frozen encoder's `look` gives for the photographs at `places`, unchanged."""
+        ...
+
     def close(self) -> None:
         """Remove what was kept: the run is done, and all of it can be computed again."""
         ...
@@ -91,6 +95,12 @@ class FreshSight:
         mixed, partners, share = cut_mix(pixel_values, generator)
         return Seen(*self._network.encode(mixed), partners, share)
 
+    def look(self, places: Tensor) -> Tensor:
+        """Return what the network's encoder gives for the photographs as they are."""
+        encoder: Any = self._network.module.image_encoder
+        looked: Tensor = encoder.look(self.pixel_values(places, 0, strength=0.0))
+        return looked
+
     def close(self) -> None:
         """Nothing was kept."""
 
@@ -116,6 +126,10 @@ class KeptSight:
         drawn = zip(views.tolist(), places.tolist(), strict=True)
         seen = torch.stack([self._seen[view][place].float() for view, place in drawn]).to(self._device)
         return Seen(self._encoder.read(seen))
+
+    def look(self, places: Tensor) -> Tensor:
+        """Return what was kept of the photographs at `places` in the first view."""
+        return torch.stack([self._seen[0][place].float() for place in places.tolist()]).to(self._device)
 
     def close(self) -> None:
         """Remove the files of features, unless other runs are to find them; nothing can be seen afterwards."""

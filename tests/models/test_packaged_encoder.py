@@ -69,7 +69,7 @@ def test_a_model_folder_holds_a_reference_and_none_of_the_packages_weights(folde
     assert any("image_encoder.vision._blocks.20" in name for name in names)
     (features,) = captioner.encode([drawing(0)])
     assert features.layout.grid == (2, 2)
-    assert features.image_embeds.shape == (1280,)
+    assert features.image_embeds.shape == (512,)
     assert float(features.image_embeds.norm()) == pytest.approx(1, abs=1e-4)
     assert captioner.num_bytes > 4 * sum(weights.numel() for weights in read_weights().values() if weights.ndim > 1)
 
@@ -134,3 +134,17 @@ def test_words_are_never_spelled_in_a_caption_but_have_a_likelihood(folder: Path
     assert "".join(typed.tokens).strip() == "a zebra"
     assert len(typed.tokens) > 2
     assert np.isfinite(typed.log_probs).all()
+
+
+def test_embeddings_are_whitened_over_the_photographs_they_were_fitted_to(folder: Path) -> None:
+    encoder = load_uncached(str(folder), "cpu", "float32")._network.module.image_encoder  # type: ignore[attr-defined]
+    assert not encoder.has_embedding
+    looks = torch.randn(40, 4, 352, generator=torch.Generator().manual_seed(0))
+    encoder.fit_embedding(torch.split(looks, 16))
+    assert encoder.has_embedding
+    with torch.no_grad():
+        pooled = encoder._widen(looks).mean(dim=1)
+        components = (pooled - encoder.embedding_mean) @ encoder.embedding_axes
+    covariance = components.T @ components / len(looks)
+    torch.testing.assert_close(covariance[:20, :20], torch.eye(20), atol=1e-2, rtol=0)
+    assert not components[:, 40:].any()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +47,7 @@ PACKAGED_SHAPE: Mapping[str, Any] = {
 """Fields of `PatchNetworkConfig` for this encoder and a decoder that suits it."""
 MAX_NAME_WORDS = 3
 """Words of a class name that count; longer names are cut."""
+EMBEDDING_SIZE = 512
 WEIGHTS_PREFIX = "image_encoder.vision."
 """What the names of the package's weights begin with in the whole network."""
 
@@ -97,6 +98,11 @@ class PackagedEncoder(nn.Module):
         self.register_buffer("name_ids", torch.full((NUM_CLASSES, MAX_NAME_WORDS), -1))
         self.name_ids: Tensor
         self.name_words = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(MAX_NAME_WORDS))
+        # What makes an embedding of pooled features; training fits them to its photographs.
+        self.register_buffer("embedding_mean", torch.zeros(HEAD_CHANNELS))
+        self.register_buffer("embedding_axes", torch.eye(HEAD_CHANNELS, EMBEDDING_SIZE))
+        self.embedding_mean: Tensor
+        self.embedding_axes: Tensor
         self._grid = config.grid_size
         self._words = (words,)  # in a tuple, so that they do not count as part of the encoder
 
@@ -120,9 +126,30 @@ class PackagedEncoder(nn.Module):
         return self._read(self._widen(states))
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels → states `[N, patches, hidden]`, and unit image embeddings `[N, 1280]`: what the classifier reads."""
+        """Pixels → states `[N, patches, hidden]`, and unit image embeddings `[N, 512]`.
+
+        An embedding holds whitened principal components of the mean over patches (Jégou & Chum 2012).
+        """
         wide = self._widen(self.look(pixel_values))
-        return self._read(wide), F.normalize(wide.float().mean(dim=1), dim=-1)
+        centred = wide.float().mean(dim=1) - self.embedding_mean.float()
+        return self._read(wide), F.normalize(centred @ self.embedding_axes.float(), dim=-1)
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether its embedding was fitted to photographs."""
+        return bool(self.embedding_mean.any())
+
+    @torch.no_grad()
+    def fit_embedding(self, looks: Iterable[Tensor]) -> None:
+        """Fit the embedding to what `look` gives for batches of photographs, each `[N, patches, 352]`."""
+        pooled = torch.cat([self._widen(states).float().mean(dim=1) for states in looks])
+        mean = pooled.mean(dim=0)
+        _, spread, axes = torch.linalg.svd(pooled - mean, full_matrices=False)
+        scales = (spread / len(pooled) ** 0.5).clamp(min=1e-3)
+        size = min(EMBEDDING_SIZE, len(axes))
+        self.embedding_mean.copy_(mean)
+        self.embedding_axes.zero_()
+        self.embedding_axes[:, :size] = axes[:size].T / scales[:size]
 
     def _widen(self, states: Tensor) -> Tensor:
         grid = states.transpose(1, 2).reshape(len(states), -1, self._grid, self._grid)
