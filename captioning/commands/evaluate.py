@@ -94,14 +94,15 @@ def _add_views(measure: argparse.ArgumentParser) -> None:
 def _evaluate_captions(options: argparse.Namespace) -> int:
     from captioning.prompts import DEFAULT_PROMPTS
     from captioning.training.data import class_names, load_photos, read_table
-    from captioning.training.metrics import check_scorer, evaluate_captions, evaluate_prompts
+    from captioning.training.metrics import check_scorer, evaluate_captions, evaluate_prompts, known_words
 
     check_scorer()
-    kinds = class_names(read_table(options.data))
+    photos = read_table(options.data)
+    kinds, learnt = class_names(photos), known_words(photo for photo in photos if photo.split == "train")
     captioner = load(options)
     data = load_photos(options.data, options.split, _side_for(captioner, options.data), options.limit)
     decoding = DecodingOptions(num_beams=options.num_beams)
-    figures = evaluate_captions(captioner, data, kinds, decoding, report=ProgressLine().show)
+    figures = evaluate_captions(captioner, data, kinds, decoding, ProgressLine().show, learnt)
     if captioner.spec.capabilities.supports_prompt and figures["captioned"]:
         figures |= evaluate_prompts(captioner, data, DEFAULT_PROMPTS, report=ProgressLine().show)
     print_figures(options, captioner, figures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -60,6 +60,22 @@ def repeats_a_word(caption: str) -> bool:
     return re.search(r"\b(\w+)( \1){2}\b", plain_words(caption)) is not None
 
 
+def repeats_a_phrase(caption: str) -> bool:
+    """Return whether a phrase follows itself, with or without "and" between, or three words in a row come twice."""
+    words = plain_words(caption)
+    if re.search(r"(?:^| )(\S+(?: \S+)*)(?: and)? \1(?: |$)", words):
+        return True
+    split = words.split()
+    triples = list(zip(split, split[1:], split[2:], strict=False))
+    return len(set(triples)) < len(triples)
+
+
+def known_words(photos: Iterable[Photo]) -> frozenset[str]:
+    """Return every word of the captions and class names of photographs."""
+    texts = (text for photo in photos for text in (photo.class_name, *photo.captions))
+    return frozenset(word for text in texts for word in plain_words(text).split())
+
+
 def encode_photos(captioner: Captioner, data: PhotoSet, batch_size: int = 32) -> Iterator[tuple[Photo, ImageFeatures]]:
     """Every photograph with its features, in order."""
     for start in range(0, len(data.photos), batch_size):
@@ -74,13 +90,15 @@ def evaluate_captions(
     kinds: Sequence[str],
     options: DecodingOptions | None = None,
     report: Report | None = None,
+    vocabulary: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Measure captions written without a prompt.
 
     BLEU, CIDEr and the share of distinct captions are of the photographs with human captions;
     `token_accuracy` is how often the likeliest token is the human's, given the human's words before it, over the
     captions that the model has room for;
-    `class_naming` is the share of class photographs whose kind is the longest of `kinds` in the caption.
+    `class_naming` is the share of class photographs whose kind is the longest of `kinds` in the caption;
+    `unknown_words` the share of captions with a word that is not in `vocabulary`, where one is given.
     """
     options = options or DecodingOptions()
     captions: list[str] = []
@@ -111,6 +129,12 @@ def evaluate_captions(
     if named:
         result["class_naming"] = sum(named) / len(named)
     result["repeated_words"] = sum(map(repeats_a_word, written_all)) / len(written_all)
+    result["repeated_phrases"] = sum(map(repeats_a_phrase, written_all)) / len(written_all)
+    if vocabulary is not None:
+        known = frozenset(vocabulary)
+        result["unknown_words"] = sum(not known.issuperset(plain_words(text).split()) for text in written_all) / len(
+            written_all
+        )
     return result
 
 

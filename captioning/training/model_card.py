@@ -19,6 +19,8 @@ _FIGURES = {
     "distinct_captions": "distinct captions over photographs",
     "class_naming": "kinds of objects named in the caption",
     "repeated_words": "captions with a word three times in a row",
+    "repeated_phrases": "captions with a phrase twice",
+    "unknown_words": "captions with a word that no training photograph has",
 }
 
 

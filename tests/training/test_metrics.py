@@ -13,9 +13,11 @@ from captioning.training.metrics import (
     check_scorer,
     evaluate_captions,
     evaluate_pixels,
+    known_words,
     named_kind,
     neighbour_vote,
     pixel_vectors,
+    repeats_a_phrase,
     repeats_a_word,
     score_captions,
 )
@@ -105,3 +107,26 @@ def test_bootstrap_interval_holds_the_mean_and_widens_with_grouping() -> None:
     assert low < mean < high
     _, grouped_low, grouped_high = paired_bootstrap(values, [n // 10 for n in range(400)])
     assert grouped_high - grouped_low > 2 * (high - low)
+
+
+@pytest.mark.parametrize(
+    ("caption", "repeats"),
+    [
+        ("a blue and blue and blue shirt", True),
+        ("a man and a man in a boat", True),
+        ("a man in a red shirt and a man in a blue shirt", True),
+        ("the dog the dog", True),
+        ("a man in a red shirt and a woman in a blue one", False),
+        ("a dog and another dog", False),
+        ("two dogs and two cats", False),
+        ("a band and a bandana", False),
+        ("", False),
+    ],
+)
+def test_phrases_that_come_twice_are_found(caption: str, repeats: bool) -> None:
+    assert repeats_a_phrase(caption) is repeats
+
+
+def test_words_of_photographs_are_those_of_captions_and_names() -> None:
+    photos = [Photo("a.jpg", "train", "", ("A man 's hat .",)), Photo("b.jpg", "train", "Totem Pole", ())]
+    assert known_words(photos) == {"a", "man's", "hat", "totem", "pole"}
