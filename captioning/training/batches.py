@@ -68,8 +68,8 @@ class CaptionDrawer:
                 words = f"a photo of {words}"
         if generator.random() >= self.opening_rate:
             return "", words
-        if generator.random() < 0.4 and words.startswith(("a ", "an ", "two ")) and " " in words:
-            # "a woman walks" also teaches how to go on after "the woman".
+        if generator.random() < 0.4 and words.startswith(("a ", "an ", "two ")) and words.count(" ") > 1:
+            # "a woman walks" also teaches how to go on after "the woman"; nothing teaches to end there.
             _first, second, *rest = words.split(" ")
             return f"the {second}", " ".join(rest)
         return OPENINGS[generator.integers(len(OPENINGS))], words.removeprefix("a photo of ")

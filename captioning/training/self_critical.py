@@ -17,6 +17,7 @@ from captioning.training.data import Photo, plain_words
 from captioning.types import PatchLayout
 
 _ORDERS = 4  # words of the longest n-gram
+_OTHERS = 8  # photographs that a caption is not to fit; scoring all of a batch takes longer than learning from it
 _SIGMA = 6.0  # how forgiving CIDEr-D is of another length, in words
 TEMPERATURE = 0.6
 """What captions are drawn at: label smoothing leaves every word a share, which few whole sentences would escape."""
@@ -35,8 +36,8 @@ class CiderReward:
     """CIDEr-D of captions against those that people gave a photograph (Vedantam et al. 2015).
 
     What `score_captions` computes, a caption at a time; an n-gram is the rarer the fewer of `photos` have it.
-    `specificity` times its mean against the captions of the other photographs of a batch is taken off, so that what
-    fits everything wins little.
+    `specificity` times its mean against the captions of other photographs of a batch, the next few, is taken off, so
+    that what fits everything wins little.
     """
 
     def __init__(self, photos: Sequence[Photo], specificity: float = 0.0) -> None:
@@ -59,7 +60,8 @@ class CiderReward:
     def _score(self, text: _Text, references: Sequence[Sequence[_Text]], own: int) -> float:
         score = _cider(text, references[own])
         if self._specificity and len(references) > 1:
-            others = [_cider(text, texts) for number, texts in enumerate(references) if number != own]
+            following = [*references[own + 1 :], *references[:own]][:_OTHERS]
+            others = [_cider(text, texts) for texts in following]
             score -= self._specificity * sum(others) / len(others)
         return score
 

@@ -48,6 +48,15 @@ def test_drawn_openings_are_given_and_not_learnt(photos: tuple[Photo, ...]) -> N
         assert torch.equal(row_labels[places], row_ids[places + 1])
 
 
+def test_no_caption_ends_where_its_opening_does(photos: tuple[Photo, ...]) -> None:
+    always = CaptionDrawer(Spelling(photos), opening_rate=1.0, max_tokens=40)
+    generator = np.random.default_rng(0)
+    short = Photo("a.jpg", "train", "anchor", ())
+    drawn = [always.text(photo, generator) for photo in (short, photos[0]) for _ in range(60)]
+    assert all(rest for _, rest in drawn)
+    assert any(opening.startswith("the ") for opening, _ in drawn)
+
+
 def test_without_openings_everything_is_learnt_from_the_first_word(photos: tuple[Photo, ...]) -> None:
     never = CaptionDrawer(Spelling(photos), opening_rate=0.0, max_tokens=40)
     _, labels = never.batch(photos, np.random.default_rng(0))

@@ -164,5 +164,7 @@ class PackagedEncoder(nn.Module):
 
     def _name_vectors(self) -> Tensor:
         """A vector of each class `[classes, hidden]`: every word of its name, told from the others by its place."""
-        vectors = self._words[0](self.name_ids.clamp(min=0)) * (self.name_ids >= 0)[..., None]
+        # Word vectors are short; scaled, they weigh as much as what else a patch says (Vaswani et al. 2017, 3.4).
+        scale = self._words[0].embedding_dim ** 0.5
+        vectors = self._words[0](self.name_ids.clamp(min=0)) * scale * (self.name_ids >= 0)[..., None]
         return torch.stack([place(vectors[:, n]) for n, place in enumerate(self.name_words)]).sum(dim=0)
