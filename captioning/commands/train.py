@@ -32,6 +32,7 @@ _TRAINING_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
     "specificity": (float, "how much fitting other photographs too costs a caption"),
     "samples": (int, "captions drawn for a photograph to be rewarded"),
     "opening_rate": (float, "share of captions that follow a given opening"),
+    "name_rate": (float, "share of captions that are the class an encoder's classifier sees, after an opening"),
     "augmentation": (float, "strength of random changes to pictures; 0 is none"),
     "mix": (float, "share of batches whose pictures get a part of one another"),
     "training_size": (int, "pixels along a side at which pictures are seen in training; 0 is the size of the model"),

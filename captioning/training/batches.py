@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captioning.models.tokens import common_length
-from captioning.training.data import OPENINGS, Photo, plain_words, with_article
+from captioning.training.data import NAME_OPENINGS, OPENINGS, Photo, plain_words, with_article
 from captioning.training.options import TrainingOptions
 
 
@@ -51,15 +51,29 @@ class Batch:
 
 
 class CaptionDrawer:
-    """Draws captions to teach: a human one or a sentence round a class name, at times after an opening."""
+    """Draws captions to teach: a human one or a sentence round a class name, at times after an opening.
 
-    def __init__(self, words: Words, opening_rate: float, max_tokens: int) -> None:
+    A share `name_rate` of the captions of a photograph in `names`, by its name, is that class after an opening.
+    """
+
+    def __init__(
+        self,
+        words: Words,
+        opening_rate: float,
+        max_tokens: int,
+        names: Mapping[str, str] | None = None,
+        name_rate: float = 0.0,
+    ) -> None:
         self.words = words
         self.opening_rate = opening_rate
         self.max_tokens = max_tokens
+        self._names = names or {}
+        self._name_rate = name_rate
 
     def text(self, photo: Photo, generator: np.random.Generator) -> tuple[str, str]:
         """An opening (often empty) that is given, and the words to be learnt after it."""
+        if self._name_rate and photo.name in self._names and generator.random() < self._name_rate:
+            return NAME_OPENINGS[generator.integers(len(NAME_OPENINGS))], with_article(self._names[photo.name])
         if photo.captions:
             words = plain_words(photo.captions[generator.integers(len(photo.captions))])
         else:
@@ -160,11 +174,18 @@ class _Collator:
         return Batch(step, places, input_ids, labels, int(draw.integers(2**62)))
 
 
-def load_batches(photos: Sequence[Photo], words: Words, options: TrainingOptions, first: int = 0) -> DataLoader[Any]:
+def load_batches(
+    photos: Sequence[Photo],
+    words: Words,
+    options: TrainingOptions,
+    first: int = 0,
+    names: Mapping[str, str] | None = None,
+) -> DataLoader[Any]:
     """The batches of a run from step `first` on; pictures stay where they are and are not part of them.
 
+    `names` holds the class that an encoder's classifier gives a photograph, by the photograph's name.
     No worker processes: a batch of captions is tokenised in two thousandths of a second.
     """
-    drawer = CaptionDrawer(words, options.opening_rate, options.max_tokens)
+    drawer = CaptionDrawer(words, options.opening_rate, options.max_tokens, names, options.name_rate)
     sampler = StepSampler(photos, options, first)
     return DataLoader(_StepPhotos(photos), batch_sampler=sampler, collate_fn=_Collator(drawer, options))

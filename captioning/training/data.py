@@ -43,6 +43,8 @@ OPENINGS = (
     "there is",
     "here we see",
 )
+NAME_OPENINGS = ("a photo of", "a picture of", "an image of", "this is", "there is")
+"""Openings that may be followed by nothing but the name of a thing."""
 
 
 def plain_words(text: str) -> str:

@@ -24,16 +24,17 @@ from captioning.models.base import TrainableNetwork
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
 from captioning.models.families.patch_captioner.packaged_encoder import PackagedEncoder
 from captioning.training.batches import Batch, StepSampler, load_batches
-from captioning.training.data import Photo, PhotoSet, fingerprint
+from captioning.training.data import Photo, PhotoSet, fingerprint, plain_words
 from captioning.training.heads import ContrastiveHead, TargetWords, WordHead
 from captioning.training.options import TrainingOptions
 from captioning.training.self_critical import CiderReward, self_critical_loss
 from captioning.training.sight import FreshSight, Seen, make_sight
-from captioning.training.start import Start
+from captioning.training.start import Start, read_class_names
 from captioning.whole_files import whole_file
 
 STATE_NAME = "training_state.pt"
 EMBEDDED_PHOTOS = 6000  # photographs that the embedding of a frozen encoder is fitted to
+SURE = 0.08  # mean probability over patches from which a class counts as seen; most patches show something else
 STATISTICS_BATCHES = 32  # enough that the normalisation statistics no longer depend on which
 
 
@@ -117,6 +118,7 @@ class Trainer:
         self._layout = start.layout
         self.sight = make_sight(start, data, options, device, out, report, features)
         self._fit_embedding()
+        self._seen_names = self._see_names() if options.name_rate else {}
 
     def _fit_embedding(self) -> None:
         """Fit the embedding of an encoder that never learns one, to photographs spread over the table."""
@@ -129,6 +131,23 @@ class Trainer:
         for name, value in self._learnt().items():
             if name.startswith("image_encoder.embedding_"):
                 self.average[name] = value.detach().clone()
+
+    def _see_names(self) -> dict[str, str]:
+        """Return the class that the encoder's classifier sees in each photograph of whose class it is sure enough.
+
+        Raises `OptionsError` for an encoder that has no classifier.
+        """
+        encoder = self.start.frozen_encoder
+        if not isinstance(encoder, PackagedEncoder):
+            raise OptionsError("Only the encoder of efficientnet-lite2 has a classifier; leave out --name-rate.")
+        names, seen = read_class_names(), {}
+        for places in torch.split(torch.arange(len(self._photos)), 64):
+            with self._autocast():
+                classes, odds = encoder.likeliest_classes(self.sight.look(places))
+            for place, number, share in zip(places.tolist(), classes.tolist(), odds.tolist(), strict=True):
+                if share >= SURE:
+                    seen[self._photos[place].name] = plain_words(names[number])
+        return seen
 
     @contextmanager
     def averaged(self) -> Iterator[TrainableNetwork]:
@@ -149,7 +168,7 @@ class Trainer:
         """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
         sums, summed = np.zeros(len(_StepFigures._fields)), 0
         started, start_step = time.monotonic(), self.step
-        for batch in load_batches(self._photos, self.network, self.options, self.step):
+        for batch in load_batches(self._photos, self.network, self.options, self.step, self._seen_names):
             sums += self._train_step(batch)
             summed += 1
             self.step += 1

@@ -23,6 +23,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "specificity": (0.0, 100.0),
     "samples": (2, 64),
     "opening_rate": (0.0, 1.0),
+    "name_rate": (0.0, 1.0),
     "augmentation": (0.0, 1.5),
     "mix": (0.0, 1.0),
     "training_size": (0, 4096),
@@ -51,6 +52,8 @@ class TrainingOptions:
     kept; 0 looks anew every time. `reward_weight` is that of the self-critical loss, whose reward is the CIDEr-D of
     `samples` captions drawn for each photograph with human ones, less `specificity` times that against the captions
     of the batch's other photographs. `vocab_size` counts where a new tokenizer is made.
+    `name_rate` is the share of captions that are replaced by the class that a packaged encoder's classifier sees, after
+    an opening, where it is sure enough: the decoder then learns to copy such names (pseudo-labels: Lee 2013).
     Raises `OptionsError` where a value leaves its range.
     """
 
@@ -70,6 +73,7 @@ class TrainingOptions:
     samples: int = 5
     freeze_encoder: bool = False
     opening_rate: float = 0.3
+    name_rate: float = 0.0
     augmentation: float = 1.0
     mix: float = 0.0
     training_size: int = 0

@@ -8,7 +8,7 @@ import torch
 
 from captioning.models.families.patch_captioner import END, START, special_id
 from captioning.training.batches import Batch, CaptionDrawer, StepSampler, load_batches
-from captioning.training.data import Photo, make_tokenizer, read_table
+from captioning.training.data import NAME_OPENINGS, Photo, make_tokenizer, read_table
 from captioning.training.options import TrainingOptions
 
 OPTIONS = TrainingOptions(passes=2, batch_size=5, captions_per_photo=2)
@@ -55,6 +55,16 @@ def test_no_caption_ends_where_its_opening_does(photos: tuple[Photo, ...]) -> No
     drawn = [always.text(photo, generator) for photo in (short, photos[0]) for _ in range(60)]
     assert all(rest for _, rest in drawn)
     assert any(opening.startswith("the ") for opening, _ in drawn)
+
+
+def test_classes_that_an_encoder_sees_are_taught_after_an_opening(photos: tuple[Photo, ...]) -> None:
+    drawer = CaptionDrawer(Spelling(photos), 0.3, 40, {photos[0].name: "orange"}, name_rate=0.5)
+    generator = np.random.default_rng(0)
+    drawn = [drawer.text(photos[0], generator) for _ in range(200)]
+    named = [opening for opening, words in drawn if words == "an orange"]
+    assert 60 < len(named) < 140
+    assert set(named) == set(NAME_OPENINGS)
+    assert not any(words == "an orange" for _, words in (drawer.text(photos[2], generator) for _ in range(50)))
 
 
 def test_without_openings_everything_is_learnt_from_the_first_word(photos: tuple[Photo, ...]) -> None:

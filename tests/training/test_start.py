@@ -143,7 +143,9 @@ def test_a_captioner_on_the_packages_encoder_learns_and_keeps_its_weights_out(
     assert "--encoder efficientnet-lite2" in card
 
     lines.clear()
-    further = replace(FURTHER, passes=1, augmentation=options.augmentation, views=2, batch_size=12, max_tokens=24)
+    further = replace(
+        FURTHER, passes=1, name_rate=0.5, augmentation=options.augmentation, views=2, batch_size=12, max_tokens=24
+    )
     train(data_folder, tmp_path / "more", Beginning(start_from=str(out)), further, lines.append, features=features)
     assert not any(line.startswith("encoded") for line in lines)  # what another run kept is found
     assert len(list(features.iterdir())) == 2
@@ -240,6 +242,8 @@ def test_what_cannot_be_begun_with_is_refused_with_the_choices(data_folder: Path
         make_start(photos, ON_CLIP, Beginning(f"clip:{clip}", shape={"image_size": 64}))
     with pytest.raises(OptionsError, match="leave out --contrastive-weight"):
         make_trainer(data_folder, tmp_path / "out", on_clip(clip), replace(ON_CLIP, contrastive_weight=0.1, **QUICK))
+    with pytest.raises(OptionsError, match="leave out --name-rate"):
+        make_trainer(data_folder, tmp_path / "out", on_clip(clip), replace(ON_CLIP, name_rate=0.1, **QUICK))
     with pytest.raises(OptionsError, match=r"learning_rate must be between .* not 7"):
         TrainingOptions(learning_rate=7)
 

@@ -97,7 +97,10 @@ class PackagedEncoder(nn.Module):
         # Token ids of the classes' names, -1 where a name has no further word.
         self.register_buffer("name_ids", torch.full((NUM_CLASSES, MAX_NAME_WORDS), -1))
         self.name_ids: Tensor
-        self.name_words = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(MAX_NAME_WORDS))
+        places = [nn.Linear(width, width, bias=False) for _ in range(MAX_NAME_WORDS)]
+        for place in places:
+            nn.init.orthogonal_(place.weight)  # as strong as the rest of a patch from the start
+        self.name_words = nn.ModuleList(places)
         # What makes an embedding of pooled features; training fits them to its photographs.
         self.register_buffer("embedding_mean", torch.zeros(HEAD_CHANNELS))
         self.register_buffer("embedding_axes", torch.eye(HEAD_CHANNELS, EMBEDDING_SIZE))
@@ -150,6 +153,16 @@ class PackagedEncoder(nn.Module):
         self.embedding_mean.copy_(mean)
         self.embedding_axes.zero_()
         self.embedding_axes[:, :size] = axes[:size].T / scales[:size]
+
+    @torch.no_grad()
+    def likeliest_classes(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the likeliest of ImageNet's classes for `look`'s `[N, patches, 352]`, and its mean over patches.
+
+        Class numbers and probabilities, each `[N]`.
+        """
+        odds = self.vision.classify(self._widen(states)).float().softmax(dim=-1).mean(dim=1)
+        best = odds.max(dim=-1)
+        return best.indices, best.values
 
     def _widen(self, states: Tensor) -> Tensor:
         grid = states.transpose(1, 2).reshape(len(states), -1, self._grid, self._grid)
