@@ -133,13 +133,14 @@ class TrainableNetwork(Network, Protocol):
 
 @runtime_checkable
 class KeepsWordsWhole(Protocol):
-    """A network whose first generated token must start a new word.
+    """A network whose first generated token after a prompt must start a new word.
 
-    Its small vocabulary would otherwise extend the prompt's last word.
+    It has seen few captions. It would otherwise extend the prompt's last word, or end after a prompt that reads like a
+    whole caption.
     """
 
-    def word_tails(self) -> Tensor:
-        """Return which tokens can only lengthen a word, `[vocab]`."""
+    def not_first(self) -> Tensor:
+        """Return which tokens begin no word, `[vocab]`."""
         ...
 
     def never_written(self) -> Tensor:
@@ -271,10 +272,10 @@ class NetworkCaptioner:
         if not isinstance(self._network, KeepsWordsWhole):
             return None
         if self._barred_tokens is None:
-            self._barred_tokens = self._network.word_tails(), self._network.never_written()
-        tails, always = (tokens.to(self._device) for tokens in self._barred_tokens)
+            self._barred_tokens = self._network.not_first(), self._network.never_written()
+        first, always = (tokens.to(self._device) for tokens in self._barred_tokens)
         ends_in_word = [isinstance(prefix, str) and prefix.rstrip()[-1:].isalnum() for prefix in prefixes]
-        return Barred(torch.tensor(ends_in_word, device=tails.device)[:, None] & tails | always, always)
+        return Barred(torch.tensor(ends_in_word, device=first.device)[:, None] & first | always, always)
 
     @on_accelerator
     @torch.inference_mode()

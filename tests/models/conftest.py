@@ -18,8 +18,8 @@ from tests.tiny_models import write_tiny_blip, write_tiny_encoder_decoder, write
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "blip": write_tiny_blip,
-    "patch_captioner": write_tiny_patch_captioner,
-    "patch_captioner-clip": partial(write_tiny_patch_captioner, seed=1, clip=True),
+    "patch_captioner": partial(write_tiny_patch_captioner, seed=2, end_scale=2.5),
+    "patch_captioner-clip": partial(write_tiny_patch_captioner, seed=3, clip=True),
     "vision_encoder_decoder-vit-gpt2": partial(write_tiny_encoder_decoder, vision="vit", seed=1, end=2.0),
     "vision_encoder_decoder-deit-bert": partial(
         write_tiny_encoder_decoder, vision="deit", text="bert", seed=3, end=2.0

@@ -111,7 +111,7 @@ def test_prompts_of_mixed_length_in_one_batch_equal_each_alone(
 
 
 def free_to_go_on(captioner: NetworkCaptioner, prompts: Sequence[str]) -> Sequence[Prefix]:
-    """The prompts, as tokens for networks that would keep the last word of a text whole."""
+    """The prompts, as tokens for networks that would begin a new word after a text."""
     network = captioner._network
     return [network.text_to_ids(prompt) for prompt in prompts] if isinstance(network, KeepsWordsWhole) else prompts
 
@@ -123,7 +123,7 @@ def test_a_typed_prompt_keeps_its_last_word_whole_and_chosen_tokens_may_end_with
 ) -> None:
     captioner = tiny_captioners[family]
     assert isinstance(captioner._network, KeepsWordsWhole)
-    tails, lengthened = captioner._network.word_tails(), 0
+    tails, lengthened = captioner._network.not_first(), 0
     prompts = ["dog", "the woman", "a photo of", "a small red car", "park", "two"]
     for seed in range(3):
         (features,) = captioner.encode([drawing(seed)])
@@ -207,7 +207,10 @@ def _search_arguments(options: DecodingOptions) -> dict[str, Any]:
 
 
 def generate_naively(network: Any, picture: Picture, prompt_ids: list[int], options: DecodingOptions) -> list[int]:
-    """Run the whole of every sequence again for every token: no cache, no padding, no batch."""
+    """Run the whole of every sequence again for every token: no cache, no padding, no batch.
+
+    Tokens that are only read are left out, as by the captioner.
+    """
     pixels = network.preprocess(picture).pixel_values[None]
 
     def log_probs(ids: list[int]) -> Tensor:
@@ -219,7 +222,8 @@ def generate_naively(network: Any, picture: Picture, prompt_ids: list[int], opti
         for token in set(ids):
             value = scores[token]
             scores[token] = value * options.repetition_penalty if value < 0 else value / options.repetition_penalty
-        return scores if options.num_beams > 1 else scores.log_softmax(dim=-1)
+        scores = scores if options.num_beams > 1 else scores.log_softmax(dim=-1)
+        return scores.masked_fill(network.never_written(), float("-inf"))
 
     with torch.inference_mode():
         return _search(log_probs, [*network.start_ids, *prompt_ids], network.end_id, options)

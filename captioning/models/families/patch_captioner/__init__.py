@@ -174,11 +174,13 @@ class PatchCaptionerNetwork:
         """Whether every word it writes is one token, and bytes only spell what it reads."""
         return bool(getattr(self.tokenizer.model, "ignore_merges", False))
 
-    def word_tails(self) -> Tensor:
-        """Return which tokens can only lengthen a word, `[vocab]`."""
+    def not_first(self) -> Tensor:
+        """Return which tokens begin no word, `[vocab]`: those that only lengthen one, and the end of a caption."""
         import torch
 
-        return torch.tensor([self.token_text(n)[:1].isalnum() for n in range(self.config.vocab_size)])
+        barred = torch.tensor([self.token_text(n)[:1].isalnum() for n in range(self.config.vocab_size)])
+        barred[self.end_id] = True
+        return barred
 
     def never_written(self) -> Tensor:
         """Return which tokens are only ever read, `[vocab]`: those that start and fill sequences, and single bytes."""
