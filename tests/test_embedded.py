@@ -39,7 +39,7 @@ def cheetah(embedded: SharedCaptioner) -> ImageFeatures:
 def test_it_is_small_and_whole() -> None:
     names = {path.name: path.stat().st_size for path in embedded_folder().iterdir()}
     assert set(names) == {"config.json", "model.safetensors", "tokenizer.json", "README.md"}
-    assert sum(names.values()) <= 20_000_000
+    assert sum(names.values()) <= 22_000_000
 
 
 def test_its_card_gives_figures_terms_and_the_command_that_reproduces_them() -> None:
@@ -145,6 +145,10 @@ def test_tokens_that_were_chosen_are_followed_by_the_likeliest_one(
         place = typed.num_prompt_tokens
         (chosen,) = embedded.decode(cheetah, [typed.token_ids[:place]], GREEDY)
         likeliest = typed.alternatives[place][0]
-        assert chosen.token_ids[place] == likeliest.token_id
+        written = [*chosen.token_ids, embedded.end_token.token_id]
+        assert written[place] == likeliest.token_id
         if typed.token_ids[place] != likeliest.token_id:
-            assert likeliest.token[:1].isalnum(), "only a token that lengthens the typed word is passed over"
+            ends = likeliest.token_id == embedded.end_token.token_id
+            assert ends or likeliest.token[:1].isalnum(), (
+                "only the end and what lengthens the typed word are passed over"
+            )

@@ -98,7 +98,8 @@ def _evaluate_captions(options: argparse.Namespace) -> int:
 
     check_scorer()
     photos = read_table(options.data)
-    kinds, learnt = class_names(photos), known_words(photo for photo in photos if photo.split == "train")
+    kinds = class_names([photo for photo in photos if photo.split == options.split])
+    learnt = known_words(photo for photo in photos if photo.split == "train")
     captioner = load(options)
     data = load_photos(options.data, options.split, _side_for(captioner, options.data), options.limit)
     decoding = DecodingOptions(num_beams=options.num_beams)

@@ -39,10 +39,10 @@ EMBEDDED = ModelSpec(
     title="Embedded captioner",
     license="research and education only (weights)",
     capabilities=CAPABILITIES,
-    revision="4",
+    revision="5",
     summary=(
-        "Small, ships with the program, works with no network. Good for people and dogs outdoors and for about a "
-        "hundred kinds of single objects; weak at crowds, indoor scenes, text, counting and rare things."
+        "Small, ships with the program, works with no network. Good for people and dogs outdoors and for single things "
+        "seen plainly; weak at crowds, indoor scenes, text and counting."
     ),
 )
 
