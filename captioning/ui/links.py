@@ -1,4 +1,4 @@
-"""Links that open a tab with a sample and a word chosen: `/?tab=attention&sample=cheetah1.jpg&word=face`.
+"""Links that open a tab with a sample and a word chosen: `/?tab=attention&sample=cheetah1.jpg&word=5`.
 
 What a link names and nobody knows is left out, so that an old link still opens the page.
 """
@@ -19,7 +19,7 @@ from captioning.ui.picture import Sample
 TOUR = (
     {"tab": "caption", "sample": "cheetah1.jpg"},
     {"tab": "video", "sample": "world.mp4"},
-    {"tab": "attention", "sample": "cheetah1.jpg", "word": "face"},
+    {"tab": "attention", "sample": "cheetah1.jpg", "word": "5"},
     {"tab": "map", "sample": "photographs"},
     {"tab": "model", "sample": "china.jpg"},
 )
