@@ -106,7 +106,7 @@ class FreshSight:
 
 
 class KeptSight:
-    """What a frozen encoder gave for every photograph, once or in several views, kept in half precision.
+    """Features of every photograph by a frozen encoder, in one or several views, kept in half precision.
 
     A file a view, so that a run that is resumed goes on where it was, and runs on one encoder can share them.
     """

@@ -171,7 +171,7 @@ class PatchCaptionerNetwork:
 
     @property
     def has_whole_words(self) -> bool:
-        """Whether every word it writes is one token, and bytes only spell what it reads."""
+        """True where every word it writes is one token, and bytes only spell what it reads."""
         return bool(getattr(self.tokenizer.model, "ignore_merges", False))
 
     def not_first(self) -> Tensor:

@@ -235,13 +235,13 @@ class CachedAttention(nn.MultiheadAttention):
 
 
 def _fold(x: Tensor, num_pictures: int) -> Tensor:
-    """Rows `[M · copies, heads, L, d]` as longer rows of their pictures `[M, heads, copies · L, d]`."""
+    """Join rows `[M · copies, heads, L, d]` of each picture: `[M, heads, copies · L, d]`."""
     _, heads, length, width = x.shape
     return x.reshape(num_pictures, -1, heads, length, width).transpose(1, 2).flatten(2, 3)
 
 
 def _unfold(x: Tensor, num_rows: int) -> Tensor:
-    """What `_fold` joined, apart again: `[M, heads, copies · L, d]` → `[M · copies, heads, L, d]`."""
+    """Split what `_fold` joined: `[M, heads, copies · L, d]` → `[M · copies, heads, L, d]`."""
     num_pictures, heads, _, width = x.shape
     return x.reshape(num_pictures, heads, num_rows // num_pictures, -1, width).transpose(1, 2).flatten(0, 1)
 

