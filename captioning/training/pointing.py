@@ -1,4 +1,4 @@
-"""Whether maps point at the object that a word names: the hottest patch, and how much of the map lies on the object.
+"""The pointing game: the share of hottest patches on the named object, and the share of each map inside it.
 
 The pointing game is Zhang et al. 2018. Cases come from synthetic scenes (`scenes`) or annotated masks (`coco_masks`).
 """

@@ -252,7 +252,7 @@ def make_sight(
 
 
 def _encoder_origin(start: Start) -> str:
-    """What tells a frozen encoder, and the pictures that it is given, from others."""
+    """Return a text that identifies a frozen encoder and the pixels it receives."""
     if isinstance(start.frozen_encoder, PackagedEncoder):
         return json.dumps([REFERENCE, start.pixels.to_config(), start.pixels.detail], sort_keys=True)
     return json.dumps(dict(start.origin), sort_keys=True)

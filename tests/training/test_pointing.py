@@ -1,4 +1,4 @@
-"""Whether maps point at objects, measured through captioners that look at what is bright."""
+"""The pointing game, played by fake captioners that attend to bright patches."""
 
 from __future__ import annotations
 
