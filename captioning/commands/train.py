@@ -34,6 +34,7 @@ _TRAINING_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
     "opening_rate": (float, "share of captions that follow a given opening"),
     "name_rate": (float, "share of captions that are the class an encoder's classifier sees, after an opening"),
     "augmentation": (float, "strength of random changes to pictures; 0 is none"),
+    "scene_rate": (float, "share of changed class photographs that lie small over a photograph with captions"),
     "mix": (float, "share of batches whose pictures get a part of one another"),
     "training_size": (int, "pixels along a side at which pictures are seen in training; 0 is the size of the model"),
     "views": (int, "changed looks at a picture that a frozen encoder keeps; 0 looks anew every time"),

@@ -70,6 +70,23 @@ def _enlarge(images: Tensor, detail: int, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
+def lay_over(things: Tensor, backgrounds: Tensor, generator: torch.Generator, detail: int | None = None) -> Tensor:
+    """Reduce each of `things [N, 3, H, W]` and lay it somewhere over its own of `backgrounds`, of the same shape.
+
+    A thing keeps a third to two thirds of its height and width (copy-paste: Ghiasi et al. 2021). With `detail`, the
+    result has the detail of so many pixels a side, so that a reduced thing is no sharper than what lies around it.
+    """
+    height, width = things.shape[-2:]
+    shares, down, across = torch.rand(3, len(things), generator=generator)
+    laid = backgrounds.clone()
+    for number, share in enumerate((1 / 3 + shares / 3).tolist()):
+        rows, columns = round(height * share), round(width * share)
+        top, left = round(float(down[number]) * (height - rows)), round(float(across[number]) * (width - columns))
+        small = F.interpolate(things[number : number + 1], (rows, columns), mode="bilinear", antialias=True)
+        laid[number, :, top : top + rows, left : left + columns] = small[0]
+    return laid if detail is None else _enlarge(laid, detail, (height, width))
+
+
 def cut_mix(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
     """Put a rectangle of another picture of the batch into each of `images [N, 3, H, W]` (CutMix: Yun et al. 2019).
 

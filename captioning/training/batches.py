@@ -51,7 +51,7 @@ class Batch:
 
 
 class CaptionDrawer:
-    """Draws captions to teach: a human one or a sentence round a class name, at times after an opening.
+    """Draws captions to teach: a human one or the name of a class, at times after an opening.
 
     A share `name_rate` of the captions of a photograph in `names`, by its name, is that class after an opening.
     """
@@ -78,15 +78,13 @@ class CaptionDrawer:
             words = plain_words(photo.captions[generator.integers(len(photo.captions))])
         else:
             words = with_article(photo.class_name)
-            if generator.random() < 0.7:
-                words = f"a photo of {words}"
         if generator.random() >= self.opening_rate:
             return "", words
         if generator.random() < 0.4 and words.startswith(("a ", "an ", "two ")) and words.count(" ") > 1:
             # "a woman walks" also teaches how to go on after "the woman"; nothing teaches to end there.
             _first, second, *rest = words.split(" ")
             return f"the {second}", " ".join(rest)
-        return OPENINGS[generator.integers(len(OPENINGS))], words.removeprefix("a photo of ")
+        return OPENINGS[generator.integers(len(OPENINGS))], words
 
     def batch(self, photos: Sequence[Photo], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """One drawn caption a photo: `input_ids [N, T]`, and `labels [N, T]` that are -100 where nothing is learnt."""

@@ -24,7 +24,7 @@ from captioning.models.base import TrainableNetwork
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
 from captioning.models.families.patch_captioner.packaged_encoder import PackagedEncoder
 from captioning.training.batches import Batch, StepSampler, load_batches
-from captioning.training.data import Photo, PhotoSet, fingerprint, plain_words
+from captioning.training.data import OPENINGS, Photo, PhotoSet, fingerprint, plain_words
 from captioning.training.heads import ContrastiveHead, TargetWords, WordHead
 from captioning.training.options import TrainingOptions
 from captioning.training.self_critical import CiderReward, self_critical_loss
@@ -281,6 +281,8 @@ class Trainer:
         described = [row for row, place in enumerate(batch.places.tolist()) if self._photos[place].captions]
         if self._reward is None or not described:
             return self._nothing(), 0.0
+        draw = np.random.default_rng((batch.seed, 1))
+        begins = draw.random() < self.options.opening_rate
         return self_critical_loss(
             self.network,
             states[described],
@@ -290,6 +292,7 @@ class Trainer:
             self.options.samples,
             self.options.max_tokens,
             batch.seed,
+            OPENINGS[draw.integers(len(OPENINGS))] if begins else "",
         )
 
     def _make_heads(self) -> nn.ModuleDict:

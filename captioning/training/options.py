@@ -25,6 +25,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "opening_rate": (0.0, 1.0),
     "name_rate": (0.0, 1.0),
     "augmentation": (0.0, 1.5),
+    "scene_rate": (0.0, 1.0),
     "mix": (0.0, 1.0),
     "training_size": (0, 4096),
     "views": (0, 64),
@@ -47,11 +48,14 @@ class TrainingOptions:
     "coco=6,caltech101=0.5", where half a time is every second photograph. `caption_weight` is that of the loss of
     the next token; at 0 the encoder learns alone. `word_weight` is that of telling from the embedding which words
     belong to a picture. `augmentation` scales every random change to a picture; 0 leaves pictures as they are.
-    `mix` is the share of batches whose pictures get a part of one another. They are seen at `training_size` pixels
-    a side; 0 is the network's own. Where the encoder is frozen, `views` changes of each picture are seen once and
-    kept; 0 looks anew every time. `reward_weight` is that of the self-critical loss, whose reward is the CIDEr-D of
-    `samples` captions drawn for each photograph with human ones, less `specificity` times that against the captions
-    of the batch's other photographs. `vocab_size` counts where a new tokenizer is made.
+    `scene_rate` is the share of changed class photographs that lie small over a photograph with captions, so that
+    things are named wherever they are. `mix` is the share of batches whose pictures get a part of one another. They
+    are seen at `training_size` pixels a side; 0 is the network's own. Where the encoder is frozen, `views` changes of
+    each picture are seen once and kept; 0 looks anew every time. `reward_weight` is that of the self-critical loss,
+    whose reward is the CIDEr-D of `samples` captions drawn for each photograph with human ones, less `specificity`
+    times that against the captions of the batch's other photographs, and less again where a phrase comes twice.
+    `opening_rate` is the share of captions, taught or drawn, that go on after an opening. `vocab_size` counts where a
+    new tokenizer is made.
     `name_rate` is the share of captions that are replaced by the class that a packaged encoder's classifier sees, after
     an opening, where it is sure enough: the decoder then learns to copy such names (pseudo-labels: Lee 2013).
     Raises `OptionsError` where a value leaves its range.
@@ -75,6 +79,7 @@ class TrainingOptions:
     opening_rate: float = 0.3
     name_rate: float = 0.0
     augmentation: float = 1.0
+    scene_rate: float = 0.0
     mix: float = 0.0
     training_size: int = 0
     views: int = 0
@@ -125,6 +130,7 @@ ON_PACKAGE = TrainingOptions(
     learning_rate=6e-4,
     contrastive_weight=0.0,
     augmentation=0.6,
+    scene_rate=0.4,
     views=4,
     warmup_steps=200,
     cooldown=1.0,

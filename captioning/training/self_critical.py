@@ -14,19 +14,23 @@ from captioning.models.base import TrainableNetwork
 from captioning.models.decoding import Decoder
 from captioning.models.engine import torch_engine
 from captioning.training.data import Photo, plain_words
+from captioning.training.metrics import repeats_a_phrase
 from captioning.types import PatchLayout
 
 _ORDERS = 4  # words of the longest n-gram
 _OTHERS = 8  # photographs that a caption is not to fit; scoring all of a batch takes longer than learning from it
 _SIGMA = 6.0  # how forgiving CIDEr-D is of another length, in words
+REPETITION_COST = 1.0
+"""How much CIDEr-D a caption loses that says a phrase twice; most captions win between 0 and 2."""
 TEMPERATURE = 0.6
 """What captions are drawn at: label smoothing leaves every word a share, which few whole sentences would escape."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """Weights of a text's n-grams by their order, their norms, and its length in word pairs."""
+    """A text in plain words, the weights of its n-grams by their order, their norms, and its length in word pairs."""
 
+    words: str
     weights: tuple[Mapping[str, float], ...]
     norms: tuple[float, ...]
     pairs: int
@@ -37,7 +41,7 @@ class CiderReward:
 
     What `score_captions` computes, a caption at a time; an n-gram is the rarer the fewer of `photos` have it.
     `specificity` times its mean against the captions of other photographs of a batch, the next few, is taken off, so
-    that what fits everything wins little.
+    that what fits everything wins little; and `REPETITION_COST` of a caption that says a phrase twice.
     """
 
     def __init__(self, photos: Sequence[Photo], specificity: float = 0.0) -> None:
@@ -63,7 +67,7 @@ class CiderReward:
             following = [*references[own + 1 :], *references[:own]][:_OTHERS]
             others = [_cider(text, texts) for texts in following]
             score -= self._specificity * sum(others) / len(others)
-        return score
+        return score - REPETITION_COST * repeats_a_phrase(text.words)
 
     def _weigh(self, text: str) -> _Text:
         counts = _count_grams(text)
@@ -72,7 +76,7 @@ class CiderReward:
             for grams in counts
         )
         norms = tuple(math.sqrt(sum(weight * weight for weight in grams.values())) for grams in weights)
-        return _Text(weights, norms, counts[1].total())
+        return _Text(text, weights, norms, counts[1].total())
 
 
 def _count_grams(text: str) -> list[Counter[str]]:
@@ -106,14 +110,16 @@ def draw_captions(
     count: int,
     max_tokens: int,
     generator: torch.Generator,
+    opening_ids: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
     """Draw `count` captions for each of `states [N, prefix + patches, hidden]`, from the decoder's sharpened odds.
 
-    Returns token ids `[N · count, start + T]`, and how many tokens of each are its own `[N · count]`, the end included.
+    All go on from the start tokens and `opening_ids`. Returns token ids `[N · count, start + opening + T]`, and how
+    many tokens of each were drawn `[N · count]`, the end included.
     """
     rows = torch.arange(len(states), device=states.device).repeat_interleave(count)
     cache = decoder.select(decoder.start(states, layout), rows)
-    new = ids = torch.tensor([decoder.start_ids] * len(rows), device=states.device)
+    new = ids = torch.tensor([[*decoder.start_ids, *opening_ids]] * len(rows), device=states.device)
     mask = torch.ones_like(ids)
     lengths = torch.zeros_like(rows)
     writing = torch.ones_like(rows, dtype=torch.bool)
@@ -138,19 +144,22 @@ def self_critical_loss(
     count: int,
     max_tokens: int,
     seed: int,
+    opening: str = "",
 ) -> tuple[Tensor, float]:
     """A loss that makes drawn captions likelier where they beat the others of their photograph, and their mean reward.
 
     REINFORCE (Williams 1992) on CIDEr-D as in Rennie et al. 2017, where the baseline is the mean reward of the
-    photograph's other captions (Luo 2020). `count` captions are drawn, without dropout, and learnt from with it.
+    photograph's other captions (Luo 2020). `count` captions are drawn, without dropout, and learnt from with it; what
+    counts of them is what follows `opening`.
     `states [N, prefix + patches, hidden]` are of the photographs at `places`, which have captions.
     """
     training = network.module.training
     network.module.eval()
     generator = torch.Generator().manual_seed(seed)
-    ids, lengths = draw_captions(torch_engine(network), states, layout, count, max_tokens, generator)
+    opening_ids = network.text_to_ids(opening) if opening else []
+    ids, lengths = draw_captions(torch_engine(network), states, layout, count, max_tokens, generator, opening_ids)
     network.module.train(training)
-    start = len(network.start_ids)
+    start = len(network.start_ids) + len(opening_ids)
     texts = [network.ids_to_text(row[start : start + n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)]
     drawn = [texts[first : first + count] for first in range(0, len(texts), count)]
     rewards = torch.tensor(reward.score(drawn, places), device=states.device)

@@ -13,14 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from captioning import runtime
 from captioning.errors import OptionsError
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder
 from captioning.models.families.patch_captioner.packaged_encoder import REFERENCE, PackagedEncoder
-from captioning.training.augment import augment, cut_mix
+from captioning.training.augment import augment, cut_mix, lay_over
 from captioning.training.data import PhotoSet, fingerprint
 from captioning.training.options import TrainingOptions
 from captioning.training.start import FrozenEncoder, Start
@@ -63,9 +62,12 @@ class Sight(Protocol):
 class FreshSight:
     """Every time other crops and colours, made on the device, and seen by the network as it is then."""
 
-    def __init__(self, start: Start, pixels: NDArray[Any], options: TrainingOptions, device: torch.device) -> None:
+    def __init__(self, start: Start, data: PhotoSet, options: TrainingOptions, device: torch.device) -> None:
         self._network = start.network
-        self._pixels = hold(torch.from_numpy(pixels), device)
+        self._pixels = hold(torch.from_numpy(data.pixels), device)
+        self._is_scene = torch.tensor([bool(photo.captions) for photo in data.photos])
+        # Without photographs to lie behind things, nothing is laid over them.
+        self._scene_rate = options.scene_rate if self._is_scene.any() else 0.0
         self._strength = options.augmentation
         self._device = device
         recipe = start.pixels
@@ -81,10 +83,21 @@ class FreshSight:
         return self._pixel_values(places, torch.Generator().manual_seed(seed), strength)
 
     def _pixel_values(self, places: Tensor, generator: torch.Generator, strength: float | None = None) -> Tensor:
-        pixels = self._pixels[places.to(self._pixels.device)].to(self._device)
         strength = self._strength if strength is None else strength
-        changed = augment(pixels, self._size, self._cells, generator, strength, self._detail)
+        changed = self._augment(places, generator, strength)
+        if self._scene_rate and strength:
+            drawn = torch.rand(len(places), generator=generator) < self._scene_rate
+            things = (drawn & ~self._is_scene[places]).nonzero()[:, 0]
+            scenes = self._is_scene.nonzero()[:, 0]
+            behind = scenes[torch.randint(len(scenes), (len(things),), generator=generator)]
+            if len(things):
+                backgrounds = self._augment(behind, generator, strength)
+                changed[things] = lay_over(changed[things], backgrounds, generator, self._detail)
         return (changed * self._scale - self._mean) / self._std
+
+    def _augment(self, places: Tensor, generator: torch.Generator, strength: float) -> Tensor:
+        pixels = self._pixels[places.to(self._pixels.device)].to(self._device)
+        return augment(pixels, self._size, self._cells, generator, strength, self._detail)
 
     def encode(self, places: Tensor, seed: int) -> Seen:
         """States and embeddings of the photographs at `places`, in so many batches mixed."""
@@ -216,7 +229,7 @@ def make_sight(
     until the run ends, or in the folder `features` for other runs on the same encoder. Raises `OptionsError` for views
     of an encoder that changes, and for kept features of pictures at another size than the network's.
     """
-    fresh = FreshSight(start, data.pixels, options, device)
+    fresh = FreshSight(start, data, options, device)
     encoder = start.frozen_encoder
     if encoder is None:
         if options.views:
@@ -239,7 +252,8 @@ def make_sight(
     strengths = [options.augmentation if num_views == 1 or view else 0.0 for view in range(num_views)]
     views = []
     for number, strength in enumerate(strengths):
-        told = json.dumps([_encoder_origin(start), fingerprint(data.photos), strength, options.seed, number])
+        changes = [strength, options.scene_rate if strength else 0.0, options.seed, number]
+        told = json.dumps([_encoder_origin(start), fingerprint(data.photos), *changes])
         name = f"{FEATURES_NAME}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.f16"
         view = KeptView(folder / name, (num_photos, *encoder.kept_shape))
         done = number * num_photos

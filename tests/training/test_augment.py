@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from captioning.training.augment import augment, cut_mix
+from captioning.training.augment import augment, cut_mix, lay_over
 
 
 def pictures(count: int = 6) -> torch.Tensor:
@@ -47,3 +47,25 @@ def test_mixed_pictures_keep_the_share_that_is_told_and_take_the_rest_from_their
             if partner != number:
                 assert (picture == number).float().mean() == pytest.approx(share)
     assert torch.equal(plain[:, 0, 0, 0], torch.arange(5.0))  # what was given stays
+
+
+def test_things_laid_over_backgrounds_are_whole_small_and_anywhere() -> None:
+    things, backgrounds = torch.ones(40, 3, 36, 48), torch.zeros(40, 3, 36, 48)
+    laid = lay_over(things, backgrounds, torch.Generator().manual_seed(0))
+    centres = []
+    for picture in laid:
+        rows, columns = (picture[0] > 0).any(dim=1).nonzero()[:, 0], (picture[0] > 0).any(dim=0).nonzero()[:, 0]
+        assert picture.mean() == pytest.approx(len(rows) * len(columns) / (36 * 48))  # one rectangle, wholly inside
+        assert 12 <= len(rows) <= 24
+        assert len(columns) == pytest.approx(len(rows) * 48 / 36, abs=1)
+        centres.append((float(rows.float().mean()), float(columns.float().mean())))
+    assert all(torch.tensor(centres).std(dim=0) > torch.tensor([4.0, 6.0]))
+    assert not backgrounds.any()  # what was given stays
+
+
+def test_what_is_laid_over_a_background_has_no_more_detail_than_the_rest() -> None:
+    stripes = (torch.arange(96) % 2).float().expand(1, 3, 96, 96).contiguous()
+    grey = torch.full((1, 3, 96, 96), 0.5)
+    sharp, blurred = (lay_over(stripes, grey, torch.Generator().manual_seed(0), detail) for detail in (None, 12))
+    assert blurred.shape == sharp.shape
+    assert (blurred - 0.5).abs().max() < 0.5 * (sharp - 0.5).abs().max()

@@ -17,7 +17,13 @@ from captioning.training.data import Photo, load_photos, plain_words
 from captioning.training.fit import Trainer
 from captioning.training.options import FURTHER, Beginning, TrainingOptions
 from captioning.training.run import train
-from captioning.training.self_critical import TEMPERATURE, CiderReward, draw_captions, self_critical_loss
+from captioning.training.self_critical import (
+    REPETITION_COST,
+    TEMPERATURE,
+    CiderReward,
+    draw_captions,
+    self_critical_loss,
+)
 from captioning.training.sight import FEATURES_NAME, FreshSight, KeptSight
 from captioning.training.start import make_start
 from tests.tiny_models import write_tiny_clip
@@ -70,7 +76,7 @@ def mean_reward(trainer: Trainer) -> float:
 
 @pytest.mark.parametrize("written", [
     ("a dog runs in the lake", "two boys play in the water", "a dog jumps over a dog"),
-    ("A dog, a dog a dog a dog.", "", "ball"),
+    ("A dog, a ball.", "", "ball"),
 ])  # fmt: skip
 def test_the_reward_is_the_cider_that_captions_are_measured_by(written: tuple[str, ...]) -> None:
     reward = CiderReward(PHOTOS)
@@ -80,6 +86,15 @@ def test_the_reward_is_the_cider_that_captions_are_measured_by(written: tuple[st
     assert [score for scores in rewards for score in scores] == pytest.approx(list(whole))
     assert reward.score([written], [1])[0][1] == pytest.approx(whole[1])
     assert reward.score([CAPTIONS[2]], [2])[0] == pytest.approx([10.0])
+
+
+def test_a_phrase_that_comes_twice_costs() -> None:
+    reward = CiderReward(PHOTOS)
+    references = {number: [plain_words(text) for text in texts] for number, texts in enumerate(CAPTIONS)}
+    written = "a dog jumps and a dog jumps"
+    plain = Cider().compute_score(references, {number: [written] for number in references})[1]
+    scores = [twice for (twice,) in reward.score([[written]] * 3, [0, 1, 2])]
+    assert scores == pytest.approx(list(plain - REPETITION_COST))
 
 
 def test_what_fits_other_photographs_as_well_wins_less() -> None:
@@ -105,6 +120,9 @@ def test_captions_are_drawn_by_the_networks_sharpened_odds(data_folder: Path, tm
     expected = (logits / TEMPERATURE).softmax(dim=-1)
     drawn = ids[:, -1].bincount(minlength=len(expected)) / 2000
     assert (drawn - expected).abs().max() < 0.04  # over three standard errors of a share of a half
+    opening = network.text_to_ids("the red")
+    after, _ = draw_captions(network, states, layout, 2, 3, torch.Generator().manual_seed(0), opening)
+    assert after[:, : len(network.start_ids) + len(opening)].tolist() == [[*network.start_ids, *opening]] * 2
     again = draw_captions(network, states, layout, 5, 12, torch.Generator().manual_seed(3))
     same = draw_captions(network, states, layout, 5, 12, torch.Generator().manual_seed(3))
     assert torch.equal(again[0], same[0])
@@ -138,6 +156,27 @@ def test_a_step_makes_what_was_rewarded_likelier_and_the_rest_less(
     loss.backward()  # type: ignore[no-untyped-call]
     trainer.optimizer.step()
     assert log_odds(network) > before
+
+
+def test_what_is_drawn_after_an_opening_is_rewarded_for_its_own_words(
+    data_folder: Path, tmp_path: Path, learnt: Path
+) -> None:
+    trainer = make_trainer(data_folder, tmp_path / "out", learnt)
+    places = [place for place, photo in enumerate(trainer._photos) if photo.captions][:2]
+    states = trainer.sight.encode(torch.tensor(places), 0).states.detach()
+    told: list[str] = []
+
+    class _Listening(CiderReward):
+        def score(self, captions: Any, places: Any) -> list[list[float]]:
+            told.extend(text for texts in captions for text in texts)
+            return super().score(captions, places)
+
+    reward = _Listening(trainer._photos)
+    layout = trainer.start.layout
+    loss, _ = self_critical_loss(trainer.network, states, layout, places, reward, 3, 6, 0, "a photography of")
+    assert len(told) == 6
+    assert not any("photography" in text for text in told)
+    assert torch.isfinite(loss)
 
 
 class _FixedReward(CiderReward):

@@ -144,7 +144,14 @@ def test_a_captioner_on_the_packages_encoder_learns_and_keeps_its_weights_out(
 
     lines.clear()
     further = replace(
-        FURTHER, passes=1, name_rate=0.5, augmentation=options.augmentation, views=2, batch_size=12, max_tokens=24
+        FURTHER,
+        passes=1,
+        name_rate=0.5,
+        augmentation=options.augmentation,
+        scene_rate=options.scene_rate,
+        views=2,
+        batch_size=12,
+        max_tokens=24,
     )
     train(data_folder, tmp_path / "more", Beginning(start_from=str(out)), further, lines.append, features=features)
     assert not any(line.startswith("encoded") for line in lines)  # what another run kept is found
@@ -158,7 +165,7 @@ def test_the_first_of_several_views_is_the_picture_as_it_is(
     options = replace(ON_PACKAGE, passes=1, views=2, augmentation=1.0, **QUICK)
     data = load_photos(data_folder, "train", 32)
     start = make_start(data.photos, options, on_package())
-    fresh = FreshSight(start, data.pixels, options, CPU)
+    fresh = FreshSight(start, data, options, CPU)
     unchanged = fresh.pixel_values(torch.tensor([5]), 1, strength=0.0)
     picture = Picture(Image.fromarray(data.pixels[5].transpose(1, 2, 0)), "five")
     expected = start.network.preprocess(picture).pixel_values[None]
