@@ -11,23 +11,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from captioning import runtime as runtime  # sets threads and switches before anything heavy is imported
+from captioning.core import runtime as runtime  # sets threads and switches before anything heavy is imported
 
 if TYPE_CHECKING:
-    from captioning.cache import load_captioner as load_captioner
-    from captioning.images import open_image as open_image
+    from captioning.core.types import DecodingOptions as DecodingOptions
+    from captioning.media.images import open_image as open_image
+    from captioning.media.video import sample_frames as sample_frames
     from captioning.models import list_models as list_models
-    from captioning.types import DecodingOptions as DecodingOptions
-    from captioning.video import sample_frames as sample_frames
+    from captioning.serving.cache import load_captioner as load_captioner
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load_captioner": "captioning.cache",
+    "load_captioner": "captioning.serving.cache",
     "list_models": "captioning.models",
-    "DecodingOptions": "captioning.types",
-    "open_image": "captioning.images",
-    "sample_frames": "captioning.video",
+    "DecodingOptions": "captioning.core.types",
+    "open_image": "captioning.media.images",
+    "sample_frames": "captioning.media.video",
 }
 __all__ = ["DecodingOptions", "list_models", "load_captioner", "open_image", "sample_frames"]
 

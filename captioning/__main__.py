@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from captioning.commands import COMMANDS
-from captioning.errors import CaptioningError
+from captioning.core.errors import CaptioningError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

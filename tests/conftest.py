@@ -17,12 +17,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning import attention
-from captioning.cache import SharedCaptioner
-from captioning.contract import DecodingRequest, OnToken, Prefix
-from captioning.errors import CapabilityError, FeaturesError, HubError, PromptError, UnknownModelError
-from captioning.settings import get_settings
-from captioning.types import (
+from captioning.attention import views
+from captioning.core.contract import DecodingRequest, OnToken, Prefix
+from captioning.core.errors import CapabilityError, FeaturesError, HubError, PromptError, UnknownModelError
+from captioning.core.settings import get_settings
+from captioning.core.types import (
     Capabilities,
     Caption,
     CaptionTrace,
@@ -38,6 +37,7 @@ from captioning.types import (
     TextToken,
     TokenAlternative,
 )
+from captioning.serving.cache import SharedCaptioner
 
 # Tiny models gain nothing from threads, and threads that wait for each other crawl beside any other work.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -386,7 +386,7 @@ def _fake_spec(name: str) -> ModelSpec:
 def _measured_view() -> Iterator[None]:
     """Open fakes named `embedded` on gradient × attention, whatever measures best for the captioner that ships."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "_MEASURED_VIEWS", {"embedded": attention.View("gradient_attention", measured=True)})
+        patch.setattr(views, "_MEASURED_VIEWS", {"embedded": views.View("gradient_attention", measured=True)})
         yield
 
 

@@ -1,109 +1,135 @@
-"""Imports point down only: who may import whom, held by reading the sources."""
+"""Imports go from right to left only: who may import whom, held by reading the sources."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(p for p in [ROOT / "app.py", *(ROOT / "captioning").rglob("*.py")] if "__pycache__" not in p.parts)
-
-# What each part of the package may import of the others. Everyone may import the first line's modules.
-COMMON = {"types", "errors", "settings", "contract", "prompts", "runtime", "assets", "wanted", "whole_files"}
-ANALYSIS = {
-    "images",
-    "video",
-    "clip",
-    "animation",
-    "collection",
-    "attention",
-    "attention_files",
-    "faithfulness",
-    "image_map",
-    "render",
-    "export",
-    "model_report",
-    "explorer",
-    "map_page",
-    "one_file",
+ROOMS = (
+    "core", "media", "models", "serving", "captions", "attention", "image_map", "ui", "web", "tabs", "page", "launch",
+)  # fmt: skip
+"""A room imports only rooms before it."""
+MODELS = (
+    "files", "random_weights", "tokens", "pixels", "attention_layers", "pretrained", "network", "decoding", "explain",
+    "accelerator", "captioner", "family", "families", "catalogue", "sources", "helpers",
+)  # fmt: skip
+"""The same inside `models`."""
+BESIDE = {"training": "image_map", "bench": "image_map", "deploy": "core", "commands": "page"}
+"""What stands beside the rooms, and the last of them that it may use; `commands` uses the others too."""
+HEAVY = {
+    "torch": {"models", "serving", "training", "bench"},
+    "transformers": {"models", "serving", "training", "bench"},
+    "gradio": {"ui", "web", "tabs", "page", "launch"},
 }
-MAY_IMPORT = {
-    "app": {"ui", "tabs", "cache", *ANALYSIS},
-    "ui": {"ui", "tabs", "cache", "models", *ANALYSIS},
-    "tabs": {"tabs", "ui", "cache", "models", *ANALYSIS},
-    "__main__": {"commands"},
-    "commands": {"commands", "cache", "models", "training", "bench", "deploy", *ANALYSIS},
-    "__init__": {"cache", "models", "images", "video"},
-    "cache": {"models", "batching"},
-    "batching": set(),
-    "models": {"models"},
-    "training": {"training", "models", "cache", "images", "attention", "faithfulness", "image_map"},
-    "bench": {"models", "cache", *ANALYSIS},
-    "deploy": set(),
-} | dict.fromkeys(ANALYSIS, ANALYSIS)
-HEAVY = {"torch": {"models", "cache", "runtime", "training", "bench"}, "gradio": {"app", "ui", "tabs"}}
-HEAVY["transformers"] = HEAVY["torch"]
+"""Who may import a framework, besides `core.runtime`, and `core.types` for type checkers."""
+FACE = {"captioning", "captioning.models"}
+"""Packages whose `__init__` names what others may ask for; it counts as no file of its room."""
 
 
-def part_of(path: Path) -> str:
-    relative = path.relative_to(ROOT)
-    return relative.stem if len(relative.parts) <= 2 else relative.parts[1]
+def read_imports(root: Path) -> dict[str, set[str]]:
+    """What each file of `captioning` below `root` imports by dotted name, in functions and for type checkers too."""
+    files = {_dotted(path, root): path for path in sorted((root / "captioning").rglob("*.py"))}
+    return {name: set(_imports(path, set(files))) - {name} for name, path in files.items()}
 
 
-def imports_of(tree: ast.AST) -> Iterator[str]:
-    """Every imported module, the ones inside functions too; not what is imported for type checkers alone."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
+def _dotted(path: Path, root: Path) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imports(path: Path, files: set[str]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            if node.module in ("captioning", "captioning.models"):
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
-        yield from imports_of(node)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in files else node.module for name in names)
 
 
-def top_level_imports(tree: ast.Module) -> set[str]:
-    statements = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
-    return {name.split(".")[0] for name in imports_of(ast.Module(body=list(statements), type_ignores=[]))}
+def faults(imports: Mapping[str, set[str]]) -> list[str]:
+    """A sentence for every import that goes the wrong way, and for a circle of files."""
+    found = [
+        f"{name} imports {other}"
+        for name, others in sorted(imports.items())
+        for other in sorted(others)
+        if not _is_allowed(name, other)
+    ]
+    own = {name: others & imports.keys() - FACE for name, others in imports.items() if name not in FACE}
+    try:
+        TopologicalSorter(own).prepare()
+    except CycleError as error:
+        found.append("a circle: " + " > ".join(error.args[1]))
+    return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_down_only(path: Path) -> None:
-    part = part_of(path)
-    allowed = COMMON | MAY_IMPORT.get(part, set()) | {part}
-    for name in imports_of(ast.parse(path.read_text(encoding="utf-8"))):
-        top, _, rest = name.partition(".")
-        if top == "captioning" and rest and rest[0].islower():
-            assert rest.split(".")[0] in allowed or rest in ("load_captioner", "list_models"), (
-                f"{path.name} imports {name}"
-            )
-        if top in HEAVY:
-            assert part in HEAVY[top], f"{path.name} imports {top}"
+def _is_allowed(name: str, other: str) -> bool:
+    top, *parts = other.split(".")
+    room = "".join(name.split(".")[1:2])
+    if top in HEAVY:
+        return room in HEAVY[top] or name in ("captioning.core.runtime", "captioning.core.types")
+    if top != "captioning" or name in FACE or other in FACE or room == "__main__":
+        return True
+    if room == parts[0]:
+        return room != "models" or _rank(MODELS, name.split(".")[2]) >= _rank(MODELS, parts[1])
+    if parts[0] in BESIDE:
+        return room == "commands"
+    return _rank(ROOMS, BESIDE.get(room, room)) >= _rank(ROOMS, parts[0]) + (room in ROOMS)
+
+
+def _rank(order: tuple[str, ...], part: str) -> int:
+    assert part in order, f"{part} has no place in the order of imports"
+    return order.index(part)
+
+
+def test_imports_go_one_way() -> None:
+    assert faults(read_imports(ROOT)) == []
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in SOURCES if part_of(p) in ("types", "errors", "settings", "contract", "images")]
+    ("file", "line", "told"),
+    [
+        (
+            "core/types.py",
+            "from captioning.media.images import open_image",
+            "core.types imports captioning.media.images",
+        ),
+        ("media/images.py", "import captioning.media.collection", "a circle: "),
+        (
+            "core/errors.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from captioning.core.types import Caption",
+            "a circle: ",
+        ),
+        ("image_map/options.py", "def late():\n    import torch", "image_map.options imports torch"),
+        (
+            "models/decoding/loop.py",
+            "import captioning.models.sources.hub",
+            "loop imports captioning.models.sources.hub",
+        ),
+    ],
 )
-def test_the_light_modules_load_no_framework(path: Path) -> None:
-    assert not top_level_imports(ast.parse(path.read_text(encoding="utf-8"))) & {"torch", "transformers", "gradio"}
+def test_an_import_that_goes_the_wrong_way_is_found(file: str, line: str, told: str, tmp_path: Path) -> None:
+    for path in (ROOT / "captioning").rglob("*.py"):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    changed = tmp_path / "captioning" / file
+    text = changed.read_text(encoding="utf-8")
+    changed.write_text(f"{text}\n{line}\n", encoding="utf-8")
+    assert any(told in fault for fault in faults(read_imports(tmp_path)))
 
 
 def test_every_source_file_says_what_it_is() -> None:
-    for path in SOURCES:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
+    for path in [ROOT / "app.py", *(ROOT / "captioning").rglob("*.py")]:
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
 
 
 def test_listing_models_loads_no_framework() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; from captioning import list_models; list_models();"
         "print([m for m in ('torch', 'transformers', 'gradio') if m in sys.modules])"

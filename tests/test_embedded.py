@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from captioning import DecodingOptions, load_captioner, open_image
-from captioning.cache import SharedCaptioner
-from captioning.errors import PromptError
-from captioning.models.hub import embedded_folder
-from captioning.prompts import DEFAULT_PROMPTS
-from captioning.types import Caption, ImageFeatures
+from captioning.captions.prompts import DEFAULT_PROMPTS
+from captioning.core.errors import PromptError
+from captioning.core.types import Caption, ImageFeatures
+from captioning.models.files import embedded_folder
+from captioning.serving.cache import SharedCaptioner
 
 ROOT = Path(__file__).parents[1]
 CONFIG = json.loads((embedded_folder() / "config.json").read_text(encoding="utf-8"))

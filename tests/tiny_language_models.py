@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioning.core.types import Picture
 from captioning.models.families.image_text_to_text.prompts import INSTRUCTION, TASK
 from captioning.models.tokens import make_wordpiece
-from captioning.types import Picture
 from tests.tiny_models import MEAN, STD, WORDS, blip_words
 
 if TYPE_CHECKING:

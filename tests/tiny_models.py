@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from captioning.core.types import Picture
 from captioning.models.families import patch_captioner
-from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
-from captioning.models.families.patch_captioner.packaged_encoder import REFERENCE, PackagedEncoder, read_weights
+from captioning.models.families.patch_captioner.config import REFERENCE, PatchNetworkConfig
+from captioning.models.families.patch_captioner.network import PatchNetwork
+from captioning.models.families.patch_captioner.packaged_encoder import PackagedEncoder, read_weights
 from captioning.models.tokens import make_byte_level, make_wordpiece
-from captioning.types import Picture
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

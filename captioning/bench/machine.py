@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from captioning.bench.result import seconds_of
+from captioning.bench.timing import seconds_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,6 @@ def _row(result: BenchResult) -> str:
 
 
 def _processor() -> str:
-    from captioning.runtime import cpu_has_bfloat16
+    from captioning.core.runtime import cpu_has_bfloat16
 
     return " with bfloat16" if cpu_has_bfloat16() else " without bfloat16"

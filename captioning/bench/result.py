@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from captioning.errors import CaptioningError
+from captioning.core.errors import CaptioningError
 
 if TYPE_CHECKING:
     from captioning.bench.setup import Setup
@@ -49,22 +48,6 @@ class BenchCase:
 
 class NotMeasuredError(CaptioningError):
     """What a case needs is missing on this machine."""
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """How long one call takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def take_turns(
-    ours: Callable[[], object], reference: Callable[[], object], repetitions: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each, alternating, after one unmeasured turn: what disturbs one disturbs the other as well."""
-    ours(), reference()
-    pairs = [(seconds_of(ours), seconds_of(reference)) for _ in range(repetitions)]
-    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def alone(case: str, ours: list[float], setting: str, unit: str = "s") -> BenchResult:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captioning import runtime
 from captioning.bench.machine import MachineLimit, measure_machine
-from captioning.errors import CaptioningError
-from captioning.images import open_image
-from captioning.types import DecodingOptions, Picture
+from captioning.core import runtime
+from captioning.core.errors import CaptioningError
+from captioning.core.types import DecodingOptions, Picture
+from captioning.media.images import open_image
 
 if TYPE_CHECKING:
-    from captioning.cache import SharedCaptioner
-    from captioning.contract import BatchCaptioner, Captioner
+    from captioning.core.contract import BatchCaptioner, Captioner
+    from captioning.serving.cache import SharedCaptioner
 
 NEW_TOKENS = 20
 PROMPTS = ("a photography of", "the woman", "the weather today", "the park is", "the flowers")
@@ -100,21 +100,21 @@ class Setup:
     @cached_property
     def uncached(self) -> BatchCaptioner:
         """BLIP base size on the processor, in the precision and by the engine that `auto` chooses."""
-        from captioning.cache import load_uncached
+        from captioning.serving.cache import load_uncached
 
         return load_uncached(_UNTRAINED, "cpu")
 
     @cached_property
     def captioner(self) -> SharedCaptioner:
         """The same as every tab has it."""
-        from captioning.cache import SharedCaptioner
+        from captioning.serving.cache import SharedCaptioner
 
         return SharedCaptioner(self.uncached)
 
     @cached_property
     def embedded(self) -> SharedCaptioner:
         """The captioner that ships, as every tab has it."""
-        from captioning.cache import SharedCaptioner, load_uncached
+        from captioning.serving.cache import SharedCaptioner, load_uncached
 
         return SharedCaptioner(load_uncached("embedded", "cpu"))
 
@@ -123,7 +123,7 @@ class Setup:
         """The plain way, with weights of its own."""
         import torch
 
-        from captioning.models import hub
+        from captioning.models.sources import hub
 
         network: Any = hub.open_network(hub.resolve_spec(_UNTRAINED), torch.device("cpu"), torch.float32)
         return PlainBlip(network.module.eval(), network.text_to_ids)

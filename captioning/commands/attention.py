@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captioning.attention.drawing import COLOUR_MAPS, Brush
+from captioning.captions.prompts import DEFAULT_PROMPT
 from captioning.commands.shared import (
     Subparsers,
     add_decoding,
@@ -17,14 +19,12 @@ from captioning.commands.shared import (
     read_decoding,
     wants_json,
 )
-from captioning.prompts import DEFAULT_PROMPT
-from captioning.render import COLOUR_MAPS, Brush
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from captioning.attention import Maps, View
-    from captioning.types import CaptionTrace
+    from captioning.attention.views import Maps, View
+    from captioning.core.types import CaptionTrace
 
 _BRUSH = Brush()
 _METHOD_HELP = (
@@ -78,10 +78,10 @@ def _head(text: str) -> int | str:
 
 
 def _attention(options: argparse.Namespace) -> int:
-    from captioning.attention import map_tokens
-    from captioning.attention_files import Paint, choose_view, find_positions, look, write_files
-    from captioning.images import open_image
-    from captioning.prompts import check_prompts
+    from captioning.attention.files import Paint, choose_view, find_positions, look, write_files
+    from captioning.attention.views import map_tokens
+    from captioning.captions.prompts import check_prompts
+    from captioning.media.images import open_image
 
     paint = Paint(options.scale, Brush(options.opacity, options.colour_map, not options.patches))
     decoding = read_decoding(options)
@@ -102,7 +102,7 @@ def _attention(options: argparse.Namespace) -> int:
     if options.out is not None:
         files = write_files(look(captioner, picture, caption, view), paint, options.out, positions)
     if wants_json(options):
-        from captioning.explorer import trace_document
+        from captioning.attention.page_value import trace_document
 
         document = trace_document(captioner, picture, caption, view.method, view.layer, view.head)
         print_json(document | {"measured": view.measured, "files": [str(file) for file in files]})
@@ -116,7 +116,7 @@ def _attention(options: argparse.Namespace) -> int:
 
 def _print_maps(trace: CaptionTrace, view: View, positions: Sequence[int], maps: Maps) -> None:
     """A line a token: how sure the model was, how spread out the map is, how much of it is on the picture."""
-    from captioning.attention import TRACED, entropy, image_share
+    from captioning.attention.views import TRACED, entropy, image_share
 
     caption, traced = trace.caption, view.method in TRACED
     layer = "all layers" if view.layer is None else f"layer {view.layer} (from 0)"

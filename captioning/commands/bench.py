@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from captioning.commands.shared import Subparsers, add_json, make_folder, print_json, print_progress, wants_json
-from captioning.errors import OptionsError
-from captioning.types import plain_dict
-from captioning.whole_files import write_whole
+from captioning.core.errors import OptionsError
+from captioning.core.types import plain_dict
+from captioning.core.whole_files import write_whole
 
 
 def add(commands: Subparsers) -> None:

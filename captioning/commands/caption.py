@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from captioning.captions.prompts import DEFAULT_PROMPT
 from captioning.commands.shared import (
     Subparsers,
     add_decoding,
@@ -17,9 +18,8 @@ from captioning.commands.shared import (
     read_decoding,
     wants_json,
 )
-from captioning.errors import CaptioningError
-from captioning.prompts import DEFAULT_PROMPT
-from captioning.types import plain_dict
+from captioning.core.errors import CaptioningError
+from captioning.core.types import plain_dict
 
 
 def add(commands: Subparsers) -> None:
@@ -34,9 +34,9 @@ def add(commands: Subparsers) -> None:
 
 
 def _caption(options: argparse.Namespace) -> int:
-    from captioning.export import caption_record
-    from captioning.images import open_image
-    from captioning.prompts import check_prompts
+    from captioning.captions.export import caption_record
+    from captioning.captions.prompts import check_prompts
+    from captioning.media.images import open_image
 
     decoding = read_decoding(options)
     prompts = check_prompts([DEFAULT_PROMPT] if options.prompts is None else options.prompts)

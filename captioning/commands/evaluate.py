@@ -17,11 +17,11 @@ from captioning.commands.shared import (
     print_progress,
     wants_json,
 )
-from captioning.errors import OptionsError
-from captioning.types import DecodingOptions
+from captioning.core.errors import OptionsError
+from captioning.core.types import DecodingOptions
 
 if TYPE_CHECKING:
-    from captioning.contract import Captioner
+    from captioning.core.contract import Captioner
 
 
 _EVENLY = "photographs, evenly spread (default: 200)"
@@ -92,7 +92,7 @@ def _add_views(measure: argparse.ArgumentParser) -> None:
 
 
 def _evaluate_captions(options: argparse.Namespace) -> int:
-    from captioning.prompts import DEFAULT_PROMPTS
+    from captioning.captions.prompts import DEFAULT_PROMPTS
     from captioning.training.data import class_names, load_photos, read_table
     from captioning.training.metrics import check_scorer, evaluate_captions, evaluate_prompts, known_words
 
@@ -111,7 +111,7 @@ def _evaluate_captions(options: argparse.Namespace) -> int:
 
 
 def _evaluate_faithfulness(options: argparse.Namespace) -> int:
-    from captioning.cache import load_uncached
+    from captioning.serving.cache import load_uncached
     from captioning.training.data import load_photos, read_nouns
     from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table
 
@@ -137,7 +137,7 @@ def _evaluate_faithfulness(options: argparse.Namespace) -> int:
 
 
 def _evaluate_pointing(options: argparse.Namespace) -> int:
-    from captioning.cache import load_uncached
+    from captioning.serving.cache import load_uncached
     from captioning.training.coco_masks import check_reader, read_outlines, show_outlined
     from captioning.training.pointing import evaluate_pointing, pointing_table
     from captioning.training.scenes import NUM_SCENES, load_scenes, show_scenes
@@ -171,7 +171,7 @@ def _evaluate_pointing(options: argparse.Namespace) -> int:
 
 
 def _evaluate_precision(options: argparse.Namespace) -> int:
-    from captioning.cache import load_uncached
+    from captioning.serving.cache import load_uncached
     from captioning.training.agreement import evaluate_agreement
     from captioning.training.data import load_photos
 
@@ -183,7 +183,7 @@ def _evaluate_precision(options: argparse.Namespace) -> int:
 
 
 def _evaluate_features(options: argparse.Namespace) -> int:
-    from captioning.cache import load_captioner
+    from captioning.serving.cache import load_captioner
     from captioning.training.data import load_photos
     from captioning.training.metrics import evaluate_embeddings, evaluate_pixels
 
@@ -200,8 +200,8 @@ def _evaluate_features(options: argparse.Namespace) -> int:
 
 
 def _evaluate_map(options: argparse.Namespace) -> int:
-    from captioning.cache import load_captioner
     from captioning.image_map import MapOptions
+    from captioning.serving.cache import load_captioner
     from captioning.training.data import load_photos
     from captioning.training.map_votes import KINDS, evaluate_map
 
@@ -222,8 +222,8 @@ def _side_for(captioner: Captioner, folders: Sequence[Path]) -> int:
     """Return the side in pixels at which photographs are read to measure a captioner."""
     from PIL import Image
 
+    from captioning.core.types import Picture
     from captioning.training.data import evaluation_side
-    from captioning.types import Picture
 
     blank = Picture(Image.new("RGB", (64, 64)), "blank")
     return evaluation_side(captioner.preprocess(blank).pixel_values.shape[-2:], folders)

@@ -18,9 +18,9 @@ from captioning.commands.shared import (
     print_json,
     wants_json,
 )
+from captioning.core.types import plain_dict
+from captioning.core.whole_files import whole_file, write_whole
 from captioning.image_map.options import MapOptions
-from captioning.types import plain_dict
-from captioning.whole_files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from captioning.image_map import ImageMap
@@ -60,8 +60,8 @@ def add(commands: Subparsers) -> None:
 def _map(options: argparse.Namespace) -> int:
     import tempfile
 
-    from captioning.collection import open_any
     from captioning.image_map import MapOptions, make_map, map_document
+    from captioning.media.collection import open_any
 
     layout = MapOptions(options.n_neighbors, options.min_dist, options.seed, options.method)
     if options.out:
@@ -91,7 +91,7 @@ def _map(options: argparse.Namespace) -> int:
 
 def _write_map(folder: Path, made: ImageMap, document: dict[str, Any], model: str) -> None:
     from captioning.image_map import draw_map, map_to_csv, map_to_npz
-    from captioning.map_page import map_to_html
+    from captioning.image_map.page_value import map_to_html
 
     points = made.points
     write_whole(folder / "map.html", map_to_html(made, model))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from captioning.commands.shared import Subparsers, add_json, print_json, report_download, wants_json
-from captioning.types import plain_dict
+from captioning.core.types import plain_dict
 
 
 def add(commands: Subparsers) -> None:
@@ -38,8 +38,8 @@ def _list_models(options: argparse.Namespace) -> int:
 
 
 def _model_info(options: argparse.Namespace) -> int:
-    from captioning.cache import load_captioner
-    from captioning.model_report import info_document
+    from captioning.captions.model_report import info_document
+    from captioning.serving.cache import load_captioner
 
     info = load_captioner(options.model, report=report_download).info()
     if wants_json(options):

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from captioning.prompts import DEFAULT_PROMPT
-from captioning.types import DecodingOptions
+from captioning.captions.prompts import DEFAULT_PROMPT
+from captioning.core.types import DecodingOptions
 
 if TYPE_CHECKING:
-    from captioning.cache import SharedCaptioner
-    from captioning.contract import Captioner
-    from captioning.models.hub import DownloadProgress
+    from captioning.core.contract import Captioner
+    from captioning.models.sources.hub import DownloadProgress
+    from captioning.serving.cache import SharedCaptioner
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -82,8 +82,8 @@ def wants_json(options: argparse.Namespace) -> bool:
 
 def load(options: argparse.Namespace) -> SharedCaptioner:
     """The captioner that was asked for; says on standard error which one it is."""
-    from captioning.cache import load_captioner
-    from captioning.settings import get_settings
+    from captioning.core.settings import get_settings
+    from captioning.serving.cache import load_captioner
 
     model = options.model or get_settings().model
     captioner = load_captioner(model, options.device, options.precision, report=report_download)

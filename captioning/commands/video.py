@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioning.captions.prompts import DEFAULT_PROMPT
 from captioning.commands.shared import (
     Subparsers,
     add_decoding,
@@ -19,16 +20,15 @@ from captioning.commands.shared import (
     read_decoding,
     wants_json,
 )
-from captioning.errors import CaptioningError, OptionsError
-from captioning.prompts import DEFAULT_PROMPT
-from captioning.types import DecodingOptions, plain_dict
-from captioning.whole_files import write_whole
+from captioning.core.errors import CaptioningError, OptionsError
+from captioning.core.types import DecodingOptions, plain_dict
+from captioning.core.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from captioning.cache import SharedCaptioner
-    from captioning.models.summarizer import Summary
-    from captioning.types import Caption
-    from captioning.video import Clip
+    from captioning.core.types import Caption
+    from captioning.media.video import Clip
+    from captioning.models.helpers.summarizer import Summary
+    from captioning.serving.cache import SharedCaptioner
 
 
 def add(commands: Subparsers) -> None:
@@ -50,8 +50,8 @@ def add(commands: Subparsers) -> None:
 
 
 def _video(options: argparse.Namespace) -> int:
-    from captioning.prompts import check_prompts
-    from captioning.video import describe_duration
+    from captioning.captions.prompts import check_prompts
+    from captioning.media.video import describe_duration
 
     if options.srt and len(options.clips) > 1:
         raise OptionsError("--srt writes the subtitles of one clip; give one clip.")
@@ -93,11 +93,11 @@ def _caption_clip(
     options: argparse.Namespace, captioner: SharedCaptioner, name: str, prompts: list[str], decoding: DecodingOptions
 ) -> tuple[Clip, list[Caption], Summary | None]:
     """A clip's frames, its captions, and where it was asked for what a text model makes of the frames' captions."""
-    from captioning.clip import encode_frames, frame_side, merge_segments
-    from captioning.export import segments_to_srt
-    from captioning.models.summarizer import summarize
-    from captioning.types import ImageFeatures
-    from captioning.video import sample_clip
+    from captioning.captions.export import segments_to_srt
+    from captioning.captions.video import encode_frames, frame_side, merge_segments
+    from captioning.core.types import ImageFeatures
+    from captioning.media.video import sample_clip
+    from captioning.models.helpers.summarizer import summarize
 
     clip = sample_clip(name, options.frames, options.start, options.end, max_side=frame_side(captioner))
     if clip.skipped:
@@ -118,7 +118,7 @@ def _add_clip(
     document: dict[str, Any], name: str, clip: Clip, captions: list[Caption], summary: Summary | None
 ) -> None:
     """Put a clip into the document; `frames` are those of the first one, `clips` tells of each."""
-    from captioning.export import caption_record, frame_records
+    from captioning.captions.export import caption_record, frame_records
 
     frames = frame_records(clip.frames)
     document["captions"] += [caption_record(caption, name) for caption in captions]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from captioning.core.errors import DeployError
 from captioning.deploy.manifest import DeployedFile, collect_files
 from captioning.deploy.plan import Change, compare
 from captioning.deploy.space import Space
 from captioning.deploy.spacefile import Spacefile, read_spacefile
-from captioning.errors import DeployError
 
 
 @dataclass(frozen=True, slots=True)

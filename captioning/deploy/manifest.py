@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from captioning.core.errors import DeployError
 from captioning.deploy.spacefile import Spacefile
-from captioning.errors import DeployError
 
 NEVER = (
     ".git/*",

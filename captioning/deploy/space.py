@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from captioning.core.errors import CaptioningError, DeployError, HubError
 from captioning.deploy.manifest import DeployedFile
 from captioning.deploy.plan import Change, Deployed, RemoteFile
 from captioning.deploy.spacefile import VISIBILITIES, Spacefile, Volume
-from captioning.errors import CaptioningError, DeployError, HubError
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete

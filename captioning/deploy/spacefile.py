@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from captioning.errors import DeployError, OptionsError
-from captioning.settings import PREFIX, Settings
+from captioning.core.errors import DeployError, OptionsError
+from captioning.core.settings import PREFIX, Settings
 
 VERSION = "1"
 VISIBILITIES = ("public", "protected", "private")

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from captioning.collection import NamedImage
-from captioning.errors import ImageError
-from captioning.images import open_image
+from captioning.core.errors import ImageError
+from captioning.media.collection import NamedImage
+from captioning.media.images import open_image
 
 _GROUND, _OUTSIDE = (250, 250, 248), (150, 150, 150)
 # Okabe & Ito 2008: told apart by the colour-blind as well.

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.collection import FailedImage, NamedImage
-from captioning.export import as_cell
+from captioning.captions.export import as_cell
 from captioning.image_map.measures import LayoutQuality, MapQuality
+from captioning.media.collection import FailedImage, NamedImage
 
 CSV_COLUMNS = (
     "image", "label", "folder", "x", "y", "cluster", "cluster_name", "true_neighbours_nearby", "caption",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.collection import FailedImage, NamedImage
-from captioning.contract import Captioner
-from captioning.errors import AcceleratorError, CaptioningError, Stopped
+from captioning.core.contract import Captioner
+from captioning.core.errors import AcceleratorError, CaptioningError, Stopped
+from captioning.core.types import Picture
 from captioning.image_map.neighbours import unit_rows
-from captioning.images import open_image
-from captioning.types import Picture
+from captioning.media.collection import FailedImage, NamedImage
+from captioning.media.images import open_image
 
 OnImage = Callable[[int, int, str], None]
 """Hears how many pictures are done, of how many, and the name of the next. Raise `Stopped` from it to stop."""

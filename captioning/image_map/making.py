@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from captioning.collection import Collection, FailedImage, NamedImage
-from captioning.contract import Captioner
-from captioning.errors import DataError
+from captioning.core.contract import Captioner
+from captioning.core.errors import DataError
+from captioning.core.types import DecodingOptions
 from captioning.image_map.export import MapPoints
 from captioning.image_map.features import embed
 from captioning.image_map.grouping import clusters, name_clusters
 from captioning.image_map.measures import MapQuality, quality
 from captioning.image_map.options import MapOptions
 from captioning.image_map.projection import Projection, project
-from captioning.images import open_image
-from captioning.types import DecodingOptions
+from captioning.media.collection import Collection, FailedImage, NamedImage
+from captioning.media.images import open_image
 
 Report = Callable[[str, int, int], None]
 """Hears (what is being done, done, total). Raise `Stopped` from it to stop."""

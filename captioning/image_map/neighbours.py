@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.errors import FeaturesError
+from captioning.core.errors import FeaturesError
 
 _BLOCK_BYTES = 32 * 2**20
 

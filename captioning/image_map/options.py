@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from captioning.errors import OptionsError
+from captioning.core.errors import OptionsError
 
 Method = Literal["umap", "pca"]
 

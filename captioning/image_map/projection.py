@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.errors import FeaturesError
+from captioning.core.errors import FeaturesError
 from captioning.image_map.neighbours import check_finite, distinct_rows, nearest, unit_rows
 from captioning.image_map.options import MapOptions
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from captioning.errors import ImageError
-from captioning.images import open_undecoded, to_rgb
+from captioning.core.errors import ImageError
+from captioning.media.images import open_undecoded, to_rgb
 
 
 def thumbnail(path: Path, side: int = 128, quality: int = 78) -> str:

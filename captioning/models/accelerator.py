@@ -17,10 +17,10 @@ from functools import wraps
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from captioning import runtime
-from captioning.contract import Captioner, DecodingRequest
-from captioning.errors import AcceleratorError, CaptioningError, Stopped
-from captioning.types import Caption, DecodingOptions
+from captioning.core import runtime
+from captioning.core.contract import Captioner, DecodingRequest
+from captioning.core.errors import AcceleratorError, CaptioningError, Stopped
+from captioning.core.types import Caption, DecodingOptions
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Report = tuple[str, Any]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from captioning.models.attention_layers import recorded_weights
 
 if TYPE_CHECKING:
-    from captioning.models.base import Network
-    from captioning.types import PatchLayout
+    from captioning.core.types import PatchLayout
+    from captioning.models.network import Network
 
 _FLOAT16_SCALE = 1024.0
 

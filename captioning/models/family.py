@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.types import Capabilities, ModelSpec
+from captioning.core.types import Capabilities, ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from captioning.models.base import Network
+    from captioning.models.network import Network
 
 
 @dataclass(frozen=True, slots=True)

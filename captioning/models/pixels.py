@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.errors import ModelFilesError
-from captioning.types import PatchLayout
+from captioning.core.errors import ModelFilesError
+from captioning.core.types import PatchLayout
+from captioning.models.files import name_of
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -60,8 +61,6 @@ class PixelRecipe:
     @classmethod
     def read(cls, folder: Path) -> PixelRecipe:
         """Read `preprocessor_config.json`, or its part of `processor_config.json`. Raises `ModelFilesError`."""
-        from captioning.models.files import name_of
-
         for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
             path = folder / name
             if not path.is_file():

@@ -12,11 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError
-from captioning.models.download import SAFETENSORS
-from captioning.models.files import name_of
+from captioning.core.errors import ModelFilesError, first_line
+from captioning.core.whole_files import SUFFIX, write_whole
+from captioning.models.files import SAFETENSORS, name_of
 from captioning.models.pixels import PixelRecipe
-from captioning.whole_files import SUFFIX, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -95,12 +94,6 @@ def check_loading(info: Mapping[str, Collection[Any]], name: str) -> None:
 
 def _mismatch(name: str, detail: str) -> str:
     return f"{name}: the weights do not fit config.json ({detail}); copy both from one model."
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line without its full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".:")[:200]
 
 
 def write_folder(module: Any, tokenizer: Tokenizer, pixels: PixelRecipe, folder: Path, card: str) -> None:

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning.errors import ModelFilesError
+from captioning.core.errors import ModelFilesError
+from captioning.models.files import name_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,8 +24,6 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")
 def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of `tokenizer.json`, `vocab.json` and `merges.txt`, or `vocab.txt`. Raises `ModelFilesError`."""
     from tokenizers import Tokenizer
-
-    from captioning.models.files import name_of
 
     try:
         if (folder / "tokenizer.json").is_file():

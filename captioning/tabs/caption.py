@@ -11,25 +11,27 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.errors import ImageError, Stopped
-from captioning.export import captions_to_csv, captions_to_json
-from captioning.images import open_image
-from captioning.types import Caption, CaptionerStatus, DecodingOptions
+from captioning.captions.export import captions_to_csv, captions_to_json
+from captioning.core.cancellation import Job
+from captioning.core.errors import ImageError, Stopped
+from captioning.core.messages import explain
+from captioning.core.types import Caption, CaptionerStatus, DecodingOptions
+from captioning.media.images import open_image
+from captioning.serving.loading import LoadCaptioner
+from captioning.tabs.header import menu_choices
 from captioning.ui.branches import MOST_BRANCHES, Choice, Written, read_branch, read_choice, write_branch
 from captioning.ui.caption_cards import HINT, Step, cards_value, make_caption_cards
 from captioning.ui.comparison import Comparison, compare_models, comparison_value, make_comparison, read_models
 from captioning.ui.decoding import make_decoding_controls, read_options
-from captioning.ui.links import take_linked
-from captioning.ui.messages import explain
-from captioning.ui.model_menu import menu_choices
-from captioning.ui.page import CarriedCaption, LoadCaptioner, Page
+from captioning.ui.page import CarriedCaption, Page
 from captioning.ui.parts import next_serial
 from captioning.ui.picture import chosen_sample, list_samples, make_picture_input, make_sample_strip
 from captioning.ui.prompt_list import describe_prompts, make_prompt_list, read_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab, current_tab
-from captioning.ui.visitor import invites_names
-from captioning.ui.worker import Done, Job, Run, Runs, follow
+from captioning.web.jobs import Done, Run, Runs, follow
+from captioning.web.links import take_linked
+from captioning.web.visitor import invites_names
 
 NO_PICTURE = "There is no picture yet; drop one, paste one, use the webcam, or click a sample."
 

@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
 
-from captioning.animation import ANIMATIONS, animation_to_mp4
-from captioning.cache import ByteBoundedCache, SharedCaptioner
-from captioning.clip import (
+from captioning.captions.export import captions_document, frame_records, segment_records, segments_to_srt
+from captioning.captions.prompts import VIDEO_PROMPTS
+from captioning.captions.video import (
     FRAME_COUNTS,
     Segment,
     Word,
@@ -27,12 +27,16 @@ from captioning.clip import (
     merge_segments,
     split_words,
 )
-from captioning.errors import OptionsError, Stopped, VideoError
-from captioning.export import captions_document, frame_records, segment_records, segments_to_srt
-from captioning.models.summarizer import Summary, summarize
-from captioning.prompts import VIDEO_PROMPTS
-from captioning.settings import get_settings
-from captioning.types import Caption, CaptionerStatus, DecodingOptions, ImageFeatures, VideoFrame
+from captioning.core.cancellation import Job
+from captioning.core.errors import OptionsError, Stopped, VideoError
+from captioning.core.messages import explain
+from captioning.core.settings import get_settings
+from captioning.core.types import Caption, CaptionerStatus, DecodingOptions, ImageFeatures, VideoFrame
+from captioning.media.animation import ANIMATIONS, animation_to_mp4
+from captioning.media.video import DEFAULT_FRAMES, Clip, ClipIndex, check_range, choose_frames, index_clip, read_frames
+from captioning.models.helpers.summarizer import Summary, summarize
+from captioning.serving.cache import ByteBoundedCache, SharedCaptioner
+from captioning.serving.loading import LoadCaptioner
 from captioning.ui.caption_cards import Step, cards_value
 from captioning.ui.clip_input import chosen_clip, list_clips, make_clip_strip
 from captioning.ui.clip_parts import (
@@ -53,16 +57,14 @@ from captioning.ui.clip_parts import (
     word_value,
 )
 from captioning.ui.decoding import make_decoding_controls, read_options
-from captioning.ui.links import take_linked
-from captioning.ui.messages import explain
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.page import Page
 from captioning.ui.parts import make_part
 from captioning.ui.prompt_list import describe_prompts, make_prompt_list, read_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab
-from captioning.ui.visitor import check_helper
-from captioning.ui.worker import Done, Job, Runs, follow
-from captioning.video import DEFAULT_FRAMES, Clip, ClipIndex, check_range, choose_frames, index_clip, read_frames
+from captioning.web.jobs import Done, Runs, follow
+from captioning.web.links import take_linked
+from captioning.web.visitor import check_helper
 
 NO_CLIP = "There is no clip yet; drop one, record one, or click a sample."
 HINT = "Choose a clip, and its caption is written here: drop one, record one, or click a sample."

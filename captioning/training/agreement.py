@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from captioning.contract import Captioner
+from captioning.core.contract import Captioner
+from captioning.core.types import DecodingOptions
 from captioning.models.tokens import common_length
 from captioning.training.data import PhotoSet
 from captioning.training.metrics import encode_photos
-from captioning.types import DecodingOptions
 
 Report = Callable[[str, int, int], None]
 

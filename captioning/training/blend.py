@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from captioning.errors import OptionsError
+from captioning.core.errors import OptionsError
 from captioning.training.start import Start, start_from
 
 

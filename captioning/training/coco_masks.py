@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.attention import word_groups, word_text
-from captioning.contract import Captioner
-from captioning.errors import DataError, OptionsError
-from captioning.images import open_image
-from captioning.settings import get_settings
+from captioning.captions.words import word_groups, word_text
+from captioning.core.contract import Captioner
+from captioning.core.errors import DataError, OptionsError
+from captioning.core.settings import get_settings
+from captioning.core.types import Caption, DecodingOptions
+from captioning.media.images import open_image
 from captioning.training.data import plain_words
 from captioning.training.map_quality import Word
 from captioning.training.pointing import PointingPicture, Target
 from captioning.training.things import singular, usual_name
-from captioning.types import Caption, DecodingOptions
 
 Segmentation = Any
 """Polygons `[[x, y, x, y, …], …]`, or a run-length encoding `{"size": [height, width], "counts": …}`."""

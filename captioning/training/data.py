@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from captioning.errors import DataError, ImageError, OptionsError
-from captioning.images import open_image
+from captioning.captions.prompts import DEFAULT_PROMPTS
+from captioning.core.errors import DataError, ImageError, OptionsError
+from captioning.media.images import open_image
 from captioning.models.families.patch_captioner import END, PAD, START
-from captioning.prompts import DEFAULT_PROMPTS
 
 TABLE_NAME = "captions.tsv"
 DataFolders = Path | Sequence[Path]

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from captioning import runtime
-from captioning.errors import DataError, OptionsError
-from captioning.models.base import TrainableNetwork
+from captioning.core import runtime
+from captioning.core.errors import DataError, OptionsError
+from captioning.core.whole_files import whole_file
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
 from captioning.models.families.patch_captioner.packaged_encoder import PackagedEncoder
+from captioning.models.network import TrainableNetwork
 from captioning.training.batches import Batch, StepSampler, load_batches
 from captioning.training.data import OPENINGS, Photo, PhotoSet, fingerprint, plain_words
 from captioning.training.heads import ContrastiveHead, TargetWords, WordHead
@@ -30,7 +31,6 @@ from captioning.training.options import TrainingOptions
 from captioning.training.self_critical import CiderReward, self_critical_loss
 from captioning.training.sight import FreshSight, Seen, make_sight
 from captioning.training.start import Start, read_class_names
-from captioning.whole_files import whole_file
 
 STATE_NAME = "training_state.pt"
 EMBEDDED_PHOTOS = 6000  # photographs that the embedding of a frozen encoder is fitted to

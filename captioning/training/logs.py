@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from captioning.errors import OptionsError
-from captioning.models.pretrained import first_line
-from captioning.whole_files import write_whole
+from captioning.core.errors import OptionsError, first_line
+from captioning.core.whole_files import write_whole
 
 LOG_NAME = "log.jsonl"
 PROJECT = "captionscope"

@@ -9,22 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.attention import (
-    TRACED,
-    Head,
-    check_method,
-    default_view,
-    map_tokens,
-    merge_words,
-    methods_for,
-    remove_interference,
-    select,
-    word_groups,
-    word_text,
-)
-from captioning.contract import Captioner
-from captioning.errors import OptionsError
-from captioning.faithfulness import (
+from captioning.attention.faithfulness import (
     STEPS,
     FaithfulnessCurves,
     Fill,
@@ -36,9 +21,23 @@ from captioning.faithfulness import (
     score_hidden,
     word_score,
 )
-from captioning.images import open_image
+from captioning.attention.views import (
+    TRACED,
+    Head,
+    check_method,
+    default_view,
+    map_tokens,
+    merge_words,
+    methods_for,
+    remove_interference,
+    select,
+)
+from captioning.captions.words import word_groups, word_text
+from captioning.core.contract import Captioner
+from captioning.core.errors import OptionsError
+from captioning.core.types import Caption, DecodingOptions, Picture
+from captioning.media.images import open_image
 from captioning.training.data import PhotoSet
-from captioning.types import Caption, DecodingOptions, Picture
 
 Report = Callable[[str, int, int], None]
 View = tuple[str, int | None, Head]

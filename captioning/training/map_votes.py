@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.contract import Captioner
+from captioning.core.contract import Captioner
 from captioning.image_map import MapOptions, nearest, place, project, quality
 from captioning.image_map.measures import map_neighbours
 from captioning.training.data import PhotoSet

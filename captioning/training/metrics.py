@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.contract import Captioner
-from captioning.errors import OptionsError, PromptError
+from captioning.captions.prompts import DEFAULT_PROMPT
+from captioning.core.contract import Captioner
+from captioning.core.errors import OptionsError, PromptError
+from captioning.core.types import Caption, DecodingOptions, ImageFeatures
 from captioning.image_map import nearest
-from captioning.images import open_image
-from captioning.prompts import DEFAULT_PROMPT
+from captioning.media.images import open_image
 from captioning.training.data import Photo, PhotoSet, plain_words
-from captioning.types import Caption, DecodingOptions, ImageFeatures
 
 Report = Callable[[str, int, int], None]
 """Hears (what is being done, done, total)."""

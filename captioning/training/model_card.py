@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from captioning.models import hub
+from captioning.models.sources import hub
 from captioning.training.data import Photo, class_names
 from captioning.training.start import Start
 

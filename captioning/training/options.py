@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from captioning.errors import OptionsError
+from captioning.core.errors import OptionsError
 
 _RANGES: Mapping[str, tuple[float, float]] = {
     "passes": (1, 10_000),

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.contract import Captioner
-from captioning.faithfulness import centre_heat, paired_bootstrap
+from captioning.attention.faithfulness import centre_heat, paired_bootstrap
+from captioning.core.contract import Captioner
+from captioning.core.types import Caption, PatchLayout, Picture
 from captioning.training.map_quality import (
     Interval,
     MoreViews,
@@ -25,7 +26,6 @@ from captioning.training.map_quality import (
     view_name,
     word_maps,
 )
-from captioning.types import Caption, PatchLayout, Picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)

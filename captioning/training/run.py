@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from captioning import runtime
-from captioning.models.base import NetworkCaptioner
+from captioning.core import runtime
+from captioning.core.types import ModelSpec
+from captioning.core.whole_files import write_whole
+from captioning.models.captioner import NetworkCaptioner
 from captioning.training.data import (
     DataFolders,
     Photo,
@@ -27,8 +29,6 @@ from captioning.training.metrics import check_scorer, evaluate_captions, evaluat
 from captioning.training.model_card import write_card
 from captioning.training.options import Beginning, TrainingOptions
 from captioning.training.start import Start, make_start
-from captioning.types import ModelSpec
-from captioning.whole_files import write_whole
 
 GLANCE = 200  # dev photographs looked at after each pass
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.contract import Captioner
-from captioning.errors import DataError, ImageError, OptionsError
-from captioning.images import open_image
+from captioning.core.contract import Captioner
+from captioning.core.errors import DataError, ImageError, OptionsError
+from captioning.media.images import open_image
 from captioning.training.data import TABLE_NAME, Photo, choose_photos, plain_words, read_files, with_article
 from captioning.training.pointing import PointingPicture, Target
 from captioning.training.things import things_named

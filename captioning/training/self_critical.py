@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captioning.models.base import TrainableNetwork
-from captioning.models.decoding import Decoder
-from captioning.models.engine import torch_engine
+from captioning.core.types import PatchLayout
+from captioning.models.decoding.engine import torch_engine
+from captioning.models.network import Decoder, TrainableNetwork
 from captioning.training.data import Photo, plain_words
 from captioning.training.metrics import repeats_a_phrase
-from captioning.types import PatchLayout
 
 _ORDERS = 4  # words of the longest n-gram
 _OTHERS = 8  # photographs that a caption is not to fit; scoring all of a batch takes longer than learning from it

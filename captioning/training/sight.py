@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captioning import runtime
-from captioning.errors import OptionsError
+from captioning.core import runtime
+from captioning.core.errors import OptionsError
+from captioning.models.families.patch_captioner.config import REFERENCE
 from captioning.models.families.patch_captioner.network import ConvolutionalEncoder
-from captioning.models.families.patch_captioner.packaged_encoder import REFERENCE, PackagedEncoder
+from captioning.models.families.patch_captioner.packaged_encoder import PackagedEncoder
 from captioning.training.augment import augment, cut_mix, lay_over
 from captioning.training.data import PhotoSet, fingerprint
 from captioning.training.options import TrainingOptions
@@ -189,7 +190,7 @@ def _fastest_look(encoder: FrozenEncoder, pixel_values: Tensor, num_looks: int) 
 
     if num_looks < _WORTH_COMPILING or pixel_values.device.type != "cpu" or find_spec("openvino") is None:
         return look
-    from captioning.models.openvino_engine import compile_function
+    from captioning.models.decoding.openvino_engine import compile_function
 
     return compile_function(encoder.look, pixel_values[:1], runtime.choose_precision(pixel_values.device))
 

@@ -10,25 +10,25 @@ from typing import Any
 import torch
 from PIL import Image
 
-from captioning.errors import CapabilityError, ModelFilesError, OptionsError
-from captioning.models import get_family, hub, list_families
-from captioning.models.base import TrainableNetwork
+from captioning.core.errors import CapabilityError, ModelFilesError, OptionsError
+from captioning.core.types import PatchLayout, Picture
+from captioning.models import get_family, list_families
 from captioning.models.families.patch_captioner import CLIP_DECODER, MODEL_TYPE, PatchCaptionerNetwork
 from captioning.models.families.patch_captioner.clip_encoder import SHAPE_FIELDS, ClipEncoder
-from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork, PatchNetworkConfig
+from captioning.models.families.patch_captioner.config import PACKAGE, PACKAGED_SHAPE, PatchNetworkConfig
+from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
 from captioning.models.families.patch_captioner.packaged_encoder import (
     MAX_NAME_WORDS,
-    PACKAGE,
-    PACKAGED_SHAPE,
     PackagedEncoder,
     read_weights,
 )
 from captioning.models.family import ModelFamily
-from captioning.models.parts import fetch_part, find_part, load_image_encoder
+from captioning.models.network import TrainableNetwork
 from captioning.models.pixels import PixelRecipe
+from captioning.models.sources import hub
+from captioning.models.sources.parts import fetch_part, find_part, load_image_encoder
 from captioning.training.data import Photo, make_tokenizer, plain_words
 from captioning.training.options import CONVOLUTIONAL, PACKAGED, Beginning, TrainingOptions
-from captioning.types import PatchLayout, Picture
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 FrozenEncoder = ClipEncoder | ConvolutionalEncoder | PackagedEncoder

@@ -1,1 +1,1 @@
-"""What the tabs share: theme, header, model menu, status line, the picture in hand, workers, endpoints."""
+"""Widgets and page state that tabs share; no model and no server."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.errors import PromptError
-from captioning.images import open_image
-from captioning.types import Caption, CaptionerStatus, TokenAlternative
+from captioning.core.cancellation import Job
+from captioning.core.errors import PromptError
+from captioning.core.types import Caption, CaptionerStatus, TokenAlternative
+from captioning.media.images import open_image
+from captioning.serving.loading import LoadCaptioner
 from captioning.ui.caption_cards import Branch, Step, cards_value
-from captioning.ui.page import LoadCaptioner
-from captioning.ui.worker import Job
 
 MOST_BRANCHES = 4
 """Of one caption; the oldest makes room."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from captioning.types import Caption
+from captioning.core.types import Caption
 from captioning.ui.parts import make_part, next_serial
 
 Phase = Literal["idle", "busy", "done", "stopped", "failed"]

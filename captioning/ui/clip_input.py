@@ -11,10 +11,10 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from PIL import ImageOps
 
-from captioning.errors import VideoError
+from captioning.core.errors import VideoError
+from captioning.media.video import sample_frames
 from captioning.ui.parts import make_part
 from captioning.ui.picture import Sample
-from captioning.video import sample_frames
 
 _THUMBNAIL_SIZE = (192, 108)
 

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.cache import ByteBoundedCache
-from captioning.clip import Segment, Word, mark_changes
-from captioning.models.summarizer import Summary
-from captioning.one_file import to_base64
-from captioning.render import colour_table
-from captioning.types import PatchLayout, VideoFrame
+from captioning.attention.drawing import colour_table
+from captioning.captions.video import Segment, Word, mark_changes
+from captioning.core.one_file import to_base64
+from captioning.core.types import PatchLayout, VideoFrame
+from captioning.media.video import describe_duration
+from captioning.models.helpers.summarizer import Summary
+from captioning.serving.cache import ByteBoundedCache
 from captioning.ui.parts import make_part, next_serial
-from captioning.video import describe_duration
 
 PanelPhase = Literal["idle", "busy", "done", "stopped", "failed"]
 _THUMBNAIL_SIDE = 200

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
-from captioning.errors import OptionsError, Stopped
-from captioning.images import open_image
+from captioning.core.cancellation import Job
+from captioning.core.errors import OptionsError, Stopped
+from captioning.core.messages import explain
+from captioning.core.types import Caption, CaptionerStatus, DecodingOptions, Picture
+from captioning.media.images import open_image
 from captioning.models import title_of
-from captioning.types import Caption, CaptionerStatus, DecodingOptions, Picture
+from captioning.serving.loading import LoadCaptioner
 from captioning.ui.caption_cards import Phase, caption_json
-from captioning.ui.messages import explain
-from captioning.ui.page import LoadCaptioner
 from captioning.ui.parts import make_part, next_serial
-from captioning.ui.worker import Job
 
 if TYPE_CHECKING:
-    from captioning.models.hub import DownloadProgress
+    from captioning.models.sources.hub import DownloadProgress
 
 FEWEST_MODELS, MOST_MODELS = 2, 4
 State = Literal["waiting", "working", "done", "failed"]

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from captioning.errors import OptionsError
-from captioning.types import DecodingOptions
+from captioning.core.errors import OptionsError
+from captioning.core.types import DecodingOptions
 from captioning.ui.page import Page
 
 METHODS = {"Greedy": "greedy", "Beams": "beams", "Sampling": "sampling"}

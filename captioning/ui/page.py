@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from captioning.settings import get_settings
+from captioning.core.settings import get_settings
+from captioning.serving.loading import LoadCaptioner
 
 if TYPE_CHECKING:
-    from captioning.cache import SharedCaptioner
-    from captioning.models.hub import DownloadProgress
-    from captioning.types import Caption, ModelSpec
-
-
-class LoadCaptioner(Protocol):
-    """What `captioning.load_captioner` does; tests hand in their own."""
-
-    def __call__(
-        self, model_id: str = ..., *, report: Callable[[DownloadProgress], None] | None = ...
-    ) -> SharedCaptioner:
-        """The shared captioner of a model; `report` hears the progress of a download."""
-        ...
-
-
-def name_in_use(asked: str, spec: ModelSpec) -> str:
-    """The name by which `load` gives a model again that was asked for as `asked`.
-
-    It is what `auto` stood for, and any other name as it was written: by that the model is shared, and permitted.
-    """
-    return spec.model_id if asked == "auto" else asked
+    from captioning.core.types import Caption
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.assets import read_script
+from captioning.core.assets import read_script
 
 _TEMPLATE = '<div class="cs-part"></div>'
 _serials = itertools.count(time.time_ns() // 1000)

@@ -15,7 +15,7 @@ from gradio.data_classes import ImageData
 from gradio.processing_utils import save_file_to_cache
 from PIL import Image, ImageOps
 
-from captioning.errors import ImageError
+from captioning.core.errors import ImageError
 from captioning.ui.parts import make_part
 
 _THUMBNAIL_PIXELS = 144

@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.errors import PromptError
-from captioning.prompts import DEFAULT_PROMPTS, check_prompts
-from captioning.types import ModelSpec
+from captioning.captions.prompts import DEFAULT_PROMPTS, check_prompts
+from captioning.core.errors import PromptError
+from captioning.core.types import ModelSpec
 from captioning.ui.parts import make_part
 
 

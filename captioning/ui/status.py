@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.types import CaptionerStatus
+from captioning.core.types import CaptionerStatus
 from captioning.ui.parts import make_part, next_serial
 
 

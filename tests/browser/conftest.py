@@ -11,8 +11,8 @@ import pytest
 
 from captioning.bench.browser import open_chromium
 from captioning.bench.result import NotMeasuredError
-from captioning.ui.page import LoadCaptioner
-from tests.serving import serve
+from captioning.serving.loading import LoadCaptioner
+from tests.page_server import serve
 
 SIZES = {"wide": {"width": 1360, "height": 900}, "narrow": {"width": 390, "height": 844}}
 

@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 
 from captioning.bench.browser import open_chromium
-from captioning.cache import load_captioner
-from captioning.ui.page import LoadCaptioner
-from tests.serving import serve
+from captioning.serving.cache import load_captioner
+from captioning.serving.loading import LoadCaptioner
+from tests.page_server import serve
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 MOST_BYTES = 250_000

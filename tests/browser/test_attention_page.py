@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.assets import ASSETS
-from captioning.attention import View
+from captioning.attention.page_value import explorer_html, look_value, pack_weights, picture_file
+from captioning.attention.views import View
 from captioning.bench.browser import open_document
 from captioning.bench.cases.explorer import READY as READY_FILE
 from captioning.bench.cases.explorer import large_explorer, time_moves
-from captioning.explorer import explorer_html, look_value, pack_weights, picture_file
-from captioning.types import Capabilities, CaptionTrace, PatchLayout, Picture
+from captioning.core.assets import ASSETS
+from captioning.core.types import Capabilities, CaptionTrace, PatchLayout, Picture
 from tests.clips import make_clip
 from tests.conftest import FAKE_SPEC, FakeCaptioner, FakeLoader, Gate
 

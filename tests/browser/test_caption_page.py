@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from captioning.errors import HubError
-from captioning.prompts import DEFAULT_PROMPTS
+from captioning.captions.prompts import DEFAULT_PROMPTS
+from captioning.core.errors import HubError
 from captioning.ui.prompt_list import describe_prompts
 from tests.conftest import FakeLoader, Gate
 

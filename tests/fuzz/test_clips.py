@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.errors import VideoError
-from captioning.video import sample_frames
+from captioning.core.errors import VideoError
+from captioning.media.video import sample_frames
 from tests.clips import make_clip
 from tests.fuzz.damage import damaged
 

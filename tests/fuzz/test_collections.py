@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from captioning.collection import Collection, open_csv, open_zip
-from captioning.errors import DataError
+from captioning.core.errors import DataError
+from captioning.media.collection import Collection, open_csv, open_zip
 from tests.fuzz.damage import damaged
 
 NAMES = ["a.png", "kinds/cat.png", "../outside.png", "/etc/passwd.png", "C:\\b.png", "notes.txt", ".hid.png", "é.png"]

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.errors import PromptError
-from captioning.prompts import check_prompts
-from captioning.settings import Settings
+from captioning.captions.prompts import check_prompts
+from captioning.core.errors import PromptError
+from captioning.core.settings import Settings
 from tests.conftest import FakeLoader
-from tests.serving import serve
+from tests.page_server import serve
 
 ENDPOINTS = ["caption", "caption_video", "model_info", "trace", "image_map"]
 ROUTES = [f"call/{name}" for name in ENDPOINTS] + ["queue/join", "run/predict", "component_server", "upload", "cancel"]

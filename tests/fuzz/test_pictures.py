@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, features
 
-from captioning.errors import ImageError
-from captioning.images import open_image
-from captioning.types import Picture
+from captioning.core.errors import ImageError
+from captioning.core.types import Picture
+from captioning.media.images import open_image
 from tests.fuzz.damage import damaged
 
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "ICO", "PPM", "TGA", "JPEG2000", "DDS", "ICNS", "PCX", "SGI"]

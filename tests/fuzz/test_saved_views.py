@@ -10,12 +10,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.attention import View
-from captioning.errors import OptionsError
-from captioning.export import trace_from_json, trace_to_json
-from captioning.images import open_image
+from captioning.attention.export import trace_from_json, trace_to_json
+from captioning.attention.views import View
+from captioning.core.errors import OptionsError
+from captioning.core.types import DecodingOptions
+from captioning.media.images import open_image
 from captioning.tabs.attention.keeping import read_saved_view
-from captioning.types import DecodingOptions
 from tests.conftest import FakeCaptioner
 from tests.fuzz.damage import damaged
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioning.models import hub
-from captioning.models.base import NetworkCaptioner
+from captioning.models.captioner import NetworkCaptioner
+from captioning.models.sources import hub
 from tests.fake_hub import FakeHub
 from tests.tiny_language_models import write_tiny_git, write_tiny_image_text_to_text
 from tests.tiny_models import write_tiny_blip, write_tiny_encoder_decoder, write_tiny_patch_captioner
@@ -70,7 +70,7 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHu
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("captioning.models.download._RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("captioning.models.sources.download._RETRY_SECONDS", (0.0, 0.0))
     monkeypatch.setitem(os.environ, "NO_PROXY", "127.0.0.1,localhost")
     with FakeHub() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)

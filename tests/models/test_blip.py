@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from captioning.errors import ModelFilesError, UnknownModelError
-from captioning.models import get_spec, hub, tokens, untrained
-from captioning.models.base import NetworkCaptioner
+from captioning.core.errors import ModelFilesError, UnknownModelError
+from captioning.core.types import DecodingOptions
+from captioning.models import get_spec
+from captioning.models.captioner import NetworkCaptioner
 from captioning.models.families import blip
 from captioning.models.families.blip import BlipNetwork
-from captioning.types import DecodingOptions
-from tests.tiny_models import drawing, write_tiny_blip
+from captioning.models.sources import hub
+from tests.tiny_models import drawing
 
 CPU = torch.device("cpu")
 TEXTS = ("", "a photo of", "A PHOTO of the Woman's dog, running!", "zebra-crossings (3) in the park.", "ünïcode 猫")
@@ -200,8 +201,8 @@ def test_files_of_different_models_are_refused(folder: Path) -> None:
 
 
 def test_a_tokenizer_with_more_words_than_the_model_is_refused(folder: Path) -> None:
+    from captioning.models.random_weights import made_up_words
     from captioning.models.tokens import make_wordpiece
-    from captioning.models.untrained import made_up_words
 
     make_wordpiece(made_up_words(9000)).save(str(folder / "tokenizer.json"))
     with pytest.raises(ModelFilesError, match="copy both from one model"):
@@ -213,30 +214,6 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
     with pytest.raises(ModelFilesError, match="tokenizer"):
         blip.load(folder, CPU, torch.float32)
 
-
-def test_the_made_up_vocabulary_spells_any_ascii_word() -> None:
-    words = untrained.made_up_words()
-    assert len(words) == len(set(words)) == 30_522
-    tokenizer = tokens.make_wordpiece(words, max_word_characters=1000)
-    printable = "".join(chr(code) for code in range(32, 127))
-    for text in (printable, "the quick brown fox jumps over a lazy dog", "x" * 500, "Qxzwv 1234567890"):
-        encoding = tokenizer.encode(text, add_special_tokens=False)
-        assert "[UNK]" not in encoding.tokens
-        assert "".join(encoding.tokens).replace("##", "") == text.lower().replace(" ", "").replace("##", "")
-
-
-def test_random_weights_are_always_the_same_ones(tmp_path: Path) -> None:
-    from transformers import BlipConfig, BlipForConditionalGeneration
-
-    write_tiny_blip(tmp_path / "shape")
-    config = BlipConfig.from_pretrained(tmp_path / "shape")
-    config._attn_implementation = "eager"
-    one, other = (untrained.build_random(BlipForConditionalGeneration, config, CPU, torch.float32) for _ in range(2))
-    for (name, value), same in zip(one.named_parameters(), other.parameters(), strict=True):
-        assert torch.equal(value, same), name
-        assert torch.isfinite(value).all()
-        if value.ndim > 1:
-            assert value.std().item() == pytest.approx(0.02, rel=0.3), name
     assert one.text_decoder.bert.embeddings.position_ids.flatten().tolist() == list(range(40))
     decoder = one.text_decoder
     assert decoder.cls.predictions.decoder.weight is decoder.bert.embeddings.word_embeddings.weight
@@ -268,7 +245,7 @@ def test_untrained_models_have_the_full_shape(name: str, parameters: int) -> Non
 @pytest.mark.network
 @pytest.mark.parametrize("name", ["base", "large"])
 def test_the_pinned_revision_has_what_it_should(name: str) -> None:
-    from captioning.models.download import choose_files, list_files
+    from captioning.models.sources.download import choose_files, list_files
 
     spec = get_spec(f"Salesforce/blip-image-captioning-{name}")
     assert spec.repo_id is not None

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioning.errors import ModelFilesError, OptionsError, UnknownModelError
-from captioning.models import classifier
-from captioning.models.classifier import classify
-from captioning.settings import Settings
+from captioning.core.errors import ModelFilesError, OptionsError, UnknownModelError
+from captioning.core.settings import Settings
+from captioning.models.helpers import classifier
+from captioning.models.helpers.classifier import classify
 from tests.fake_hub import FakeHub
 from tests.models.test_hub import edit_json
 from tests.tiny_models import drawing, write_tiny_classifier
@@ -23,7 +23,7 @@ LABELS = ("cat", "dog", "bird")
 @pytest.fixture(autouse=True)
 def _exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Full precision on the CPU, and no model from the test before."""
-    monkeypatch.setattr("captioning.settings.get_settings", lambda: Settings(device="cpu", precision="float32"))
+    monkeypatch.setattr("captioning.core.settings.get_settings", lambda: Settings(device="cpu", precision="float32"))
     classifier._load.cache_clear()
     yield
     classifier._load.cache_clear()

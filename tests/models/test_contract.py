@@ -13,15 +13,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captioning.contract import Prefix
-from captioning.errors import CapabilityError, FeaturesError, OptionsError, PromptError, Stopped
-from captioning.models.base import KeepsWordsWhole, NetworkCaptioner
+from captioning.core.contract import Prefix
+from captioning.core.errors import CapabilityError, FeaturesError, OptionsError, PromptError, Stopped
+from captioning.core.types import Capabilities, Caption, DecodingOptions, ImageFeatures, Picture
+from captioning.models.captioner import NetworkCaptioner
 from captioning.models.families.blip import BlipNetwork
 from captioning.models.families.git import GitNetwork
 from captioning.models.families.image_text_to_text.network import ImageTextNetwork
 from captioning.models.families.patch_captioner import PatchCaptionerNetwork
 from captioning.models.families.vision_encoder_decoder import VisionEncoderDecoderNetwork
-from captioning.types import Capabilities, Caption, DecodingOptions, ImageFeatures, Picture
+from captioning.models.network import KeepsWordsWhole
 from tests.tiny_language_models import library_inputs
 from tests.tiny_models import drawing
 
@@ -581,7 +582,7 @@ def test_a_silenced_head_changes_scores_and_is_heard_again(
 def test_lower_precision_writes_nearly_the_same(
     tiny_folders: dict[str, Any], tiny_captioners: dict[str, NetworkCaptioner], family: str
 ) -> None:
-    from captioning.models import hub
+    from captioning.models.sources import hub
 
     spec = tiny_captioners[family].spec
     half = NetworkCaptioner(spec, hub.open_network(spec, torch.device("cpu"), torch.bfloat16))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from captioning.models.decoding import write_captions
-from captioning.types import DecodingOptions, PatchLayout
+from captioning.core.types import DecodingOptions, PatchLayout
+from captioning.models.decoding.loop import write_captions
 
 LAYOUT = PatchLayout.from_grid(1, 1)
 VOCAB, END = 50, 49

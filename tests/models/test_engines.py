@@ -10,13 +10,15 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from captioning.contract import DecodingRequest
-from captioning.errors import ModelError, OptionsError, PromptError, Stopped
-from captioning.models.base import Network, NetworkCaptioner
-from captioning.models.decoding import score_rows, write_captions
-from captioning.models.engine import Engine, choose_engine, torch_engine
-from captioning.models.text_decoder import one_a_picture
-from captioning.types import Caption, DecodingOptions
+from captioning.core.contract import DecodingRequest
+from captioning.core.errors import ModelError, OptionsError, PromptError, Stopped
+from captioning.core.types import Caption, DecodingOptions
+from captioning.models.captioner import NetworkCaptioner
+from captioning.models.decoding.choosing import choose_engine
+from captioning.models.decoding.engine import Engine, torch_engine
+from captioning.models.decoding.loop import score_rows, write_captions
+from captioning.models.decoding.text_decoder import one_a_picture
+from captioning.models.network import Network
 from tests.tiny_models import drawing
 
 DECLARED = (
@@ -201,7 +203,7 @@ def test_without_the_package_auto_is_torch_and_a_wish_for_openvino_is_answered(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
-    monkeypatch.setattr("captioning.models.engine._WORTH_COMPILING", 0)
+    monkeypatch.setattr("captioning.models.decoding.engine._WORTH_COMPILING", 0)
     network = tiny_captioners["blip"]._network
     found = choose_engine(network, "auto")
     assert (found.name, found.note) == ("torch", "")
@@ -214,7 +216,7 @@ def test_auto_compiles_large_networks_only(
 ) -> None:
     network = tiny_captioners["blip"]._network
     assert choose_engine(network, "auto").name == "torch"
-    monkeypatch.setattr("captioning.models.engine._WORTH_COMPILING", 0)
+    monkeypatch.setattr("captioning.models.decoding.engine._WORTH_COMPILING", 0)
     assert choose_engine(network, "auto").name == "openvino"
 
 
@@ -222,7 +224,7 @@ def test_auto_compiles_large_networks_only(
 def test_a_network_that_compiles_wrongly_is_not_used(
     tiny_captioners: dict[str, NetworkCaptioner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from captioning.models import openvino_engine
+    from captioning.models.decoding import openvino_engine
 
     network = tiny_captioners["blip"]._network
     pixels = network.preprocess(drawing(0)).pixel_values[None]
@@ -235,7 +237,7 @@ def test_a_network_that_compiles_wrongly_is_not_used(
 
 @NEEDS_OPENVINO
 def test_bfloat16_networks_compile_and_keep_their_precision(tiny_folders: dict[str, object]) -> None:
-    from captioning.models import hub
+    from captioning.models.sources import hub
 
     spec = hub.resolve_spec(str(tiny_folders["blip"]))
     network = hub.open_network(spec, torch.device("cpu"), torch.bfloat16)
@@ -251,7 +253,8 @@ def test_bfloat16_networks_compile_and_keep_their_precision(tiny_folders: dict[s
 def test_nothing_of_what_was_converted_stays_in_memory(
     family: str, tiny_folders: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from captioning.models import hub, openvino_engine
+    from captioning.models.decoding import openvino_engine
+    from captioning.models.sources import hub
 
     network = hub.open_network(hub.resolve_spec(str(tiny_folders[family])), torch.device("cpu"), torch.bfloat16)
     made: list[weakref.ref[torch.nn.Module]] = []

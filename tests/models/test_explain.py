@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captioning.models.base import NetworkCaptioner
+from captioning.core.types import Caption, DecodingOptions
+from captioning.models.captioner import NetworkCaptioner
 from captioning.models.explain import relevance_across, relevance_within
-from captioning.types import Caption, DecodingOptions
 from tests.tiny_models import drawing
 
 Passed = dict[str, list[NDArray[np.float64]]]
@@ -212,7 +212,7 @@ def test_relevance_follows_the_one_patch_that_everything_passes_through() -> Non
 def test_half_precision_explains_nearly_the_same(
     tiny_folders: dict[str, Any], tiny_captioners: dict[str, NetworkCaptioner]
 ) -> None:
-    from captioning.models import hub
+    from captioning.models.sources import hub
 
     exact = tiny_captioners["blip"]
     caption = write(exact)

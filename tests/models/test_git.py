@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from captioning.errors import ModelFilesError
+from captioning.core.errors import ModelFilesError
+from captioning.core.types import DecodingOptions
 from captioning.models import get_spec
-from captioning.models.base import NetworkCaptioner
+from captioning.models.captioner import NetworkCaptioner
 from captioning.models.families import git
 from captioning.models.families.git import GitNetwork
-from captioning.types import DecodingOptions
 from tests.models.test_blip import edit_json
 from tests.tiny_models import drawing
 

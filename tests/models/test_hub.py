@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-from captioning.cache import load_uncached
-from captioning.errors import HubError, ModelError, ModelFilesError, Stopped, UnknownModelError
-from captioning.models import download, get_spec, hub
-from captioning.models.base import NetworkCaptioner
-from captioning.models.hub import DownloadProgress
-from captioning.types import DecodingOptions, ModelSpec
+from captioning.core.errors import HubError, ModelError, ModelFilesError, Stopped, UnknownModelError
+from captioning.core.types import DecodingOptions, ModelSpec
+from captioning.models import get_spec
+from captioning.models.captioner import NetworkCaptioner
+from captioning.models.files import embedded_folder
+from captioning.models.sources import download, hub
+from captioning.models.sources.hub import DownloadProgress
+from captioning.serving.cache import load_uncached
 from tests.conftest import at_once
 from tests.fake_hub import FakeHub, Repository, commit_of
 from tests.tiny_models import drawing
@@ -632,5 +634,5 @@ def test_too_little_memory_is_told_apart_from_bad_files(
 
 def test_the_embedded_folder_does_not_depend_on_where_one_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert hub.embedded_folder().is_absolute()
-    assert hub.embedded_folder().parts[-2:] == ("assets", "embedded")
+    assert embedded_folder().is_absolute()
+    assert embedded_folder().parts[-2:] == ("assets", "embedded")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from captioning.errors import FeaturesError, ImageError, ModelFilesError
-from captioning.models import hub
-from captioning.models.base import NetworkCaptioner
+from captioning.core.errors import FeaturesError, ImageError, ModelFilesError
+from captioning.core.types import DecodingOptions, ImageFeatures, Picture
+from captioning.models.captioner import NetworkCaptioner
 from captioning.models.families import image_text_to_text
 from captioning.models.families.image_text_to_text.network import ImageTextNetwork
 from captioning.models.families.image_text_to_text.views import TiledLayout
-from captioning.types import DecodingOptions, ImageFeatures, Picture
+from captioning.models.sources import hub
 from tests.models.test_blip import edit_json
 from tests.tiny_language_models import library_inputs
 from tests.tiny_models import drawing

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captioning.attention import select, to_grid
-from captioning.images import open_image
-from captioning.models.base import NetworkCaptioner
-from captioning.models.hub import embedded_folder
-from captioning.types import DecodingOptions, Picture
+from captioning.attention.views import select, to_grid
+from captioning.core.types import DecodingOptions, Picture
+from captioning.media.images import open_image
+from captioning.models.captioner import NetworkCaptioner
+from captioning.models.files import embedded_folder
 from tests.models.conftest import open_tiny
 from tests.tiny_models import drawing
 

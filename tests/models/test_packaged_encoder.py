@@ -12,15 +12,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from captioning.cache import load_uncached
-from captioning.errors import ModelFilesError
-from captioning.images import open_image
+from captioning.core.errors import ModelFilesError
+from captioning.core.types import DecodingOptions
+from captioning.media.images import open_image
 from captioning.models.families.patch_captioner import packaged_encoder
+from captioning.models.families.patch_captioner.config import IMAGE_MEAN, IMAGE_STD, REFERENCE
 from captioning.models.families.patch_captioner.efficientnet import EfficientNetLite2
-from captioning.models.families.patch_captioner.packaged_encoder import IMAGE_MEAN, IMAGE_STD, read_weights
+from captioning.models.families.patch_captioner.packaged_encoder import read_weights
 from captioning.models.pixels import PixelRecipe
+from captioning.serving.cache import load_uncached
 from captioning.training.start import read_class_names
-from captioning.types import DecodingOptions
 from tests.tiny_models import drawing, write_tiny_patch_captioner
 
 
@@ -85,7 +86,7 @@ def test_a_missing_package_is_named_with_the_cure(folder: Path, monkeypatch: pyt
 def test_other_weights_in_the_package_are_not_read(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / packaged_encoder.REFERENCE["file"]
+    path = tmp_path / REFERENCE["file"]
     path.parent.mkdir()
     path.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     origin = SimpleNamespace(origin=str(tmp_path / "__init__.py"))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.errors import ModelFilesError
+from captioning.core.errors import ModelFilesError
+from captioning.core.types import PatchLayout
 from captioning.models.pixels import PixelRecipe, Region, check_shape, lay_patches
-from captioning.types import PatchLayout
 from tests.tiny_models import MEAN, STD, drawing
 
 SIZES = [(60, 44), (20, 80), (32, 32), (333, 501), (9, 31)]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioning.errors import ModelFilesError, PromptError, Stopped, UnknownModelError
-from captioning.models import summarizer
-from captioning.models.summarizer import MAX_SUMMARY_TOKENS, NUM_BEAMS, summarize
-from captioning.settings import Settings
+from captioning.core.errors import ModelFilesError, PromptError, Stopped, UnknownModelError
+from captioning.core.settings import Settings
+from captioning.models.helpers import summarizer
+from captioning.models.helpers.summarizer import MAX_SUMMARY_TOKENS, NUM_BEAMS, summarize
 from tests.tiny_models import write_tiny_blip, write_tiny_summarizer
 
 CAPTIONS = ["a dog in the park", "a dog in the park", "the woman is running"]
@@ -20,7 +20,7 @@ CAPTIONS = ["a dog in the park", "a dog in the park", "the woman is running"]
 @pytest.fixture(autouse=True)
 def _exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Full precision on the CPU, and no model from the test before."""
-    monkeypatch.setattr("captioning.settings.get_settings", lambda: Settings(device="cpu", precision="float32"))
+    monkeypatch.setattr("captioning.core.settings.get_settings", lambda: Settings(device="cpu", precision="float32"))
     summarizer._load.cache_clear()
     yield
     summarizer._load.cache_clear()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from captioning.errors import PromptError
-from captioning.models.base import NetworkCaptioner
+from captioning.core.errors import PromptError
+from captioning.models.captioner import NetworkCaptioner
 from tests.tiny_models import drawing
 
 FAMILIES = ("blip", "patch_captioner", "vision_encoder_decoder-vit-gpt2", "git")

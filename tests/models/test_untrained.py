@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from captioning.errors import UnknownModelError
-from captioning.models import hub, list_families
-from captioning.models.base import NetworkCaptioner
-from captioning.models.untrained import untrained_ids
-from captioning.types import DecodingOptions
+from captioning.core.errors import UnknownModelError
+from captioning.core.types import DecodingOptions
+from captioning.models import list_families
+from captioning.models.captioner import NetworkCaptioner
+from captioning.models.sources import hub
+from captioning.models.sources.untrained import untrained_ids
 from tests.tiny_models import drawing
 
 CPU = torch.device("cpu")

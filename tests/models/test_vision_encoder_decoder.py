@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from captioning.errors import CaptioningError, ModelFilesError, UnknownModelError
-from captioning.models import get_spec, hub
-from captioning.models.base import NetworkCaptioner
+from captioning.core.errors import CaptioningError, ModelFilesError, UnknownModelError
+from captioning.core.types import DecodingOptions, ModelSpec, Picture
+from captioning.models import get_spec
+from captioning.models.captioner import NetworkCaptioner
 from captioning.models.families import vision_encoder_decoder as family
 from captioning.models.families.vision_encoder_decoder import VisionEncoderDecoderNetwork
-from captioning.types import DecodingOptions, ModelSpec, Picture
+from captioning.models.sources import hub
 from tests.fake_hub import FakeHub
 from tests.models.conftest import open_tiny
 from tests.models.test_hub import edit_json, edit_weights
@@ -490,7 +491,7 @@ def test_a_half_whose_weights_are_not_all_there_is_refused(halves: dict[str, Pat
 @pytest.mark.network
 @pytest.mark.parametrize("spec", family.FAMILY.specs, ids=lambda spec: spec.title)
 def test_the_pinned_revision_has_what_it_should(spec: ModelSpec) -> None:
-    from captioning.models.download import choose_files, list_files
+    from captioning.models.sources.download import choose_files, list_files
 
     assert spec.repo_id is not None
     commit, files, _ = list_files(spec.repo_id, spec.revision)

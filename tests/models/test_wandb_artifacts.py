@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from captioning.errors import HubError, ModelFilesError, Stopped, UnknownModelError
-from captioning.models import hub
-from captioning.models.base import NetworkCaptioner
-from captioning.models.download import DownloadProgress
-from captioning.types import DecodingOptions
+from captioning.core.errors import HubError, ModelFilesError, Stopped, UnknownModelError
+from captioning.core.types import DecodingOptions
+from captioning.models.captioner import NetworkCaptioner
+from captioning.models.sources import hub
+from captioning.models.sources.download import DownloadProgress
 from tests.tiny_models import drawing, write_tiny_patch_captioner
 
 CPU = torch.device("cpu")

@@ -14,19 +14,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.attention import View
-from captioning.attention_files import Paint, look, write_files
-from captioning.errors import CapabilityError, FeaturesError, ImageError, OptionsError, PromptError, Stopped
-from captioning.explorer import explorer_html, first_word, look_value, pack_weights, picture_file, shown_maps
-from captioning.render import Brush
-from captioning.settings import Settings
+from captioning.attention.drawing import Brush
+from captioning.attention.files import Paint, look, write_files
+from captioning.attention.page_value import (
+    explorer_html,
+    first_word,
+    look_value,
+    pack_weights,
+    picture_file,
+    shown_maps,
+)
+from captioning.attention.views import View
+from captioning.core.cancellation import Job
+from captioning.core.errors import CapabilityError, FeaturesError, ImageError, OptionsError, PromptError, Stopped
+from captioning.core.settings import Settings
+from captioning.core.types import Capabilities, CaptionTrace, PatchLayout
 from captioning.tabs.attention.asking import ask_again
 from captioning.tabs.attention.believing import belief_value, measure_word, same_word, untrained_twin
 from captioning.tabs.attention.keeping import read_saved_view, render_file
 from captioning.tabs.attention.looking import Asked, Seen, Sight, is_large, look_again, look_at, read_view
-from captioning.types import Capabilities, CaptionTrace, PatchLayout
 from captioning.ui.clip_parts import PanelState
-from captioning.ui.worker import Job
 from tests.conftest import FAKE_SPEC, FakeLoader
 
 VIEW: dict[str, Any] = {

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.images import open_image
+from captioning.core.types import Capabilities, DecodingOptions
+from captioning.media.images import open_image
+from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.attention import asking, believing, tab
 from captioning.tabs.attention.believing import Measured
 from captioning.tabs.attention.tab import AttentionTab
 from captioning.tabs.model import patches
 from captioning.tabs.model.patches import PatchSection
-from captioning.types import Capabilities, DecodingOptions
-from captioning.ui.page import CarriedCaption, LoadCaptioner, Page
+from captioning.ui.page import CarriedCaption, Page
 from tests.conftest import FAKE_SPEC, FakeLoader
 from tests.tabs.test_attention import VIEW
 

@@ -13,14 +13,14 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from captioning.errors import ImageError, Stopped
+from captioning.core.cancellation import Job
+from captioning.core.errors import ImageError, Stopped
+from captioning.core.types import DecodingOptions
 from captioning.tabs import TABS
 from captioning.tabs.caption import CaptionTab, write_captions
-from captioning.types import DecodingOptions
 from captioning.ui.branches import MOST_BRANCHES, Written
 from captioning.ui.caption_cards import Step, cards_value
 from captioning.ui.page import Page
-from captioning.ui.worker import Job
 from tests.conftest import FakeLoader
 
 ROOT = Path(__file__).parents[2]

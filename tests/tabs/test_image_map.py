@@ -20,7 +20,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from captioning.errors import DataError, OptionsError, Stopped
+from captioning.core.cancellation import Job
+from captioning.core.errors import DataError, OptionsError, Stopped
 from captioning.image_map import MapOptions, thumbnail
 from captioning.tabs.image_map.answers import Thumbnails, find_neighbours, make_answers
 from captioning.tabs.image_map.files import document_of, make_file
@@ -36,10 +37,9 @@ from captioning.tabs.image_map.intake import (
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import MapShelf, MapView, Scratch, copy_groups, map_news, map_value, progress_value
 from captioning.tabs.image_map.work import Drawn, add, draw, find_out, refit_map
-from captioning.ui.worker import Job
 from tests.clips import make_clip
 from tests.map_pictures import ColourLoader, make_folder, make_picture
-from tests.serving import serve
+from tests.page_server import serve
 
 PCA = MapOptions(method="pca")
 

@@ -12,11 +12,12 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from captioning.settings import get_settings
+from captioning.core.settings import get_settings
+from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.image_map.answers import Thumbnails
 from captioning.tabs.image_map.tab import MapTab
 from captioning.tabs.image_map.view import MapView
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.page import Page
 from tests.map_pictures import ColourLoader, make_folder
 
 REQUEST: Any = SimpleNamespace(session_hash="me", client=SimpleNamespace(host="127.0.0.1"), headers={})

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.errors import PromptError
+from captioning.core.cancellation import Job
+from captioning.core.errors import PromptError
+from captioning.core.types import Picture
 from captioning.tabs.model.net import look_inside, net_value
 from captioning.tabs.model.patches import cut_up, label_picture, labels_value, received_picture
 from captioning.tabs.model.words import WordSection, force, forcing_value, read_tokens
-from captioning.types import Picture
 from captioning.ui.page import Page
-from captioning.ui.worker import Job
 from tests.conftest import FakeCaptioner, FakeLoader, fake_tensor
 from tests.tiny_models import write_tiny_classifier
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from captioning.errors import OptionsError, Stopped, VideoError
+from captioning.core.cancellation import Job
+from captioning.core.errors import OptionsError, Stopped, VideoError
+from captioning.core.types import DecodingOptions
 from captioning.tabs.video import (
     Asked,
     FrameStore,
@@ -24,10 +26,9 @@ from captioning.tabs.video import (
     look_across,
     sum_up,
 )
-from captioning.types import DecodingOptions
 from captioning.ui.clip_input import list_clips
 from captioning.ui.clip_parts import PanelState, counts_value, summary_value, timeline_value, word_value
-from captioning.ui.worker import Job, Runs
+from captioning.web.jobs import Runs
 from tests.clips import make_clip, spoil
 from tests.conftest import FakeLoader
 from tests.tiny_models import write_tiny_summarizer

@@ -15,12 +15,13 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from captioning.cache import ByteBoundedCache
-from captioning.settings import get_settings
+from captioning.core.settings import get_settings
+from captioning.serving.cache import ByteBoundedCache
+from captioning.serving.loading import LoadCaptioner
 from captioning.tabs import video
 from captioning.tabs.video import VideoTab
 from captioning.ui import clip_parts
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.page import Page
 from tests.clips import make_clip, paint
 from tests.conftest import FakeLoader
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from captioning.models import hub
-from captioning.models.base import NetworkCaptioner
+from captioning.models.captioner import NetworkCaptioner
+from captioning.models.sources import hub
 from captioning.training.agreement import evaluate_agreement
 from captioning.training.data import load_photos
 from tests.tiny_models import write_tiny_patch_captioner

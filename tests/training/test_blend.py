@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioning.errors import OptionsError
+from captioning.core.errors import OptionsError
 from captioning.training.blend import blend
 from captioning.training.start import start_from
 from tests.training.test_fit import make_trainer, silent

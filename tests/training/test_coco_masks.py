@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from captioning.__main__ import main
-from captioning.contract import OnToken, Prefix
-from captioning.errors import DataError, OptionsError
-from captioning.images import open_image
+from captioning.core.contract import OnToken, Prefix
+from captioning.core.errors import DataError, OptionsError
+from captioning.core.types import Caption, DecodingOptions, ImageFeatures
+from captioning.media.images import open_image
 from captioning.training.coco_masks import check_reader, draw_mask, match_nouns, read_outlines, show_outlined
-from captioning.types import Caption, DecodingOptions, ImageFeatures
 from tests.conftest import FAKE_SPEC, FakeCaptioner
 
 HEIGHT, WIDTH = 6, 8
@@ -183,7 +183,7 @@ def test_the_command_measures_masks(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake = Says(replace(FAKE_SPEC, model_id="fake"))
-    monkeypatch.setattr("captioning.cache.load_uncached", lambda *_: fake)
+    monkeypatch.setattr("captioning.serving.cache.load_uncached", lambda *_: fake)
     command = ["evaluate", "pointing", str(file.parent), "--masks", str(file)]
     assert main([*command, "--json"]) == 0
     out, err = capsys.readouterr()

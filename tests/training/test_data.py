@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from captioning.errors import DataError, OptionsError
+from captioning.core.errors import DataError, OptionsError
 from captioning.training.data import (
     Photo,
     class_names,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from captioning.errors import DataError, OptionsError
+from captioning.core.errors import DataError, OptionsError
 from captioning.training.batches import Batch
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer, TrainingProgress, learning_rate_at

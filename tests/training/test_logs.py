@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from captioning.errors import OptionsError
+from captioning.core.errors import OptionsError
 from captioning.training.logs import RunLogs, check_logs
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from captioning.errors import CapabilityError, OptionsError
+from captioning.core.errors import CapabilityError, OptionsError
+from captioning.core.types import Capabilities, Caption, CaptionTrace, DecodingOptions, ImageFeatures, Picture
 from captioning.training.data import Photo, PhotoSet
 from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table, find_nouns
-from captioning.types import Capabilities, Caption, CaptionTrace, DecodingOptions, ImageFeatures, Picture
 from tests.conftest import FAKE_SPEC, FakeCaptioner
 
 SPOT = (slice(8, 24), slice(8, 24))  # the four patches in the middle of 32 pixels

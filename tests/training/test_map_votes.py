@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning.errors import DataError
+from captioning.core.errors import DataError
+from captioning.core.types import ImageFeatures, Picture
 from captioning.training.data import load_photos
 from captioning.training.map_votes import evaluate_map, turn_grey, vote_everywhere
 from captioning.training.metrics import vote
-from captioning.types import ImageFeatures, Picture
 from tests.conftest import FakeCaptioner, fake_tensor
 
 

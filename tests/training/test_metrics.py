@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning.errors import OptionsError, PromptError
-from captioning.faithfulness import paired_bootstrap
+from captioning.attention.faithfulness import paired_bootstrap
+from captioning.core.errors import OptionsError, PromptError
+from captioning.core.types import Caption, ImageFeatures
 from captioning.training.data import Photo, PhotoSet, load_photos
 from captioning.training.metrics import (
     check_scorer,
@@ -21,7 +22,6 @@ from captioning.training.metrics import (
     repeats_a_word,
     score_captions,
 )
-from captioning.types import Caption, ImageFeatures
 from tests.conftest import FakeCaptioner
 
 REFERENCES = [("A dog runs .", "a brown dog is running"), ("Two men sit", "men on a bench"), ("a red car", "one car")]

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.__main__ import main
-from captioning.attention import pixel_boxes
-from captioning.errors import CapabilityError
-from captioning.faithfulness import centre_heat
-from captioning.images import open_image
+from captioning.attention.faithfulness import centre_heat
+from captioning.attention.views import pixel_boxes
+from captioning.core.errors import CapabilityError
+from captioning.core.types import Capabilities, Caption, CaptionTrace, ImageFeatures, ModelInput, PatchLayout, Picture
+from captioning.media.images import open_image
 from captioning.training.pointing import (
     PointingPicture,
     Target,
@@ -27,7 +28,6 @@ from captioning.training.pointing import (
     pointing_share,
     pointing_table,
 )
-from captioning.types import Capabilities, Caption, CaptionTrace, ImageFeatures, ModelInput, PatchLayout, Picture
 from tests.conftest import FAKE_SPEC, FakeCaptioner
 
 METHODS = ("gradient_attention", "input_gradient")

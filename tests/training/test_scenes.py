@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning.errors import DataError, OptionsError
-from captioning.faithfulness import centre_heat
+from captioning.attention.faithfulness import centre_heat
+from captioning.core.errors import DataError, OptionsError
+from captioning.core.types import PatchLayout
 from captioning.training.data import Photo
 from captioning.training.pointing import centres_inside, pointing_share
 from captioning.training.scenes import GRID, SCENE_SIDE, load_scenes, plan_scenes, show_scenes
 from captioning.training.things import singular, things_named, usual_name
-from captioning.types import PatchLayout
 from tests.conftest import FakeCaptioner
 
 KINDS = [Photo(f"kinds/{n}.jpg", "dev", ("lamp", "car", "face of a person")[n % 3], ()) for n in range(30)]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from pycocoevalcap.cider.cider import Cider
 
-from captioning.errors import OptionsError
-from captioning.models.base import TrainableNetwork
+from captioning.core.errors import OptionsError
+from captioning.models.network import TrainableNetwork
 from captioning.training.data import Photo, load_photos, plain_words
 from captioning.training.fit import Trainer
 from captioning.training.options import FURTHER, Beginning, TrainingOptions

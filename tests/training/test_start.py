@@ -12,18 +12,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from captioning.cache import load_uncached
-from captioning.contract import Captioner
-from captioning.errors import CapabilityError, ModelFilesError, OptionsError
+from captioning.core.contract import Captioner
+from captioning.core.errors import CapabilityError, ModelFilesError, OptionsError
+from captioning.core.types import DecodingOptions, Picture
 from captioning.models.families.patch_captioner.clip_encoder import ClipEncoder
 from captioning.models.families.patch_captioner.network import PatchNetwork
+from captioning.serving.cache import load_uncached
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer
 from captioning.training.options import FURTHER, ON_CLIP, ON_PACKAGE, PACKAGED, SCRATCH, Beginning, TrainingOptions
 from captioning.training.run import train
 from captioning.training.sight import FreshSight, KeptSight
 from captioning.training.start import Start, make_start
-from captioning.types import DecodingOptions, Picture
 from tests.tiny_language_models import write_tiny_git
 from tests.tiny_models import drawing, write_tiny_blip, write_tiny_clip, write_tiny_encoder_decoder
 from tests.tiny_models import write_tiny_patch_captioner as write_tiny_patches
@@ -99,7 +99,7 @@ def test_kept_features_are_what_the_encoder_would_see_anew(
     kept = make_trainer(data_folder, tmp_path / "a", on_clip(clip), options).sight
     assert isinstance(kept, KeptSight)
     places = torch.tensor([3, 0, 17])
-    monkeypatch.setattr("captioning.runtime.free_bytes", lambda _: 0)
+    monkeypatch.setattr("captioning.core.runtime.free_bytes", lambda _: 0)
     fresh = make_trainer(data_folder, tmp_path / "b", on_clip(clip), options).sight
     assert isinstance(fresh, FreshSight)
     torch.testing.assert_close(kept.encode(places, 5).states, fresh.encode(places, 7).states, atol=0.01, rtol=0.01)
@@ -161,7 +161,7 @@ def test_a_captioner_on_the_packages_encoder_learns_and_keeps_its_weights_out(
 def test_the_first_of_several_views_is_the_picture_as_it_is(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captioning.runtime.choose_precision", lambda _: torch.float32)
+    monkeypatch.setattr("captioning.core.runtime.choose_precision", lambda _: torch.float32)
     options = replace(ON_PACKAGE, passes=1, views=2, augmentation=1.0, **QUICK)
     data = load_photos(data_folder, "train", 32)
     start = make_start(data.photos, options, on_package())
@@ -223,7 +223,7 @@ def test_the_library_itself_opens_what_was_trained_further(data_folder: Path, tm
 
 
 def test_a_run_from_another_model_is_not_resumed(data_folder: Path, tmp_path: Path) -> None:
-    from captioning.errors import DataError
+    from captioning.core.errors import DataError
 
     one, other = (write_tiny_patches(tmp_path / name, seed) for seed, name in enumerate(("one", "other")))
     options = replace(FURTHER, passes=1, batch_size=12)

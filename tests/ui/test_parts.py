@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from captioning.assets import ASSETS, read_script
-from captioning.errors import ImageError, OptionsError, PromptError
-from captioning.types import CaptionerStatus, DecodingOptions
+from captioning.core.assets import ASSETS, read_script
+from captioning.core.errors import ImageError, OptionsError, PromptError
+from captioning.core.messages import UNEXPECTED, explain
+from captioning.core.types import CaptionerStatus, DecodingOptions
 from captioning.ui.decoding import NAMES, read_options
-from captioning.ui.guard import Message, RequestGuard, names_address
-from captioning.ui.messages import UNEXPECTED, explain
 from captioning.ui.picture import chosen_sample, list_samples
 from captioning.ui.prompt_list import read_prompts
 from captioning.ui.status import status_value
+from captioning.web.guard import Message, RequestGuard, names_address
 
 VALUES: dict[str, Any] = {
     "max_new_tokens": 12,

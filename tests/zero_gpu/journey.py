@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from captioning import runtime
-from captioning.cache import load_uncached
-from captioning.contract import DecodingRequest
-from captioning.errors import CaptioningError, Stopped
-from captioning.types import Caption, DecodingOptions, Picture
+from captioning.core import runtime
+from captioning.core.contract import DecodingRequest
+from captioning.core.errors import CaptioningError, Stopped
+from captioning.core.types import Caption, DecodingOptions, Picture
+from captioning.serving.cache import load_uncached
 
 PROMPTS = ["a photo of", ""]
 VERBS = (

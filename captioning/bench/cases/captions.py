@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from captioning.bench.result import BenchCase, BenchResult, beside, take_turns
+from captioning.bench.result import BenchCase, BenchResult, beside
 from captioning.bench.setup import NEW_TOKENS, OPTIONS, PROMPTS, Setup, check_count
+from captioning.bench.timing import take_turns
 
 _OTHER_PROMPTS = ("a picture of", "the man", "the sky above", "a dog", "people who")
 

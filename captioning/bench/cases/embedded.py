@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from captioning.bench.result import BenchCase, BenchResult, beside, seconds_of, take_turns
+from captioning.bench.result import BenchCase, BenchResult, beside
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup
+from captioning.bench.timing import seconds_of, take_turns
 
 _COUNT, _BATCH, _PLAIN_COUNT = 200, 16, 4
 

@@ -59,9 +59,9 @@ def time_moves(page: Page) -> dict[str, list[float]]:
 
 def large_explorer() -> str:
     """An explorer in one file, as large as BLIP base makes it, of attention that is noise."""
-    from captioning.attention import View
-    from captioning.explorer import explorer_html, look_value, pack_weights, picture_file
-    from captioning.types import Capabilities, Caption, CaptionTrace, DecodingOptions, ModelSpec, PatchLayout
+    from captioning.attention.page_value import explorer_html, look_value, pack_weights, picture_file
+    from captioning.attention.views import View
+    from captioning.core.types import Capabilities, Caption, CaptionTrace, DecodingOptions, ModelSpec, PatchLayout
 
     picture, spec = new_picture(0), ModelSpec("noise", "noise", "Noise", "none", Capabilities())
     words = tuple(f" word{number}" for number in range(_TOKENS))

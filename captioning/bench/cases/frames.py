@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captioning.bench.result import BenchCase, BenchResult, beside, take_turns
+from captioning.bench.result import BenchCase, BenchResult, beside
 from captioning.bench.setup import Setup
-from captioning.images import open_image
+from captioning.bench.timing import take_turns
+from captioning.media.images import open_image
 
 if TYPE_CHECKING:
-    from captioning.types import Picture
+    from captioning.core.types import Picture
 
 _CLIP_SECONDS = 60
 
 
 def _frames(setup: Setup, case: str, count: int, repetitions: int) -> list[BenchResult]:
     """Frames of a clip: ours against decoding the whole clip and encoding one frame after the other."""
-    from captioning.clip import encode_frames, frame_side
-    from captioning.video import sample_clip
+    from captioning.captions.video import encode_frames, frame_side
+    from captioning.media.video import sample_clip
 
     ours_parts: list[tuple[float, float]] = []
     plain_parts: list[tuple[float, float]] = []

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from captioning import runtime
-from captioning.bench.result import BenchCase, BenchResult, alone, seconds_of
+from captioning.bench.result import BenchCase, BenchResult, alone
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup
+from captioning.bench.timing import seconds_of
+from captioning.core import runtime
 
 _BATCH = 64
 
@@ -20,7 +21,7 @@ def _gpu(setup: Setup, repetitions: int) -> list[BenchResult]:
 
 
 def _measure(setup: Setup, size: str, device: str, repetitions: int) -> list[BenchResult]:
-    from captioning.cache import load_uncached
+    from captioning.serving.cache import load_uncached
 
     captioner = load_uncached(f"untrained:blip-{size}", device)
     pictures = [setup.new_picture() for _ in range(_BATCH)]

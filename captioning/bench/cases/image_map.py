@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captioning.bench.browser import DRAWN, open_chromium, open_document
-from captioning.bench.result import BenchCase, BenchResult, alone, beside, seconds_of, take_turns
+from captioning.bench.result import BenchCase, BenchResult, alone, beside
 from captioning.bench.setup import Setup
+from captioning.bench.timing import seconds_of, take_turns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from playwright.sync_api import Browser, Page
 
-    from captioning.collection import NamedImage
     from captioning.image_map import ImageMap
+    from captioning.media.collection import NamedImage
 
 _SIZES, _MOST_QUICK = (0, 1, 2, 3, 9, 10, 200, 2_000, 10_000), 200
 _PLAIN_SIZE = 10
@@ -61,7 +62,7 @@ def _write_pictures(folder: Path, count: int) -> list[NamedImage]:
     """So many different pictures: blocks of noise, as JPEG of 320 × 240."""
     from PIL import Image
 
-    from captioning.collection import NamedImage
+    from captioning.media.collection import NamedImage
 
     images = []
     for number in range(count):
@@ -76,8 +77,8 @@ def _features(
     images: Sequence[NamedImage], sizes: Sequence[int], repetitions: int
 ) -> Generator[BenchResult, None, NDArray[np.float32]]:
     """Files to features `[images, hidden]`, which are returned."""
-    from captioning.cache import load_uncached
     from captioning.image_map import embed
+    from captioning.serving.cache import load_uncached
 
     captioner = load_uncached("embedded", "cpu")
     found = embed(captioner, images[:10])
@@ -150,7 +151,7 @@ def _lay_out(images: Sequence[NamedImage], embeds: NDArray[np.float32]) -> Image
 
 def _as_file(made: ImageMap) -> str:
     from captioning.image_map import thumbnail
-    from captioning.map_page import map_to_html
+    from captioning.image_map.page_value import map_to_html
 
     return map_to_html(made, "embedded", cache(thumbnail))
 
@@ -158,7 +159,7 @@ def _as_file(made: ImageMap) -> str:
 def _answer(images: Sequence[NamedImage], embeds: NDArray[np.float32], number: int) -> float:
     """Seconds until a server has found what a panel shows; the file brings its own answers along."""
     from captioning.image_map import nearest, thumbnail
-    from captioning.map_page import NUM_NEIGHBOURS
+    from captioning.image_map.page_value import NUM_NEIGHBOURS
 
     started = time.perf_counter()
     nearest(embeds, NUM_NEIGHBOURS + 1, embeds[number : number + 1])

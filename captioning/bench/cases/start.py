@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from captioning.bench.result import BenchCase, BenchResult, alone
 from captioning.bench.setup import PROMPTS, Setup
-from captioning.errors import CaptioningError
+from captioning.core.errors import CaptioningError
 
 _ROOT = Path(__file__).resolve().parents[3]
 _LONGEST = 120.0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from captioning.bench.result import BenchCase, BenchResult, beside, take_turns
+from captioning.bench.result import BenchCase, BenchResult, beside
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup
+from captioning.bench.timing import take_turns
 
 
 def _trace(setup: Setup, repetitions: int) -> list[BenchResult]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from captioning.bench.result import BenchCase, BenchResult, beside, seconds_of, take_turns
+from captioning.bench.result import BenchCase, BenchResult, beside
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup
+from captioning.bench.timing import seconds_of, take_turns
 
 _VISITORS = 8
 

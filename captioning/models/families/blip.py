@@ -11,15 +11,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError, UnknownModelError
+from captioning.core.errors import ModelFilesError, UnknownModelError
+from captioning.core.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 from captioning.models.attention_layers import AttentionLayers, find_layers
-from captioning.models.cross_attention import PictureCache, Projection, scaled_heads, split_heads
+from captioning.models.decoding.cross_attention import PictureCache, Projection, scaled_heads, split_heads
 from captioning.models.family import ModelFamily
+from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe, check_shape
 from captioning.models.pretrained import kept_words
+from captioning.models.random_weights import ORIGIN, build_random, made_up_words
 from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
-from captioning.models.untrained import ORIGIN, build_random, made_up_words
-from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import BlipForConditionalGeneration
 
-    from captioning.models.text_decoder import TextLayers
+    from captioning.models.decoding.text_decoder import TextLayers
 
 FAMILY_NAME = "blip"
 ARCHITECTURE = "BlipForConditionalGeneration"
@@ -175,7 +176,7 @@ class BlipNetwork:
 
     def text_layers(self) -> TextLayers:
         """The decoder's layers and what they do."""
-        from captioning.models.text_decoder import TextLayers, bert_layer
+        from captioning.models.decoding.text_decoder import TextLayers, bert_layer
 
         embeddings: Any = self.text_decoder.get_submodule("bert.embeddings")
 
@@ -232,7 +233,6 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> BlipNetwork:
     """Load a folder in the hub's layout. Raises `ModelFilesError` where its files do not belong together."""
     from transformers import BlipForConditionalGeneration
 
-    from captioning.models.files import name_of
     from captioning.models.pretrained import load_pretrained
 
     pixels = PixelRecipe.read(folder)

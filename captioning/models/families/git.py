@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError, UnknownModelError
+from captioning.core.errors import ModelFilesError, UnknownModelError
+from captioning.core.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 from captioning.models.attention_layers import AttentionLayers, find_layers
+from captioning.models.decoding.self_attention import Opening, SelfAttentionDecoder
 from captioning.models.family import ModelFamily
+from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe, check_shape, lay_patches
 from captioning.models.pretrained import kept_words
-from captioning.models.self_attention import Opening, SelfAttentionDecoder
+from captioning.models.random_weights import ORIGIN, build_random, made_up_words
 from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
-from captioning.models.untrained import ORIGIN, build_random, made_up_words
-from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +152,6 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> GitNetwork:
     """Load a folder in the hub's layout. Raises `ModelFilesError` where its files do not belong together."""
     from transformers import GitForCausalLM
 
-    from captioning.models.files import name_of
     from captioning.models.pretrained import load_pretrained
 
     pixels = PixelRecipe.read(folder)

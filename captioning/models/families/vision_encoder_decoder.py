@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError, UnknownModelError
+from captioning.core.errors import ModelFilesError, UnknownModelError
+from captioning.core.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 from captioning.models.attention_layers import AttentionLayers, find_layers
-from captioning.models.cross_attention import PictureCache, Projection, scaled_heads, split_heads
+from captioning.models.decoding.cross_attention import PictureCache, Projection, scaled_heads, split_heads
 from captioning.models.family import ModelFamily
+from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe, Size, check_shape, lay_patches
 from captioning.models.pretrained import kept_words
+from captioning.models.random_weights import ORIGIN, build_random, made_up_words
 from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
-from captioning.models.untrained import ORIGIN, build_random, made_up_words
-from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import VisionEncoderDecoderModel
 
-    from captioning.models.text_decoder import TextLayer, TextLayers
+    from captioning.models.decoding.text_decoder import TextLayer, TextLayers
 
 FAMILY_NAME = "vision_encoder_decoder"
 CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance", "input_gradient"))
@@ -222,7 +223,7 @@ class VisionEncoderDecoderNetwork:
 
     def text_layers(self) -> TextLayers:
         """The decoder's layers and what they do."""
-        from captioning.models.text_decoder import TextLayers, bert_layer
+        from captioning.models.decoding.text_decoder import TextLayers, bert_layer
 
         words: Any = self._words
         if self._writes_with_gpt2:
@@ -291,7 +292,7 @@ class VisionEncoderDecoderNetwork:
 
 
 def _gpt2_layer(block: Any) -> TextLayer:
-    from captioning.models.text_decoder import PictureAttention, TextLayer, WordAttention
+    from captioning.models.decoding.text_decoder import PictureAttention, TextLayer, WordAttention
 
     words, picture = block.attn, block.crossattention
 
@@ -336,7 +337,6 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> VisionEncode
     """Load a folder in the hub's layout. Raises `ModelFilesError` where its files do not belong together."""
     from transformers import VisionEncoderDecoderModel
 
-    from captioning.models.files import name_of
     from captioning.models.pretrained import check_loading, read_pretrained
 
     name = name_of(folder)

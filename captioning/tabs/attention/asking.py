@@ -11,16 +11,18 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.errors import OptionsError, PromptError, Stopped
-from captioning.explorer import picture_file, share_scale
-from captioning.render import hide_hottest, weight_picture
+from captioning.attention.drawing import hide_hottest, weight_picture
+from captioning.attention.page_value import picture_file, share_scale
+from captioning.core.cancellation import Job
+from captioning.core.errors import OptionsError, PromptError, Stopped
+from captioning.core.messages import explain
+from captioning.core.types import Picture
+from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.attention.looking import Seen, Sight, Step, heat_of, look_again, read_view
-from captioning.types import Picture
 from captioning.ui.clip_parts import PanelState
-from captioning.ui.messages import explain
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.page import Page
 from captioning.ui.parts import make_part
-from captioning.ui.worker import Done, Job, Runs, follow
+from captioning.web.jobs import Done, Runs, follow
 
 _ABOUT = (
     "The model writes another caption, with the same prompt, of the picture as the map of the word in view changes it."

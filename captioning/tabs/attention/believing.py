@@ -12,9 +12,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.attention import Maps, View, map_tokens, methods_for, word_groups, word_text
-from captioning.errors import PromptError, Stopped
-from captioning.faithfulness import (
+from captioning.attention.faithfulness import (
     BLOCKS,
     STEPS,
     Belief,
@@ -27,14 +25,19 @@ from captioning.faithfulness import (
     order_of,
     rank_correlation,
 )
+from captioning.attention.views import Maps, View, map_tokens, methods_for
+from captioning.captions.words import word_groups, word_text
+from captioning.core.cancellation import Job
+from captioning.core.errors import PromptError, Stopped
+from captioning.core.messages import explain
+from captioning.core.types import Caption, ModelSpec
 from captioning.models import get_family, list_models
+from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.attention.looking import Seen, Sight, Step, heat_of, look_again, read_view
-from captioning.types import Caption, ModelSpec
 from captioning.ui.clip_parts import PanelState
-from captioning.ui.messages import explain
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.ui.page import Page
 from captioning.ui.parts import make_part
-from captioning.ui.worker import Done, Job, Runs, follow
+from captioning.web.jobs import Done, Runs, follow
 
 _ABOUT = (
     "Patches are hidden and shown in the order of the map, and the word’s log-probability tells whether they mattered."

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from captioning.attention import Maps, View, word_groups, word_text
-from captioning.errors import ImageError, OptionsError
-from captioning.explorer import explorer_html, pack_weights, picture_file, shown_maps
-from captioning.export import trace_from_json, trace_to_json, trace_to_npz
-from captioning.render import Brush, overlay, shrink, to_png, token_grid, walk_gif, weight_picture
+from captioning.attention.drawing import Brush, overlay, shrink, to_png, token_grid, walk_gif, weight_picture
+from captioning.attention.export import trace_from_json, trace_to_json, trace_to_npz
+from captioning.attention.page_value import explorer_html, pack_weights, picture_file, shown_maps
+from captioning.attention.views import Maps, View
+from captioning.captions.words import word_groups, word_text
+from captioning.core.cancellation import Job
+from captioning.core.errors import ImageError, OptionsError
+from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.attention.looking import (
     Asked,
     Seen,
@@ -23,9 +26,7 @@ from captioning.tabs.attention.looking import (
     read_paint,
     read_view,
 )
-from captioning.ui.page import LoadCaptioner
 from captioning.ui.parts import next_serial
-from captioning.ui.worker import Job
 
 _NO_SAVED_VIEW = "That file is no saved view; choose a JSON file that the explorer wrote."
 

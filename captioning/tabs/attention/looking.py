@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from captioning.attention import (
+from captioning.attention.drawing import COLOUR_MAPS
+from captioning.attention.page_value import identify, look_value, pack_importance, pack_maps
+from captioning.attention.views import (
     METHODS,
     SCALES,
     TRACED,
@@ -18,20 +20,25 @@ from captioning.attention import (
     default_view,
     map_tokens,
     methods_for,
-    word_groups,
-    word_text,
 )
-from captioning.cache import SharedCaptioner
-from captioning.errors import CapabilityError, FeaturesError, OptionsError, PromptError
-from captioning.explorer import identify, look_value, pack_importance, pack_maps
-from captioning.images import open_image
-from captioning.prompts import check_prompts
-from captioning.render import COLOUR_MAPS
-from captioning.settings import get_settings
-from captioning.types import Caption, CaptionerStatus, CaptionTrace, DecodingOptions, ImageFeatures, ModelSpec, Picture
-from captioning.ui.page import LoadCaptioner, name_in_use
+from captioning.captions.prompts import check_prompts
+from captioning.captions.words import word_groups, word_text
+from captioning.core.cancellation import Job
+from captioning.core.errors import CapabilityError, FeaturesError, OptionsError, PromptError
+from captioning.core.settings import get_settings
+from captioning.core.types import (
+    Caption,
+    CaptionerStatus,
+    CaptionTrace,
+    DecodingOptions,
+    ImageFeatures,
+    ModelSpec,
+    Picture,
+)
+from captioning.media.images import open_image
+from captioning.serving.cache import SharedCaptioner
+from captioning.serving.loading import LoadCaptioner, name_in_use
 from captioning.ui.parts import next_serial
-from captioning.ui.worker import Job
 
 MODES = ("overlay", "map", "weighted")
 """How a map is shown: over the picture, by itself, or by the picture's brightness."""

@@ -10,10 +10,13 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.attention import METHODS, Maps
-from captioning.errors import ImageError, OptionsError, PromptError, Stopped
-from captioning.explorer import SCRIPTS, pack_weights, picture_file
-from captioning.prompts import DEFAULT_PROMPT
+from captioning.attention.page_value import SCRIPTS, pack_weights, picture_file
+from captioning.attention.views import METHODS, Maps
+from captioning.captions.prompts import DEFAULT_PROMPT
+from captioning.core.cancellation import Job
+from captioning.core.errors import ImageError, OptionsError, PromptError, Stopped
+from captioning.core.messages import explain
+from captioning.core.types import CaptionerStatus
 from captioning.tabs.attention.asking import AgainPanel
 from captioning.tabs.attention.believing import BeliefPanel
 from captioning.tabs.attention.keeping import KEPT_NOTHING, kept_value, read_saved_view, render_file
@@ -29,14 +32,12 @@ from captioning.tabs.attention.looking import (
     look_again,
     look_at,
 )
-from captioning.types import CaptionerStatus
-from captioning.ui.links import Link, linked_file
-from captioning.ui.messages import explain
 from captioning.ui.page import CarriedCaption, Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.picture import chosen_sample, list_samples, make_picture_input, make_sample_strip
 from captioning.ui.status import status_value
-from captioning.ui.worker import Done, Job, Run, Runs, follow
+from captioning.web.jobs import Done, Run, Runs, follow
+from captioning.web.links import Link, linked_file
 
 HINT = (
     "Choose a picture, and see where the model looks for each word of its caption: drop one, click a sample, or open a "

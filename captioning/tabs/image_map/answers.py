@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from gradio.utils import get_upload_folder, is_in_or_equal
 
-from captioning.cache import ByteBoundedCache
-from captioning.errors import ImageError
+from captioning.core.errors import ImageError
+from captioning.core.messages import explain
 from captioning.image_map import nearest, thumbnail
-from captioning.images import open_image
-from captioning.map_page import NUM_NEIGHBOURS
+from captioning.image_map.page_value import NUM_NEIGHBOURS
+from captioning.media.images import open_image
+from captioning.serving.cache import ByteBoundedCache
+from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.image_map.view import MapShelf, MapView, map_news
-from captioning.ui.messages import explain
-from captioning.ui.page import LoadCaptioner
 
 THUMBNAIL_SIDE, LARGE_SIDE = 128, 720
 NUM_ALIKE = 24

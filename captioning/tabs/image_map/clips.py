@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from captioning.collection import Collection, NamedImage
-from captioning.settings import get_settings
+from captioning.core.settings import get_settings
+from captioning.media.collection import Collection, NamedImage
+from captioning.media.video import describe_duration, sample_clip
 from captioning.tabs.image_map.view import Scratch
-from captioning.video import describe_duration, sample_clip
 
 CLIP_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".3gp"})
 CLIP_FRAMES = 48

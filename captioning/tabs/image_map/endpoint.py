@@ -8,14 +8,16 @@ import gradio as gr
 from gradio.events import api
 from gradio.utils import get_upload_folder
 
-from captioning.errors import DataError
+from captioning.core.cancellation import Job
+from captioning.core.errors import DataError
+from captioning.core.messages import explain
 from captioning.image_map import MapOptions
+from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.image_map.files import document_of
 from captioning.tabs.image_map.intake import Source, read_file_record
 from captioning.tabs.image_map.work import draw, find_out
-from captioning.ui.messages import explain
-from captioning.ui.page import MODEL_QUEUE, LoadCaptioner
-from captioning.ui.worker import Job, finish
+from captioning.ui.page import MODEL_QUEUE
+from captioning.web.jobs import finish
 
 _DEFAULTS = MapOptions()
 

@@ -13,15 +13,15 @@ from typing import Any
 from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.errors import OptionsError
+from captioning.core.cancellation import Job
+from captioning.core.errors import OptionsError
+from captioning.core.types import plain_dict
 from captioning.image_map import map_document, map_to_csv, map_to_npz, write_pictures
-from captioning.map_page import MakeThumbnail, map_to_html
+from captioning.image_map.page_value import MakeThumbnail, map_to_html
 from captioning.tabs.image_map.answers import Thumbnails
 from captioning.tabs.image_map.clips import OnStep
 from captioning.tabs.image_map.view import MapView
-from captioning.types import plain_dict
 from captioning.ui.parts import next_serial
-from captioning.ui.worker import Job
 
 KINDS = {"csv": "CSV", "json": "JSON", "npz": "NPZ", "zip": "ZIP", "html": "HTML"}
 _MOST_ZIP_BYTES = 400 * 2**20

@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
-from captioning.collection import (
+from captioning.core.errors import CaptioningError, DataError
+from captioning.core.settings import get_settings
+from captioning.media.collection import (
     TABLE_SUFFIXES,
     Collection,
     FailedImage,
@@ -20,12 +22,10 @@ from captioning.collection import (
     open_folder,
     open_zip,
 )
-from captioning.errors import CaptioningError, DataError
-from captioning.settings import get_settings
 from captioning.tabs.image_map.clips import CLIP_SUFFIXES, OnStep, read_clip
 from captioning.tabs.image_map.samples import find_samples
 from captioning.tabs.image_map.view import Scratch
-from captioning.ui.visitor import sits_here
+from captioning.web.visitor import sits_here
 
 _FOLDERS_REFUSED = (
     "Folders are read only where the page and the server are on the same machine; upload the files instead, or "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from captioning.collection import Collection, digit_collection, sample_collection
-from captioning.errors import DataError
+from captioning.core.errors import DataError
+from captioning.media.collection import Collection, digit_collection, sample_collection
 from captioning.tabs.image_map.clips import OnStep, read_clip
 from captioning.tabs.image_map.view import Scratch
 from captioning.ui.clip_input import list_clips

@@ -10,23 +10,24 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
-from captioning.errors import DataError, OptionsError, Stopped
+from captioning.core.cancellation import Job
+from captioning.core.errors import DataError, OptionsError, Stopped
+from captioning.core.messages import explain
+from captioning.core.settings import get_settings
 from captioning.image_map import MapOptions
-from captioning.map_page import SCRIPTS, plotly_file
-from captioning.settings import get_settings
+from captioning.image_map.page_value import SCRIPTS, plotly_file
 from captioning.tabs.image_map.answers import Thumbnails, make_answers
 from captioning.tabs.image_map.files import FileStep, file_value, save_file
 from captioning.tabs.image_map.intake import Source, may_read_folders, read_source
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, progress_value
 from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map, take_up
-from captioning.ui.links import Link
-from captioning.ui.messages import explain
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.status import status_value
 from captioning.ui.tab import current_tab
-from captioning.ui.worker import Done, Job, Runs, follow
+from captioning.web.jobs import Done, Runs, follow
+from captioning.web.links import Link
 
 Updates = AsyncIterator[dict[Any, Any]]
 NO_MAP = "There is no map yet; choose pictures first."

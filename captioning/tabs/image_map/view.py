@@ -15,9 +15,9 @@ import numpy as np
 from gradio.data_classes import FileData
 from numpy.typing import NDArray
 
-from captioning.collection import FailedImage, NamedImage
 from captioning.image_map import ImageMap, MapOptions, MapPoints, MapQuality, Projection
-from captioning.map_page import describe_findings, describe_points, first_copies, plotly_file
+from captioning.image_map.page_value import describe_findings, describe_points, first_copies, plotly_file
+from captioning.media.collection import FailedImage, NamedImage
 from captioning.ui.parts import next_serial
 
 Change = Literal["new", "added", "refit"]

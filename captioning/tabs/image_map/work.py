@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.cache import SharedCaptioner
-from captioning.collection import FailedImage, NamedImage
-from captioning.contract import Captioner
-from captioning.errors import CaptioningError, DataError, Stopped
+from captioning.core.cancellation import Job
+from captioning.core.contract import Captioner
+from captioning.core.errors import CaptioningError, DataError, Stopped
+from captioning.core.settings import get_settings
+from captioning.core.types import DecodingOptions
 from captioning.image_map import Embedded, MapOptions, clusters, embed, name_clusters, place, project, quality, refit
-from captioning.images import open_image
-from captioning.map_page import K
-from captioning.settings import get_settings
+from captioning.image_map.page_value import K
+from captioning.media.collection import FailedImage, NamedImage
+from captioning.media.images import open_image
+from captioning.serving.cache import SharedCaptioner
+from captioning.serving.loading import LoadCaptioner, name_in_use
 from captioning.tabs.image_map.clips import OnStep
 from captioning.tabs.image_map.intake import Source, gather
 from captioning.tabs.image_map.view import MapView, Scratch, new_map_id
-from captioning.types import DecodingOptions
-from captioning.ui.page import LoadCaptioner, name_in_use
-from captioning.ui.worker import Job
 
 _TELL_SECONDS = 0.5
 """How often captions written so far are told."""

@@ -10,11 +10,11 @@ import gradio as gr
 from captioning.tabs.model.net import NetSection
 from captioning.tabs.model.patches import PatchSection
 from captioning.tabs.model.words import WordSection
-from captioning.ui.links import take_linked
 from captioning.ui.page import Page
 from captioning.ui.parts import next_serial
 from captioning.ui.picture import list_samples
 from captioning.ui.tab import Tab, current_tab
+from captioning.web.links import take_linked
 
 SECTIONS: dict[str, type[NetSection | PatchSection | WordSection]] = {
     "net": NetSection,

@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.errors import Stopped
-from captioning.model_report import array_bytes, arrays_to_csv, info_document, memory_by_part
-from captioning.types import ModelInfo
-from captioning.ui.messages import explain
-from captioning.ui.model_menu import menu_choices
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.captions.model_report import array_bytes, arrays_to_csv, info_document, memory_by_part
+from captioning.core.cancellation import Job
+from captioning.core.errors import Stopped
+from captioning.core.messages import explain
+from captioning.core.types import ModelInfo
+from captioning.serving.loading import LoadCaptioner
+from captioning.tabs.header import menu_choices
+from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
-from captioning.ui.visitor import invites_names
-from captioning.ui.worker import Done, Job, Runs, follow
+from captioning.web.jobs import Done, Runs, follow
+from captioning.web.visitor import invites_names
 
 Listener = Callable[..., Any]
 NOBODY = ""

@@ -14,17 +14,19 @@ from gradio.processing_utils import save_bytes_to_cache
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.contract import Captioner
-from captioning.errors import ImageError, UnknownModelError
-from captioning.images import open_image
-from captioning.models.classifier import LabelProbability, classify
-from captioning.types import PatchLayout, Picture
-from captioning.ui.messages import explain
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.core.cancellation import Job
+from captioning.core.contract import Captioner
+from captioning.core.errors import ImageError, UnknownModelError
+from captioning.core.messages import explain
+from captioning.core.types import PatchLayout, Picture
+from captioning.media.images import open_image
+from captioning.models.helpers.classifier import LabelProbability, classify
+from captioning.serving.loading import LoadCaptioner
+from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.picture import chosen_sample, make_picture_input, make_sample_strip
-from captioning.ui.visitor import check_helper
-from captioning.ui.worker import Done, Job, Runs, follow
+from captioning.web.jobs import Done, Runs, follow
+from captioning.web.visitor import check_helper
 
 Listener = Callable[..., Any]
 HINT = "Choose a picture to see what the model receives of it: drop one, paste one, use the webcam, or click a sample."

@@ -8,15 +8,17 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.errors import ImageError, PromptError, Stopped
-from captioning.images import open_image
-from captioning.prompts import DEFAULT_PROMPT
-from captioning.settings import get_settings
-from captioning.types import TeacherForcing, TextToken
-from captioning.ui.messages import explain
-from captioning.ui.page import LoadCaptioner, Page
+from captioning.captions.prompts import DEFAULT_PROMPT
+from captioning.core.cancellation import Job
+from captioning.core.errors import ImageError, PromptError, Stopped
+from captioning.core.messages import explain
+from captioning.core.settings import get_settings
+from captioning.core.types import TeacherForcing, TextToken
+from captioning.media.images import open_image
+from captioning.serving.loading import LoadCaptioner
+from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
-from captioning.ui.worker import Done, Job, Runs, follow
+from captioning.web.jobs import Done, Runs, follow
 
 Listener = Callable[..., Any]
 EXAMPLE_TEXT = "Two cheetahs are running through the tall grass, aren't they?"

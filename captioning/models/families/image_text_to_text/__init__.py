@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError, UnknownModelError
+from captioning.core.errors import ModelFilesError, UnknownModelError
+from captioning.core.types import Capabilities, ModelSpec
 from captioning.models.family import ModelFamily
-from captioning.types import Capabilities, ModelSpec
+from captioning.models.files import name_of
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,6 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ImageTextNet
     from captioning.models.families.image_text_to_text.network import ImageTextNetwork
     from captioning.models.families.image_text_to_text.prompts import read_prompt
     from captioning.models.families.image_text_to_text.views import make_view
-    from captioning.models.files import name_of
     from captioning.models.pretrained import load_pretrained
     from captioning.models.tokens import read_tokenizer
 

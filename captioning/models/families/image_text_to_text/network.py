@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from captioning.core.types import ModelInput, PatchLayout, Picture
 from captioning.models.attention_layers import AttentionLayers
+from captioning.models.decoding.self_attention import Opening, SelfAttentionDecoder
 from captioning.models.families.image_text_to_text.prompts import Prompt
 from captioning.models.families.image_text_to_text.views import View
 from captioning.models.pretrained import kept_words
-from captioning.models.self_attention import Opening, SelfAttentionDecoder
 from captioning.models.tokens import describe_kind, token_text
-from captioning.types import ModelInput, PatchLayout, Picture
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError
+from captioning.core.errors import ModelFilesError
 from captioning.models.tokens import read_tokenizer
 
 if TYPE_CHECKING:

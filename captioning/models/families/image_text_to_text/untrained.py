@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from captioning.models.families.image_text_to_text.network import ImageTextNetwork
 from captioning.models.families.image_text_to_text.prompts import INSTRUCTION, Prompt
 from captioning.models.families.image_text_to_text.views import TiledView
+from captioning.models.random_weights import ORIGIN, build_random, made_up_words
 from captioning.models.tokens import make_wordpiece
-from captioning.models.untrained import ORIGIN, build_random, made_up_words
 
 if TYPE_CHECKING:
     import torch

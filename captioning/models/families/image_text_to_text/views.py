@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captioning.errors import ImageError, ModelFilesError
+from captioning.core.errors import ImageError, ModelFilesError
+from captioning.core.types import ModelInput, PatchLayout, Picture
 from captioning.models.pixels import PixelRecipe, check_shape, lay_patches
-from captioning.types import ModelInput, PatchLayout, Picture
 
 _MAX_MERGED = 1280
 """Tokens of one picture at most: attention to the picture is written out in full and grows with their square."""

@@ -11,21 +11,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.errors import ModelFilesError
+from captioning.core.errors import ModelFilesError
+from captioning.core.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
+from captioning.core.whole_files import write_whole
 from captioning.models.attention_layers import AttentionLayers, find_layers
-from captioning.models.cross_attention import scaled_heads
+from captioning.models.decoding.cross_attention import scaled_heads
 from captioning.models.family import ModelFamily
+from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe
-from captioning.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
-from captioning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
     from torch import Tensor
 
+    from captioning.models.decoding.text_decoder import TextLayer, TextLayers
     from captioning.models.families.patch_captioner.network import KeysAndValues, PatchNetwork
-    from captioning.models.text_decoder import TextLayer, TextLayers
 
 MODEL_TYPE = "patch_captioner"
 PAD, START, END = "<pad>", "<bos>", "<eos>"
@@ -145,7 +146,7 @@ class PatchCaptionerNetwork:
         """The decoder's layers and what they do."""
         from torch.nn.functional import linear
 
-        from captioning.models.text_decoder import TextLayers
+        from captioning.models.decoding.text_decoder import TextLayers
 
         decoder = self.module.text_decoder
         last = decoder.max_positions - 1
@@ -206,7 +207,7 @@ class PatchCaptionerNetwork:
 def _text_layer(layer: Any) -> TextLayer:
     from torch.nn.functional import linear
 
-    from captioning.models.text_decoder import PictureAttention, TextLayer, WordAttention
+    from captioning.models.decoding.text_decoder import PictureAttention, TextLayer, WordAttention
 
     words, picture = layer.self_attention, layer.cross_attention
     width, scale = words.embed_dim, words.head_dim**-0.5
@@ -236,13 +237,13 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaption
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
-    from captioning.models.families.patch_captioner.network import PatchNetwork, PatchNetworkConfig
+    from captioning.models.families.patch_captioner.config import PatchNetworkConfig
+    from captioning.models.families.patch_captioner.network import PatchNetwork
     from captioning.models.families.patch_captioner.packaged_encoder import (
         WEIGHTS_PREFIX,
         PackagedEncoder,
         read_weights,
     )
-    from captioning.models.files import name_of
 
     name = name_of(folder)
     try:
@@ -320,7 +321,7 @@ def untrained(name: str, device: torch.device, dtype: torch.dtype) -> PatchCapti
     import torch
 
     from captioning.models.families.patch_captioner.network import PatchNetwork
-    from captioning.models.hub import embedded_folder
+    from captioning.models.files import embedded_folder
 
     trained = load(embedded_folder(), torch.device("cpu"), torch.float32)
     config = trained.config

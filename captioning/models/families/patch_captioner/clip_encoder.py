@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from captioning.models.families.patch_captioner.network import PatchNetworkConfig
+from captioning.models.families.patch_captioner.config import PatchNetworkConfig
 
 SHAPE_FIELDS = (
     "hidden_size",

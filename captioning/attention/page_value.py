@@ -1,0 +1,287 @@
+"""The attention explorer's data as it travels to a page, and the explorer as one HTML file that asks no network.
+
+The page and the file are drawn by the same scripts from the same data: JSON that says what there is, a picture, and
+the attention as bytes. All of it travels once.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from captioning.attention.drawing import COLOUR_MAPS, Brush, colour_table
+from captioning.attention.views import (
+    METHODS,
+    TRACED,
+    Head,
+    Maps,
+    Scale,
+    View,
+    entropy,
+    image_share,
+    map_tokens,
+    merge_words,
+    methods_for,
+    prefix_share,
+    quantise,
+    remove_interference,
+    rescale,
+    select,
+)
+from captioning.captions.export import caption_record
+from captioning.captions.words import word_groups
+from captioning.core.assets import read_script
+from captioning.core.contract import Captioner
+from captioning.core.one_file import make_page, to_base64
+from captioning.core.types import Caption, CaptionTrace, ModelSpec, PatchLayout, Picture, plain_dict
+
+SCRIPTS = (
+    "attention_weights",
+    "attention_paint",
+    "attention_strip",
+    "attention_stage",
+    "attention_matrix",
+    "attention_words",
+    "attention_controls",
+    "attention",
+)
+"""The page scripts that draw the explorer, in this order."""
+CLIPPED_SHARE = 0.985
+_SMALL_WORDS = " a an the of in on at with and is are to by its his her their some two "
+_LONGEST_SIDE = 1280
+_NOT_OFFERED = "not offered by this model"
+
+
+def look_value(
+    trace: CaptionTrace,
+    spec: ModelSpec,
+    picture: Picture,
+    view: View,
+    *,
+    paint: Mapping[str, Any] | None = None,
+    maps: Mapping[str, Maps] | None = None,
+    importance: Mapping[tuple[int, ...], Maps] | None = None,
+    on_demand: bool = False,
+    look_id: str | None = None,
+) -> dict[str, Any]:
+    """What `assets/attention.js` needs of a caption, except the picture and the weights themselves.
+
+    `view` is what it opens on, and `paint` how: the position `chosen`, colours, opacity. `maps` has [tokens, patches]
+    of methods beyond raw attention, `importance` [layers, heads] of words, by their positions, where it was measured.
+    `on_demand` has the weights fetched layer by layer; another `look_id` than before opens the explorer anew.
+    """
+    caption, layout = trace.caption, trace.layout
+    layers, heads, _, patches = trace.image_attentions.shape
+    width, height = picture.image.size
+    offered = {method.name for method in methods_for(spec)}
+    unmeasured = "" if view.measured else " · which map is best was not measured for this model"
+    return {
+        "id": look_id or identify(trace),
+        "heading": f"{picture.name} · {spec.title}{unmeasured}",
+        "name": picture.name,
+        "model": spec.model_id,
+        "revision": caption.revision,
+        "kind": trace.kind,
+        "tokens": [[token, round(lp, 4)] for token, lp in zip(caption.tokens, caption.log_probs, strict=True)],
+        "words": [list(positions) for positions in word_groups(caption)],
+        "num_prompt_tokens": caption.num_prompt_tokens,
+        "layers": layers,
+        "heads": heads,
+        "patches": patches,
+        "prefix": int(trace.prefix_attentions.any()),
+        "width": width,
+        "height": height,
+        "grid": None if layout.grid is None else list(layout.grid),
+        "region": [round(edge, 6) for edge in _region(layout)],
+        "boxes": [[round(edge, 5) for edge in box] for box in layout.boxes.tolist()],
+        "methods": [
+            {
+                "name": method.name,
+                "title": method.title,
+                "source": method.source,
+                "note": method.note,
+                "off": "" if method.name in offered else _NOT_OFFERED,
+            }
+            for method in METHODS
+        ],
+        "maps": {name: pack_maps(several) for name, several in (maps or {}).items()},
+        "importance": pack_importance(importance or {}),
+        "view": {
+            "method": view.method,
+            "layer": view.layer,
+            "head": view.head,
+            "chosen": first_word(caption),
+            **(paint or {}),
+        },
+        "colours": {name: to_base64(colour_table(name).tobytes()) for name in COLOUR_MAPS},
+        "opacity": Brush().opacity,
+        "on_demand": on_demand,
+    }
+
+
+def trace_document(
+    captioner: Captioner,
+    picture: Picture,
+    caption: Caption,
+    method: str = "attention",
+    layer: int | None = None,
+    head: Head = "mean",
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """A caption and the maps [tokens, patches] of one method as plain JSON, with where each patch lies.
+
+    Shares and entropies (bits) have one number a token. `check` is called between tokens where each takes a pass of
+    its own, and may raise `Stopped`. Raises what `map_tokens` raises.
+    """
+    (features,) = captioner.encode([picture])
+    trace = captioner.trace(features, caption)
+    positions = range(len(caption.token_ids))
+    groups = [positions] if method in TRACED else [[position] for position in positions]
+    parts = []
+    for group in groups:
+        check()
+        parts.append(map_tokens(captioner, picture, caption, method, layer, head, group))
+    maps = np.concatenate(parts)
+    traced = method in TRACED
+    return {
+        "model": caption.model_id,
+        "revision": caption.revision,
+        "options": plain_dict(caption.options),
+        "caption": caption_record(caption, picture.name) | {"num_prompt_tokens": caption.num_prompt_tokens},
+        "method": method,
+        "layer": layer if traced else None,
+        "head": head if traced else None,
+        "kind": trace.kind,
+        "grid": None if trace.layout.grid is None else list(trace.layout.grid),
+        "boxes": [[round(edge, 6) for edge in box] for box in trace.layout.boxes.tolist()],
+        "maps": [[float(f"{weight:.6g}") for weight in row] for row in maps.tolist()],
+        "entropy": [round(bits, 4) for bits in entropy(maps).tolist()],
+        "image_share": [round(share, 6) for share in image_share(trace, layer, head).tolist()] if traced else None,
+        "prefix_share": [round(share, 6) for share in prefix_share(trace, layer, head).tolist()] if traced else None,
+    }
+
+
+def identify(trace: CaptionTrace) -> str:
+    """A name for a caption of a picture by a model, the same whenever they are the same."""
+    caption = trace.caption
+    facts = (caption.model_id, caption.revision, caption.image_id, caption.token_ids, caption.num_prompt_tokens)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def first_word(caption: Caption) -> int:
+    """The position to begin with: the first generated word that names something, else the first generated one."""
+    last = len(caption.tokens) - 1
+    for position in range(caption.num_prompt_tokens, last + 1):
+        if f" {caption.tokens[position].strip().lower()} " not in _SMALL_WORDS:
+            return position
+    return min(caption.num_prompt_tokens, last)
+
+
+def pack_weights(trace: CaptionTrace) -> bytes:
+    """All attention as it travels, [layers + 1, heads, tokens, patches]; the last layer is the mean of all others.
+
+    Little-endian float32 first, for each row of patches: what one step of its bytes is worth, its share on the
+    picture, its share on prefix tokens. Then the bytes.
+    """
+    weights, prefix = (
+        np.concatenate((array, array.mean(axis=0, keepdims=True)))
+        for array in (trace.image_attentions, trace.prefix_attentions)
+    )
+    rows, scales = quantise(weights)
+    numbers = np.stack((scales / 255, weights.sum(axis=-1), prefix)).astype("<f4")
+    return numbers.tobytes() + rows.tobytes()
+
+
+def pack_maps(maps: Maps) -> dict[str, Any]:
+    """Maps [tokens, patches] as they travel: bytes, and what one step of them is worth, for each token."""
+    rows, scales = quantise(maps)
+    return {"rows": to_base64(rows.tobytes()), "scales": [float(f"{scale / 255:.6g}") for scale in scales]}
+
+
+def pack_importance(importance: Mapping[tuple[int, ...], Maps]) -> dict[str, list[list[float]]]:
+    """What heads matter [layers, heads], in nats, for the word at some positions, as it travels."""
+    return {",".join(map(str, positions)): drops.round(5).tolist() for positions, drops in importance.items()}
+
+
+def shown_maps(
+    trace: CaptionTrace,
+    view: View,
+    scaling: Scale = "shared",
+    merged: bool = False,
+    computed: Maps | None = None,
+) -> Maps:
+    """Maps [tokens, patches], or [words, patches] if `merged`, in 0…1, as the explorer draws them.
+
+    `computed` are the maps of a method that a trace does not have. A scale that all maps share ends early, so that
+    one patch that draws every word does not hide the others: see `share_scale`.
+    """
+    if view.method in TRACED:
+        maps = select(trace, view.layer, view.head, subtract_minimum=scaling == "minimum")
+        maps = remove_interference(maps) if view.method == "attention_clean" else maps
+    else:
+        assert computed is not None
+        maps = computed - computed.min(axis=0) if scaling == "minimum" else computed
+    if merged:
+        maps = merge_words(maps, word_groups(trace.caption))
+    if scaling == "per_map":
+        return rescale(maps, "per_map")
+    return share_scale(maps)
+
+
+def share_scale(maps: Maps) -> Maps:
+    """Maps [..., patches] in 0…1 on one scale, which ends at the weight that 98.5 % of all weights lie below."""
+    ceiling = np.quantile(maps, CLIPPED_SHARE) or maps.max()
+    return rescale(np.minimum(maps, ceiling), "shared")
+
+
+def picture_file(picture: Picture) -> bytes:
+    """The picture as the explorer shows it: a JPEG of at most 1280 pixels a side."""
+    image = picture.image.copy()
+    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def explorer_html(look: Mapping[str, Any], picture: bytes, weights: bytes) -> str:
+    """The explorer as one HTML file, with everything in it and nothing fetched from anywhere.
+
+    `look` comes from `look_value`, `picture` from `picture_file`, `weights` from `pack_weights`.
+    """
+    methods = [_in_one_file(method, look["maps"]) for method in look["methods"]]
+    whole = {
+        **look,
+        "methods": methods,
+        "on_demand": False,
+        "picture": {"url": f"data:image/jpeg;base64,{to_base64(picture)}"},
+        "weights_inline": to_base64(gzip.compress(weights, 6, mtime=0)),
+    }
+    value = {"serial": 1, "phase": "done", "message": "", "in_one_file": True, "look": whole}
+    title = f"{look['name']} · Captionscope"
+    return make_page(title, '<main class="cs-part"></main>', value, [_START + read_script(*SCRIPTS)])
+
+
+def _in_one_file(method: Mapping[str, str], maps: Mapping[str, Any]) -> dict[str, str]:
+    """A method, locked where its maps are not in the file."""
+    known = method["name"] in TRACED or method["name"] in maps
+    return {**method, "off": "" if known else method["off"] or "not computed when this file was saved"}
+
+
+def _region(layout: PatchLayout) -> Sequence[float]:
+    """The part of the picture that the patches cover: left, top, right, bottom."""
+    lows, highs = layout.boxes.min(axis=0), layout.boxes.max(axis=0)
+    return [float(edge) for edge in (lows[0], lows[1], highs[2], highs[3])]
+
+
+# What the page gives to its scripts, in a file of its own.
+_START = """
+const element = document.body;
+const props = { value: JSON.parse(document.getElementById('cs-data').textContent) };
+const watch = () => {};
+const trigger = () => {};
+"""

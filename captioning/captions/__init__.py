@@ -1,0 +1,1 @@
+"""Prompts, words, what the captions of a clip tell, and captions as files."""

@@ -1,0 +1,1 @@
+"""Values, contract, errors and limits that everything else is built on."""

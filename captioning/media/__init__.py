@@ -1,0 +1,1 @@
+"""Pictures, clips and collections from files, and every guard on input."""

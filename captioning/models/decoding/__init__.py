@@ -1,0 +1,1 @@
+"""Writing tokens: the loop, decoders with cross- and self-attention, and the engines that compute."""

@@ -1,0 +1,1 @@
+"""Models that help captions: a classifier, and one that sums up."""
