@@ -13,13 +13,12 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from captioning.captions.export import captions_to_csv, captions_to_json
 from captioning.core.cancellation import Job
-from captioning.core.errors import ImageError, Stopped
-from captioning.core.messages import explain
+from captioning.core.errors import ImageError, PromptError
 from captioning.core.types import Caption, CaptionerStatus, DecodingOptions
 from captioning.media.images import open_image
 from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.header import menu_choices
-from captioning.ui.branches import MOST_BRANCHES, Choice, Written, read_branch, read_choice, write_branch
+from captioning.ui.branches import MOST_BRANCHES, Written, read_branch, read_choice, write_branch
 from captioning.ui.caption_cards import HINT, Step, cards_value, make_caption_cards
 from captioning.ui.comparison import Comparison, compare_models, comparison_value, make_comparison, read_models
 from captioning.ui.decoding import make_decoding_controls, read_options
@@ -29,7 +28,7 @@ from captioning.ui.picture import chosen_sample, list_samples, make_picture_inpu
 from captioning.ui.prompt_list import describe_prompts, make_prompt_list, read_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab, current_tab
-from captioning.web.jobs import Done, Run, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.links import take_linked
 from captioning.web.visitor import invites_names
 
@@ -77,7 +76,7 @@ class CaptionTab:
             asked(self._caption, inputs, [*outputs, page.picture], **page.model_event())
         self.picture.change(self._caption_if_any, inputs, [*outputs, page.picture], **page.model_event())
         page.model_id.change(self._caption_again, inputs, outputs, **page.model_event())
-        self.cards.stop_wanted(self._stop, None, None, **page.event(queue=False))
+        self.cards.stop_wanted(self._runs.stop, None, None, **page.event(queue=False))
         self.cards.branch_wanted(self._branch, self.written, outputs, **page.model_event())
         self.cards.attention_wanted(self._open_in_attention, self.written, [page.carried, page.tabs], **page.event())
         self.cards.branch_dropped(self._drop_branch, self.written, outputs, **page.event(queue=False))
@@ -87,7 +86,7 @@ class CaptionTab:
             [self.comparison, page.status],
             **page.model_event(),
         )
-        self.comparison.stop_wanted(self._stop_comparison, None, None, **page.event(queue=False))
+        self.comparison.stop_wanted(self._comparisons.stop, None, None, **page.event(queue=False))
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
         take_linked(page, "caption", self.picture, list_samples)
         current_tab().select(self._take_picture, [page.picture, self.picture], self.picture, **page.event(queue=False))
@@ -112,43 +111,36 @@ class CaptionTab:
 
         The updates `once_read` go along as soon as the picture was read.
         """
-        session = request.session_hash or ""
-        run = self._runs.start(session)
-        step = Step("")
-        try:
+
+        def work(job: Job[Step]) -> tuple[Written, CaptionerStatus]:
             if path is None:
                 raise ImageError(NO_PICTURE)
             options = read_options(method, *values)
-            step = Step("Getting the model ready", read_prompts(prompts), options.num_captions)
-            yield {self.cards: cards_value("busy", step), self.written: None} | self._no_files()
-            work = partial(write_captions, self._page.load, path, model_id, step.prompts, options)
-            async for event in follow(work, run.stop):
-                if isinstance(event, Done):
-                    step, heading, status, end_token = event.result
-                    written = Written(path, model_id, step, heading, event.seconds, end_token)
+            return write_captions(self._page.load, path, model_id, read_prompts(prompts), options, job)
+
+        step = Step("Getting the model ready")
+        yield {self.cards: cards_value("busy", step), self.written: None} | self._no_files()
+        async for state in self._runs.follow(request, work):
+            match state:
+                case Progress(update, seconds):
+                    step = update or step
+                    yield {self.cards: cards_value("busy", step, seconds=seconds)} | (once_read if update else {})
+                    # Said again, it would bring the picture back where another was chosen meanwhile.
+                    once_read = {} if update else once_read
+                case Done((written, status), seconds):
+                    written = replace(written, seconds=seconds)
                     yield {self._page.status: status_value(status)} | self._show(written) | once_read
-                else:
-                    step = event.update or step
-                    cards = {self.cards: cards_value("busy", step, seconds=event.seconds)}
-                    if event.update is None:
-                        yield cards
-                        continue
-                    yield cards | once_read
-                    once_read = {}  # said again, it would bring the picture back where another was chosen meanwhile
-        except Stopped:
-            if not run.superseded:
-                yield {self.cards: cards_value("stopped", step)}
-        except Exception as error:
-            yield {self.cards: cards_value("failed", message=explain(error))} | self._no_files()
-        finally:
-            self._runs.finish(session, run)
+                case Halted():
+                    yield {self.cards: cards_value("stopped", step)}
+                case Failed(sentence):
+                    yield {self.cards: cards_value("failed", message=sentence)} | self._no_files()
 
     async def _caption_if_any(
         self, request: gr.Request, path: str | None, *asked: Any
     ) -> AsyncIterator[dict[Any, Any]]:
         """Caption a picture as soon as it is there; where it was taken away, clear the cards."""
         if path is None:
-            self._runs.supersede(request.session_hash or "")
+            self._runs.supersede(request)
             nothing = {self.cards: cards_value("idle", message=HINT), self.written: None, self._page.picture: None}
             yield nothing | self._no_files()
             return
@@ -167,40 +159,33 @@ class CaptionTab:
         self, request: gr.Request, event: gr.EventData, written: Written | None
     ) -> AsyncIterator[dict[Any, Any]]:
         """Continue a caption from the alternative that was clicked, beside the old one."""
-        session = request.session_hash or ""
-        run = self._runs.start(session)
         try:
             choice = read_choice(written, event)
-            assert written is not None
-            async for update in self._follow_branch(written, choice, run):
-                yield update
-        except Exception as error:
-            if not run.superseded:
-                yield {self.cards: cards_value("failed", message=explain(error))} | self._no_files()
-        finally:
-            self._runs.finish(session, run)
-
-    async def _follow_branch(self, written: Written, choice: Choice, run: Run) -> AsyncIterator[dict[Any, Any]]:
+        except PromptError as error:
+            self._runs.supersede(request)
+            yield {self.cards: cards_value("failed", message=str(error))} | self._no_files()
+            return
+        assert written is not None
         before, branch = written.branches.get(choice.place, ())[-(MOST_BRANCHES - 1) :], choice.start()
-        status: dict[Any, Any] = {}
         # The oldest makes room at once: what is clicked meanwhile goes by the numbers that the page shows.
         written = written.with_branches(choice.place, before)
         yield {self.cards: written.with_branches(choice.place, [*before, branch]).value(), self.written: written}
-        try:
-            async for event in follow(partial(write_branch, self._page.load, written, choice), run.stop):
-                if isinstance(event, Done):
-                    caption, state = event.result
-                    branch = replace(branch, caption=caption, writing=False)
-                    status = {self._page.status: status_value(state)}
-                elif event.update is not None:
-                    branch = replace(branch, caption=event.update)
+        work = partial(write_branch, self._page.load, written, choice)
+        async for state in self._runs.follow(request, work):
+            match state:
+                case Progress(None):
+                    continue
+                case Progress(caption):
+                    branch = replace(branch, caption=caption)
                     yield {self.cards: written.with_branches(choice.place, [*before, branch]).value()}
-        except Exception as error:
-            if run.superseded:
-                return
-            sentence = "" if isinstance(error, Stopped) else explain(error)
-            branch = replace(branch, writing=False, error=sentence)
-        yield status | self._show(written.with_branches(choice.place, [*before, branch]))
+                case Done((caption, status)):
+                    branch = replace(branch, caption=caption, writing=False)
+                    ended = self._show(written.with_branches(choice.place, [*before, branch]))
+                    yield {self._page.status: status_value(status)} | ended
+                case Halted() | Failed():
+                    sentence = state.sentence if isinstance(state, Failed) else ""
+                    branch = replace(branch, writing=False, error=sentence)
+                    yield self._show(written.with_branches(choice.place, [*before, branch]))
 
     def _drop_branch(self, event: gr.EventData, written: Written | None) -> dict[Any, Any]:
         """Take a branch away."""
@@ -226,37 +211,28 @@ class CaptionTab:
         *values: Any,
     ) -> AsyncIterator[dict[Any, Any]]:
         """Several models, one after the other, on one picture and one set of prompts."""
-        session = request.session_hash or ""
-        run = self._comparisons.start(session)
-        state = Comparison("Getting the models ready")
-        try:
+
+        def work(job: Job[Comparison]) -> tuple[Comparison, CaptionerStatus]:
             if path is None:
                 raise ImageError(NO_PICTURE)
             options = replace(read_options(method, *values), num_captions=1)
             models, asked = read_models(others), read_prompts(prompts)
-            yield {self.comparison: comparison_value("busy", state)}
-            work = partial(compare_models, self._page.load, path, model_id, models, asked, options)
-            async for event in follow(work, run.stop):
-                if isinstance(event, Done):
-                    state, status = event.result
-                    shown = comparison_value("done", state, seconds=event.seconds)
+            return compare_models(self._page.load, path, model_id, models, asked, options, job)
+
+        table = Comparison("Getting the models ready")
+        yield {self.comparison: comparison_value("busy", table)}
+        async for state in self._comparisons.follow(request, work):
+            match state:
+                case Progress(update, seconds):
+                    table = update or table
+                    yield {self.comparison: comparison_value("busy", table, seconds=seconds)}
+                case Done((table, status), seconds):
+                    shown = comparison_value("done", table, seconds=seconds)
                     yield {self.comparison: shown, self._page.status: status_value(status)}
-                else:
-                    state = event.update or state
-                    yield {self.comparison: comparison_value("busy", state, seconds=event.seconds)}
-        except Stopped:
-            if not run.superseded:
-                yield {self.comparison: comparison_value("stopped", state)}
-        except Exception as error:
-            yield {self.comparison: comparison_value("failed", message=explain(error))}
-        finally:
-            self._comparisons.finish(session, run)
-
-    def _stop_comparison(self, request: gr.Request) -> None:
-        self._comparisons.stop(request.session_hash or "")
-
-    def _stop(self, request: gr.Request) -> None:
-        self._runs.stop(request.session_hash or "")
+                case Halted():
+                    yield {self.comparison: comparison_value("stopped", table)}
+                case Failed(sentence):
+                    yield {self.comparison: comparison_value("failed", message=sentence)}
 
     def _take_sample(self, event: gr.EventData) -> str:
         return chosen_sample(event, self.picture.GRADIO_CACHE)
@@ -291,11 +267,10 @@ class CaptionTab:
 
 def write_captions(
     load: LoadCaptioner, path: str, model_id: str, prompts: Sequence[str], options: DecodingOptions, job: Job[Step]
-) -> tuple[Step, str, CaptionerStatus, str | None]:
-    """All captions of a picture, a heading that says by whom, the model's status, and the text of its end token.
+) -> tuple[Written, CaptionerStatus]:
+    """All captions of a picture, and the model's status; runs in a worker.
 
-    Runs in a worker. A model that takes no prompt writes without one, and cannot go on from a word: its end token
-    is `None`.
+    A model that takes no prompt writes without one, and cannot go on from a word.
     """
     each = options.num_captions
     picture = open_image(path)
@@ -318,7 +293,8 @@ def write_captions(
     note = f" ({picture.note})" if picture.note else ""
     heading = f"{picture.name}{note} · {captioner.spec.title}"
     end_token = captioner.end_token.token if captioner.spec.capabilities.supports_prompt else None
-    return Step("", prompts, each, captions), heading, captioner.status(), end_token
+    written = Written(path, model_id, Step("", prompts, each, captions), heading, 0.0, end_token)
+    return written, captioner.status()
 
 
 def build(page: Page) -> None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from captioning.core.cancellation import Job
-from captioning.core.errors import CaptioningError, Stopped, UnknownModelError
-from captioning.core.messages import explain
+from captioning.core.errors import CaptioningError, UnknownModelError
 from captioning.core.settings import get_settings
 from captioning.core.types import ModelSpec
 from captioning.models import get_spec, list_models, title_of
@@ -23,7 +22,7 @@ from captioning.serving.loading import LoadCaptioner, name_in_use
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.status import failed_value, make_status_line, status_value, waiting_value
-from captioning.web.jobs import Done, Progress, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.login import check_login
 from captioning.web.visitor import invites_names, offered_models
 
@@ -79,69 +78,65 @@ class Header:
         demo.load(self._open_page, None, outputs, **options)
         self.menu.input(self._choose, [self.menu, page.model_id], outputs, **options)
         self.notice.offer_taken(self._take_offer, page.model_id, outputs, **options)
-        self.notice.loading_cancelled(self._cancel, None, None, **Page.event(queue=False))
+        self.notice.loading_cancelled(self._choices.stop, None, None, **Page.event(queue=False))
 
     async def _open_page(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         """Show the first model as soon as it is ready; the page itself is there already."""
         session = request.session_hash or ""
         self._unopened.add(session)
-        async for update in self._open(session):
-            yield update
-
-    async def _open(self, session: str, told: str = "") -> AsyncIterator[dict[Any, Any]]:
-        """Get the first model ready and switch to it; what was `told` before goes on being told."""
-        run = self._openings.start(session)
         try:
-            async for event in follow(partial(self._load_model, self._first_model), run.stop):
-                if isinstance(event, Done):
-                    yield self._switched(event.result, self._first_model, told)
-                else:
-                    yield {self.page.status: waiting_value(f"getting the model ready… {event.seconds:.0f} s")}
-        except Stopped:
-            return
-        except Exception as error:
-            yield {self.page.status: failed_value(), self.notice: _notice_value(error=explain(error))}
-        finally:
-            if not run.superseded:
-                self._unopened.discard(session)
-            self._openings.finish(session, run)
+            async for update in self._open(request):
+                yield update
+        except GeneratorExit:  # the page was left
+            self._unopened.discard(session)
+            raise
+
+    async def _open(self, request: gr.Request, told: str = "") -> AsyncIterator[dict[Any, Any]]:
+        """Get the first model ready and switch to it; what was `told` before goes on being told."""
+        async for state in self._openings.follow(request, partial(self._load_model, self._first_model)):
+            match state:
+                case Progress(_, seconds):
+                    yield {self.page.status: waiting_value(f"getting the model ready… {seconds:.0f} s")}
+                case Done(captioner):
+                    self._unopened.discard(request.session_hash or "")
+                    yield self._switched(captioner, self._first_model, told)
+                case Halted():
+                    self._unopened.discard(request.session_hash or "")
+                case Failed(sentence):
+                    self._unopened.discard(request.session_hash or "")
+                    yield {self.page.status: failed_value(), self.notice: _notice_value(error=sentence)}
 
     async def _choose(self, wanted: str | None, current: str, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         """Load the wanted model and switch to it; on failure say why and stay, or go on to the first model."""
         wanted = (wanted or "").strip()
-        session = request.session_hash or ""
-        run = self._choices.start(session)
-        self._openings.supersede(session)
-        try:
+        self._openings.supersede(request)
+
+        def work(job: Job[DownloadProgress]) -> SharedCaptioner:
             if not wanted:
                 typed = ", or type a folder or a hub name" if invites_names() else ""
                 raise UnknownModelError(f"Choose a model from the menu{typed}.")
-            async for event in follow(partial(self._load_model, wanted), run.stop):
-                if isinstance(event, Done):
-                    yield self._switched(event.result, wanted)
-                else:
-                    yield {self.notice: _loading_value(wanted, event)}
-        except Exception as error:
-            if not run.superseded:
-                sentence = "" if isinstance(error, Stopped) else explain(error)
-                yield {
-                    self.menu: gr.update(value=_menu_value(current)),
-                    self.notice: self._notice_for(current, error=sentence),
-                }
-                if session in self._unopened:
-                    async for update in self._open(session, sentence):
-                        yield update
-        finally:
-            if not run.superseded:
-                self._unopened.discard(session)
-            self._choices.finish(session, run)
+            return self._load_model(wanted, job)
+
+        async for state in self._choices.follow(request, work):
+            match state:
+                case Progress():
+                    yield {self.notice: _loading_value(wanted, state)}
+                case Done(captioner):
+                    self._unopened.discard(request.session_hash or "")
+                    yield self._switched(captioner, wanted)
+                case Halted() | Failed():
+                    sentence = state.sentence if isinstance(state, Failed) else ""
+                    yield {
+                        self.menu: gr.update(value=_menu_value(current)),
+                        self.notice: self._notice_for(current, error=sentence),
+                    }
+                    if (request.session_hash or "") in self._unopened:
+                        async for update in self._open(request, sentence):
+                            yield update
 
     async def _take_offer(self, current: str, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         async for update in self._choose(OFFERED_MODEL, current, request):
             yield update
-
-    def _cancel(self, request: gr.Request) -> None:
-        self._choices.stop(request.session_hash or "")
 
     def _load_model(self, model_id: str, job: Job[DownloadProgress]) -> SharedCaptioner:
         return self._load(model_id, report=job.show)

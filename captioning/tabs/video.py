@@ -28,7 +28,7 @@ from captioning.captions.video import (
     split_words,
 )
 from captioning.core.cancellation import Job
-from captioning.core.errors import OptionsError, Stopped, VideoError
+from captioning.core.errors import OptionsError, VideoError
 from captioning.core.messages import explain
 from captioning.core.settings import get_settings
 from captioning.core.types import Caption, CaptionerStatus, DecodingOptions, ImageFeatures, VideoFrame
@@ -62,7 +62,7 @@ from captioning.ui.parts import make_part
 from captioning.ui.prompt_list import describe_prompts, make_prompt_list, read_prompts
 from captioning.ui.status import status_value
 from captioning.ui.tab import Tab
-from captioning.web.jobs import Done, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.links import take_linked
 from captioning.web.visitor import check_helper
 
@@ -250,7 +250,7 @@ class VideoTab:
             asked(self._caption, inputs, outputs, **page.model_event())
         for changed in (self.clip.change, self.count.release):
             changed(self._caption_if_any, inputs, outputs, **page.model_event())
-        self.cards.stop_wanted(self._stop(self._runs), None, None, **page.event(queue=False))
+        self.cards.stop_wanted(self._runs.stop, None, None, **page.event(queue=False))
         self.film.frame_wanted(self._open_frame, self.asked, [self.cards, page.picture, page.tabs], **page.event())
         self.samples.sample_chosen(self._take_sample, None, self.clip, **page.event(queue=False))
         take_linked(page, "video", self.clip, list_clips)
@@ -270,7 +270,7 @@ class VideoTab:
             (self.summary, self._summary_runs),
         )
         for part, runs in panels:
-            part.panel_stopped(self._stop(runs), None, None, **page.event(queue=False))
+            part.panel_stopped(runs.stop, None, None, **page.event(queue=False))
 
     # ---- the caption ----
 
@@ -287,62 +287,55 @@ class VideoTab:
         *values: Any,
     ) -> AsyncIterator[dict[Any, Any]]:
         """Caption the clip for every prompt; filmstrip, cards, status line and files follow as it goes."""
-        session = request.session_hash or ""
-        run = self._runs.start(session)
-        shown, sent = ClipStep(Step("")), None
-        try:
+
+        def work(job: Job[ClipStep]) -> tuple[Asked, Captioned, str]:
             if path is None:
                 raise VideoError(NO_CLIP)
             options = read_options(method, *values)
             asked = Asked(path, model_id, tuple(read_prompts(prompts)), options, _whole(count), start, end or None)
-            shown = ClipStep(Step("Getting the model ready", asked.prompts, options.num_captions))
-            yield {self.cards: cards_value("busy", shown.step), self.film: film_value(())} | self._clear(session)
+            made = caption_clip(self._store, self._page.load, asked, job)
+            asked = replace(asked, words=split_words(made.step.captions[0]))
+            return asked, made, self._save_frame(made.clip, len(made.clip.frames) // 2)
 
-            def work(job: Job[ClipStep]) -> tuple[Captioned, str]:
-                made = caption_clip(self._store, self._page.load, asked, job)
-                return made, self._save_frame(made.clip, len(made.clip.frames) // 2)
-
-            async for event in follow(work, run.stop):
-                if isinstance(event, Done):
-                    result, picture = event.result
-                    yield {
-                        self.cards: cards_value("done", result.step, heading=result.heading, seconds=event.seconds),
-                        self.film: result.film,
-                        self.asked: replace(asked, words=split_words(result.step.captions[0])),
-                        self._page.picture: picture,
-                        self._page.status: status_value(result.status),
-                    } | self._open_panels(asked, result)
-                else:
-                    shown = event.update or shown
+        shown, sent = ClipStep(Step("Getting the model ready")), None
+        yield {self.cards: cards_value("busy", shown.step), self.film: film_value(())} | self._clear(request)
+        async for state in self._runs.follow(request, work):
+            match state:
+                case Progress(update, seconds):
+                    shown = update or shown
                     film = {} if shown.film is sent else {self.film: shown.film}
                     sent = shown.film
-                    yield {self.cards: cards_value("busy", shown.step, seconds=event.seconds)} | film
-        except Stopped:
-            if not run.superseded:
-                yield {self.cards: cards_value("stopped", shown.step)}
-        except Exception as error:
-            message = cards_value("failed", message=explain(error))
-            yield {self.cards: message, self.film: film_value(())} | self._clear(session)
-        finally:
-            self._runs.finish(session, run)
+                    yield {self.cards: cards_value("busy", shown.step, seconds=seconds)} | film
+                case Done((asked, made, picture), seconds):
+                    yield {
+                        self.cards: cards_value("done", made.step, heading=made.heading, seconds=seconds),
+                        self.film: made.film,
+                        self.asked: asked,
+                        self._page.picture: picture,
+                        self._page.status: status_value(made.status),
+                    } | self._open_panels(asked, made)
+                case Halted():
+                    yield {self.cards: cards_value("stopped", shown.step)}
+                case Failed(sentence):
+                    failed = {self.cards: cards_value("failed", message=sentence), self.film: film_value(())}
+                    yield failed | self._clear(request)
 
     async def _caption_if_any(
         self, request: gr.Request, path: str | None, *values: Any
     ) -> AsyncIterator[dict[Any, Any]]:
         """Caption a clip as soon as it is there; where it was taken away, clear everything."""
         if path is None:
-            session = request.session_hash or ""
-            self._runs.supersede(session)
+            self._runs.supersede(request)
             empty = {self.cards: cards_value("idle", message=HINT), self.film: film_value(())}
-            yield empty | self._clear(session)
+            yield empty | self._clear(request)
             return
         async for update in self._caption(request, path, *values):
             yield update
 
-    def _clear(self, session: str) -> dict[Any, Any]:
+    def _clear(self, request: gr.Request) -> dict[Any, Any]:
         """Panels and files as they are before a caption; what the panels work on is stopped."""
         for runs in (self._count_runs, self._time_runs, self._word_runs, self._summary_runs):
-            runs.supersede(session)
+            runs.supersede(request)
         files = {file: gr.update(value=None, interactive=False) for file in (self.json_file, self.srt_file)}
         return {
             self.asked: None,
@@ -399,35 +392,24 @@ class VideoTab:
         self, request: gr.Request, animation: str, path: str | None, *values: Any
     ) -> AsyncIterator[dict[Any, Any]]:
         """An animated picture as a clip that the player can show, in place of the clip at `path`."""
-        session = request.session_hash or ""
-        run = self._runs.start(session)
         step, made = Step("Turning it into a clip"), ""
-        try:
-            yield {self.cards: cards_value("busy", step), self.film: film_value(())} | self._clear(session)
-            async for event in follow(partial(convert_animation, animation, self.clip.GRADIO_CACHE), run.stop):
-                if isinstance(event, Done):
-                    made = event.result
-                else:
-                    step = event.update or step
-                    yield {self.cards: cards_value("busy", step, seconds=event.seconds)}
-        except Stopped:
-            if not run.superseded:
-                yield {self.cards: cards_value("stopped", step)}
-        except Exception as error:
-            yield {self.cards: cards_value("failed", message=explain(error))}
-        finally:
-            self._runs.finish(session, run)
+        yield {self.cards: cards_value("busy", step), self.film: film_value(())} | self._clear(request)
+        async for state in self._runs.follow(request, partial(convert_animation, animation, self.clip.GRADIO_CACHE)):
+            match state:
+                case Progress(update, seconds):
+                    step = update or step
+                    yield {self.cards: cards_value("busy", step, seconds=seconds)}
+                case Done(made):
+                    pass
+                case Halted():
+                    yield {self.cards: cards_value("stopped", step)}
+                case Failed(sentence):
+                    yield {self.cards: cards_value("failed", message=sentence)}
         if made and made != path:
             yield {self.clip: made}
         elif made:  # the player has that clip already, so that nothing changes there
             async for update in self._caption(request, path, *values):
                 yield update
-
-    def _stop(self, runs: Runs) -> Callable[[gr.Request], None]:
-        def stop(request: gr.Request) -> None:
-            runs.stop(request.session_hash or "")
-
-        return stop
 
     def _describe_prompts(self, model_id: str, prompts: Any) -> dict[str, Any]:
         """Lock the prompts where the model takes none."""
@@ -438,13 +420,13 @@ class VideoTab:
     async def _compare(self, request: gr.Request, asked: Asked | None) -> AsyncIterator[dict[Any, Any]]:
         """The caption at 1, 2, 4 … frames."""
         work = partial(compare_counts, self._store, self._page.load)
-        async for state, rows in follow_panel(self._count_runs, request.session_hash, work, asked):
+        async for state, rows in follow_panel(self._count_runs, request, work, asked):
             yield {self.counts: counts_value(state, rows or ())} | self._tell_status(state, asked)
 
     async def _draw_timeline(self, request: gr.Request, asked: Asked | None) -> AsyncIterator[dict[Any, Any]]:
         """A caption for every frame, merged into segments, and as files."""
         work = partial(caption_frames, self._store, self._page.load)
-        async for state, line in follow_panel(self._time_runs, request.session_hash, work, asked):
+        async for state, line in follow_panel(self._time_runs, request, work, asked):
             value = timeline_value(state)
             if line is not None:
                 value = timeline_value(state, line.shown, line.averaged[0].text)
@@ -464,7 +446,7 @@ class VideoTab:
         """One word of the averaged caption on every frame."""
         word = getattr(event, "word", 0)
         work = partial(look_across, self._store, self._page.load, word)
-        async for state, found in follow_panel(self._word_runs, request.session_hash, work, asked):
+        async for state, found in follow_panel(self._word_runs, request, work, asked):
             # Before the work found anything, and where it fails, words can be chosen all the same.
             words, frames = found or (asked.words if asked is not None else (), ())
             yield {self.word: word_value(state, words, word, frames)} | self._tell_status(state, asked)
@@ -479,7 +461,7 @@ class VideoTab:
             check_helper(name)
             return sum_up(self._store, self._page.load, name, asked, job)
 
-        async for state, found in follow_panel(self._summary_runs, request.session_hash, work, asked):
+        async for state, found in follow_panel(self._summary_runs, request, work, asked):
             yield {self.summary: summary_value(state, found)} | self._tell_status(state, asked)
 
     def _tell_status(self, state: PanelState, asked: Asked | None) -> dict[Any, Any]:
@@ -494,31 +476,29 @@ def _whole(count: Any) -> Any:
 
 
 async def follow_panel(
-    runs: Runs, session: str | None, work: Callable[[Asked, Job[PanelStep[Found]]], Found], asked: Asked | None
+    runs: Runs, request: gr.Request, work: Callable[[Asked, Job[PanelStep[Found]]], Found], asked: Asked | None
 ) -> AsyncIterator[tuple[PanelState, Found | None]]:
     """States of a panel while its work goes on, each with what is found so far."""
-    name = session or ""
-    run = runs.start(name)
-    found: Found | None = None
-    try:
+
+    def work_on_clip(job: Job[PanelStep[Found]]) -> Found:
         if asked is None:
             raise VideoError(NO_CLIP)
-        yield PanelState("busy", ready=True, doing="Getting ready…"), None
-        async for event in follow(partial(work, asked), run.stop):
-            if isinstance(event, Done):
-                yield PanelState("done", ready=True), event.result
-            elif event.update is not None:
-                step = event.update
+        return work(asked, job)
+
+    found: Found | None = None
+    yield PanelState("busy", ready=asked is not None, doing="Getting ready…"), None
+    async for state in runs.follow(request, work_on_clip):
+        match state:
+            case Progress(step) if step is not None:
                 found = step.found or found
                 fraction = step.done / step.total if step.total else None
                 yield PanelState("busy", ready=True, doing=f"{step.doing}…", fraction=fraction), found
-    except Stopped:
-        if not run.superseded:
-            yield PanelState("stopped", ready=True), found
-    except Exception as error:
-        yield PanelState("failed", ready=asked is not None, message=explain(error)), found
-    finally:
-        runs.finish(name, run)
+            case Done(result):
+                yield PanelState("done", ready=True), result
+            case Halted():
+                yield PanelState("stopped", ready=True), found
+            case Failed(sentence):
+                yield PanelState("failed", ready=asked is not None, message=sentence), found
 
 
 # ---- the work, in a thread of its own ----

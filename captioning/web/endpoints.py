@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 from gradio.events import api
 from gradio.utils import get_upload_folder, is_in_or_equal
 
@@ -17,13 +16,12 @@ from captioning.captions.prompts import DEFAULT_PROMPT, check_prompts
 from captioning.captions.video import encode_frames, frame_side
 from captioning.core.cancellation import Job
 from captioning.core.errors import ImageError, PromptError, VideoError
-from captioning.core.messages import explain
 from captioning.core.types import DecodingOptions, ImageFeatures
 from captioning.media.images import open_image
 from captioning.media.video import DEFAULT_FRAMES, sample_clip
 from captioning.serving.loading import LoadCaptioner
 from captioning.ui.page import MODEL_QUEUE
-from captioning.web.jobs import finish
+from captioning.web.jobs import answer
 
 _DEFAULTS = DecodingOptions()
 
@@ -64,10 +62,7 @@ def add_endpoints(load: LoadCaptioner, first_model: str) -> None:
             )
             return _caption(load, image, prompts, model, options, job)
 
-        try:
-            return await finish(work)
-        except Exception as error:
-            raise gr.Error(explain(error), print_exception=False) from error
+        return await answer(work)
 
     async def caption_video(
         video: dict,  # type: ignore[type-arg]  # as above
@@ -102,10 +97,7 @@ def add_endpoints(load: LoadCaptioner, first_model: str) -> None:
             )
             return _caption_video(load, video, prompts, model, (frames, start, end), options, job)
 
-        try:
-            return await finish(work)
-        except Exception as error:
-            raise gr.Error(explain(error), print_exception=False) from error
+        return await answer(work)
 
     async def trace(
         image: dict,  # type: ignore[type-arg]  # as above
@@ -125,10 +117,7 @@ def add_endpoints(load: LoadCaptioner, first_model: str) -> None:
         def work(job: Job[None]) -> dict[str, Any]:
             return _trace(load, image, (prompt, text), model, (method, layer, head), job)
 
-        try:
-            return await finish(work)
-        except Exception as error:
-            raise gr.Error(explain(error), print_exception=False) from error
+        return await answer(work)
 
     async def model_info(model: str = first_model) -> dict[str, Any]:
         """What is inside a model: parameters, arrays, layer types, parts with their memory, shapes, tokenizer."""
@@ -138,10 +127,7 @@ def add_endpoints(load: LoadCaptioner, first_model: str) -> None:
             job.check()
             return info_document(captioner.info())
 
-        try:
-            return await finish(work)
-        except Exception as error:
-            raise gr.Error(explain(error), print_exception=False) from error
+        return await answer(work)
 
     api(caption, api_name="caption", **MODEL_QUEUE)
     api(caption_video, api_name="caption_video", **MODEL_QUEUE)

@@ -1,8 +1,9 @@
 """Long work in a thread that a page follows, sees progress of, and can stop.
 
-A tab's handler is an async generator over `follow(...)`. It never blocks the server, tells the page the newest
-state about twenty times a second, and when it is closed (Stop, a newer run, a page that was left) the work hears
-`Stopped` at its next step, or where it waits for the model, which frees the model for others.
+A tab's handler is a loop over `Runs.follow(...)`: it names the work, and what the page shows of each state. It never
+blocks the server and catches nothing; the newest state comes about twenty times a second. When a run ends early (Stop,
+a newer run, a page that was left) the work hears `Stopped` at its next step, or where it waits for the model, which
+frees the model for others.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import gradio as gr
+
 from captioning.core.cancellation import Job, work_for
 from captioning.core.errors import LimitError, Stopped
+from captioning.core.messages import explain
 from captioning.core.settings import get_settings
 from captioning.web.visitor import current_session
 
@@ -46,8 +50,20 @@ class Done(Generic[Result]):
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """The person stopped the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The work failed, and this sentence says why."""
+
+    sentence: str
+
+
 @dataclass(slots=True)
-class Run:
+class _Run:
     """One run of a session. `superseded` says that a newer run took its place and it shall fall silent."""
 
     stop: threading.Event = field(default_factory=threading.Event)
@@ -58,12 +74,45 @@ class Runs:
     """The runs of one kind, at most one a session: a newer one stops the one before. Thread-safe."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
 
-    def start(self, session: str) -> Run:
-        """A new run in place of the session's old one, which is stopped."""
-        run = Run()
+    async def follow(
+        self, request: gr.Request, work: Callable[[Job[Update]], Result]
+    ) -> AsyncGenerator[Progress[Update] | Done[Result] | Halted | Failed, None]:
+        """Run `work` in place of the session's run before; yield its states, then how it ended.
+
+        A run that a newer one took the place of ends without another word.
+        """
+        session = request.session_hash or ""
+        run = self._start(session)
+        ending: Halted | Failed | None = None
+        try:
+            async for state in follow(work, run.stop):
+                yield state
+        except Stopped:
+            ending = Halted()
+        except Exception as error:
+            ending = Failed(explain(error))
+        finally:
+            self._finish(session, run)
+        if ending is not None and not run.superseded:
+            yield ending
+
+    def stop(self, request: gr.Request) -> None:
+        """Stop the session's run, if there is one; a handler of its own."""
+        with self._lock:
+            run = self._runs.get(request.session_hash or "")
+        if run is not None:
+            run.stop.set()
+
+    def supersede(self, request: gr.Request) -> None:
+        """Stop the session's run and let it fall silent: what it was about is gone."""
+        session = request.session_hash or ""
+        self._finish(session, self._start(session))
+
+    def _start(self, session: str) -> _Run:
+        run = _Run()
         with self._lock:
             old = self._runs.get(session)
             if old is not None:
@@ -72,20 +121,7 @@ class Runs:
             self._runs[session] = run
         return run
 
-    def stop(self, session: str) -> bool:
-        """Stop the session's run; whether there was one."""
-        with self._lock:
-            run = self._runs.get(session)
-        if run is None:
-            return False
-        run.stop.set()
-        return True
-
-    def supersede(self, session: str) -> None:
-        """Stop the session's run and let it fall silent: what it was about is gone."""
-        self.finish(session, self.start(session))
-
-    def finish(self, session: str, run: Run) -> None:
+    def _finish(self, session: str, run: _Run) -> None:
         """Forget a run that is over, and stop what is left of it."""
         run.stop.set()
         with self._lock:
@@ -188,9 +224,15 @@ async def _follow(
             outcome.exception()  # looked at, so that asyncio does not report an error that nobody waits for
 
 
-async def finish(work: Callable[[Job[Update]], Result]) -> Result:
-    """Run `work` in a thread of its own and return its result; being cancelled stops it."""
-    async for event in follow(work):
-        if isinstance(event, Done):
-            return event.result
-    raise Stopped("Stopped.")
+async def answer(work: Callable[[Job[None]], Result]) -> Result:
+    """Run the work of an endpoint and return its result; being cancelled stops it.
+
+    Raises `gr.Error` with a sentence where the work fails.
+    """
+    try:
+        async for event in follow(work):
+            if isinstance(event, Done):
+                return event.result
+        raise Stopped("Stopped.")
+    except Exception as error:
+        raise gr.Error(explain(error), print_exception=False) from error

@@ -196,7 +196,7 @@ def test_measuring_that_was_stopped_still_says_what_it_takes(visit: Visit, photo
         load.fakes["embedded"].encode_delay = 0.1
         measuring = asyncio.create_task(visit.measure(VIEW))
         await asyncio.sleep(0.5)
-        visit.tab.belief._stop(REQUEST)
+        visit.tab.belief._runs.stop(REQUEST)
         await asyncio.wait_for(measuring, 30)
 
     asyncio.run(journey())

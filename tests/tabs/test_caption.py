@@ -34,9 +34,9 @@ def test_captions_come_prompt_by_prompt_with_a_heading_and_the_models_status(
     fake_loader: FakeLoader, photo: Path
 ) -> None:
     options = DecodingOptions(temperature=1.0, num_captions=2)
-    step, heading, status, _ = write_captions(fake_loader, str(photo), "auto", ["", "the sky"], options, make_job())
-    assert [caption.prompt for caption in step.captions] == ["", "", "the sky", "the sky"]
-    assert heading == "photo.png · Fake captioner"
+    written, status = write_captions(fake_loader, str(photo), "auto", ["", "the sky"], options, make_job())
+    assert [caption.prompt for caption in written.step.captions] == ["", "", "the sky", "the sky"]
+    assert written.heading == "photo.png · Fake captioner"
     assert status.encoded_images == 1
 
 
@@ -47,9 +47,10 @@ def test_a_picture_seen_before_is_not_encoded_again(fake_loader: FakeLoader, pho
 
 
 def test_a_model_that_takes_no_prompt_writes_without_one(fake_loader: FakeLoader, photo: Path) -> None:
-    step, *_ = write_captions(fake_loader, str(photo), "wordless", ["a", "b"], DecodingOptions(), make_job())
-    assert list(step.prompts) == [""]
-    assert len(step.captions) == 1
+    written, _ = write_captions(fake_loader, str(photo), "wordless", ["a", "b"], DecodingOptions(), make_job())
+    assert list(written.step.prompts) == [""]
+    assert len(written.step.captions) == 1
+    assert written.end_token is None
 
 
 def test_what_is_no_picture_raises_before_anything_is_shown_or_loaded(fake_loader: FakeLoader, tmp_path: Path) -> None:
@@ -70,8 +71,8 @@ def test_a_run_that_nobody_waits_for_ends(fake_loader: FakeLoader, photo: Path) 
 
 
 def test_cards_carry_alternatives_only_when_done(fake_loader: FakeLoader, photo: Path) -> None:
-    step, *_ = write_captions(fake_loader, str(photo), "auto", ["the sky", ""], DecodingOptions(), make_job())
-    busy, done = cards_value("busy", step), cards_value("done", step)
+    written, _ = write_captions(fake_loader, str(photo), "auto", ["the sky", ""], DecodingOptions(), make_job())
+    busy, done = cards_value("busy", written.step), cards_value("done", written.step)
     assert [card["prompt"] for card in done["cards"]] == ["the sky", ""]
     (caption,) = done["cards"][0]["captions"]
     assert caption["num_prompt_tokens"] == 2
@@ -91,8 +92,7 @@ def test_while_one_branch_too_many_is_written_the_session_holds_the_branches_tha
     with gr.Blocks(), gr.Tabs() as tabs, gr.Tab("Caption"):
         states = [gr.State(None) for _ in range(4)]
         tab = CaptionTab(Page(fake_loader, states[0], states[1], gr.HTML(), states[2], states[3], tabs))
-    step, heading, _, end = write_captions(fake_loader, str(photo), "auto", ["the sky"], DecodingOptions(), make_job())
-    written = Written(str(photo), "auto", step, heading, 0.1, end)
+    written, _ = write_captions(fake_loader, str(photo), "auto", ["the sky"], DecodingOptions(), make_job())
     request: Any = SimpleNamespace(session_hash="me")
 
     async def branch_again(written: Written, position: int) -> list[dict[Any, Any]]:

@@ -51,7 +51,7 @@ class Visit:
         await asyncio.sleep(0.1)
         choosing = asyncio.create_task(self.follow(self.header._choose(wanted, "auto", REQUEST)))
         await asyncio.sleep(0.3)
-        self.header._cancel(REQUEST)
+        self.header._choices.stop(REQUEST)
         await asyncio.sleep(0.3)
         self.loader.first_may_come.set()
         self.loader.may_end.set()

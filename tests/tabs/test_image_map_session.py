@@ -107,9 +107,9 @@ def test_what_is_stopped_meanwhile_does_not_end_the_captioning_and_a_second_stop
         other = asyncio.create_task(visit.open_folder(make_folder(tmp_path / "more", each=5)))
         await visit.until(lambda: visit.doings[-1].startswith("Looking at"))
         captions = len(visit.view.captions)
-        visit.tab._stop(REQUEST)
+        visit.tab._runs.stop(REQUEST)
         await visit.until(lambda: len(visit.view.captions) > captions)
-        visit.tab._stop(REQUEST)
+        visit.tab._runs.stop(REQUEST)
         await asyncio.gather(captioning, other)
         assert visit.view.map_id == before
 
@@ -142,7 +142,7 @@ def test_a_large_file_is_followed_and_stopped_and_the_captioning_goes_on(
         await visit.until(lambda: visit.is_captioning)
         saving = asyncio.create_task(visit.save(kind))
         await visit.until(lambda: len(visit.saved) > 3)
-        visit.tab._stop_file(REQUEST)
+        visit.tab._file_runs.stop(REQUEST)
         await saving
         assert [visit.saved[0]["doing"], visit.saved[-1]["doing"]] == ["Making the file", "Stopped; no file was made."]
         steps = [saved for saved in visit.saved if saved["fraction"] is not None]

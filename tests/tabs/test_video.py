@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -137,9 +138,10 @@ def test_a_panel_without_a_clip_says_what_to_do() -> None:
         def work(_: Asked, __: Job[Any]) -> None:
             raise AssertionError
 
-        return [state async for state, _ in follow_panel(Runs(), "me", work, None)]
+        request: Any = SimpleNamespace(session_hash="me")
+        return [state async for state, _ in follow_panel(Runs(), request, work, None)]
 
-    (state,) = asyncio.run(collect())
+    state = asyncio.run(collect())[-1]
     assert (state.phase, state.ready) == ("failed", False)
     assert "There is no clip yet" in state.message
 

@@ -117,7 +117,7 @@ def test_converting_an_animation_is_stopped_by_its_owner(
         converting = asyncio.create_task(visit.convert(tmp_path / "long.gif"))
         while "frame" not in visit.values.get(visit.tab.cards, {}).get("doing", ""):
             await asyncio.sleep(0.05)
-        visit.tab._stop(visit.tab._runs)(REQUEST)
+        visit.tab._runs.stop(REQUEST)
         await converting
 
     asyncio.run(asyncio.wait_for(session(), 30))

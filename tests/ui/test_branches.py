@@ -26,10 +26,8 @@ def make_job() -> Job[Any]:
 
 @pytest.fixture
 def written(fake_loader: FakeLoader, photo: Path) -> Written:
-    step, heading, _, end = write_captions(
-        fake_loader, str(photo), "auto", ["the sky", ""], DecodingOptions(), make_job()
-    )
-    return Written(str(photo), "auto", step, heading, 0.1, end)
+    written, _ = write_captions(fake_loader, str(photo), "auto", ["the sky", ""], DecodingOptions(), make_job())
+    return written
 
 
 def click(**data: object) -> Any:

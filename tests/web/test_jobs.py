@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import ANY
 
+import gradio as gr
 import pytest
 from gradio.context import LocalContext
 
 from captioning.core.cancellation import Job
-from captioning.core.errors import LimitError, PromptError, Stopped
+from captioning.core.errors import PromptError, Stopped
 from captioning.core.settings import Settings
 from captioning.serving.cache import SharedCaptioner
-from captioning.web.jobs import Done, Progress, Runs, finish, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs, answer, follow
 from tests.conftest import FakeCaptioner
 from tests.tiny_models import drawing
 
@@ -62,8 +66,8 @@ def test_an_error_of_the_work_is_raised() -> None:
     def work(job: Job[None]) -> None:
         raise PromptError("There is no prompt.")
 
-    with pytest.raises(PromptError, match="There is no prompt"):
-        asyncio.run(finish(work))
+    with pytest.raises(gr.Error, match="There is no prompt"):
+        asyncio.run(answer(work))
 
 
 def test_stop_is_noticed_at_once_even_by_work_that_does_not_listen() -> None:
@@ -112,7 +116,7 @@ def test_closing_the_generator_stops_the_work() -> None:
 def test_cancelling_stops_the_work() -> None:
     stopped = threading.Event()
 
-    def work(job: Job[int]) -> None:
+    def work(job: Job[None]) -> None:
         try:
             while True:
                 job.check()
@@ -121,7 +125,7 @@ def test_cancelling_stops_the_work() -> None:
             stopped.set()
 
     async def main() -> None:
-        task = asyncio.create_task(finish(work))
+        task = asyncio.create_task(answer(work))
         await asyncio.sleep(0.15)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -131,28 +135,75 @@ def test_cancelling_stops_the_work() -> None:
     assert stopped.wait(2)
 
 
-def test_a_newer_run_supersedes_only_those_of_its_session() -> None:
-    runs = Runs()
-    first, other, second = runs.start("a"), runs.start("b"), runs.start("a")
-    assert first.superseded
-    assert first.stop.is_set()
-    assert not other.stop.is_set()
-    assert not second.stop.is_set()
-    runs.finish("a", first)
-    assert runs.stop("a")
-    assert second.stop.is_set()
-    assert not second.superseded
-    runs.finish("a", second)
-    assert not runs.stop("a")
+class Sessions:
+    """Runs of one kind, and what each session is told of them."""
+
+    def __init__(self) -> None:
+        self.runs = Runs()
+        self.told: dict[str, list[Any]] = {}
+
+    def begin(self, session: str, work: Callable[[Job[Any]], Any]) -> asyncio.Task[None]:
+        async def listen() -> None:
+            told = self.told.setdefault(session, [])
+            async for state in self.runs.follow(request_of(session), work):
+                told.append(state)
+
+        return asyncio.create_task(listen())
+
+
+def request_of(session: str) -> Any:
+    return SimpleNamespace(session_hash=session)
+
+
+def until_stopped(job: Job[Any]) -> None:
+    while True:
+        job.check()
+        time.sleep(0.01)
+
+
+def test_a_newer_run_silences_only_those_of_its_session() -> None:
+    sessions = Sessions()
+
+    async def main() -> None:
+        first, other = sessions.begin("a", until_stopped), sessions.begin("b", until_stopped)
+        await asyncio.sleep(0.2)
+        second = sessions.begin("a", lambda _: "newer")
+        await asyncio.wait_for(asyncio.gather(first, second), 5)
+        assert not other.done()
+        sessions.runs.stop(request_of("b"))
+        await asyncio.wait_for(other, 5)
+
+    asyncio.run(main())
+    assert [state for state in sessions.told["a"] if not isinstance(state, Progress)] == [Done("newer", ANY)]
+    assert sessions.told["b"][-1] == Halted()
 
 
 def test_a_run_whose_subject_is_gone_falls_silent() -> None:
-    runs = Runs()
-    run = runs.start("a")
-    runs.supersede("a")
-    assert run.superseded
-    assert run.stop.is_set()
-    assert not runs.stop("a")
+    sessions = Sessions()
+
+    async def main() -> None:
+        run = sessions.begin("a", until_stopped)
+        await asyncio.sleep(0.1)
+        sessions.runs.supersede(request_of("a"))
+        await asyncio.wait_for(run, 5)
+        sessions.runs.stop(request_of("a"))  # nothing is there, and nothing happens
+
+    asyncio.run(main())
+    assert all(isinstance(state, Progress) for state in sessions.told["a"])
+
+
+def test_a_run_that_fails_says_so_in_a_sentence_and_leaves_its_place() -> None:
+    sessions = Sessions()
+
+    def fail(_: Job[Any]) -> None:
+        raise PromptError("There is no prompt.")
+
+    async def main() -> None:
+        await sessions.begin("a", fail)
+        await sessions.begin("a", lambda _: "next")
+
+    asyncio.run(main())
+    assert sessions.told["a"] == [Failed("There is no prompt."), Done("next", ANY)]
 
 
 def test_a_result_that_comes_as_the_work_is_stopped_is_not_told() -> None:
@@ -181,8 +232,8 @@ def test_work_that_takes_longer_than_the_limit_is_stopped_and_says_so(monkeypatc
             stopped.set()
             raise
 
-    with pytest.raises(LimitError, match="longer than 0 s"):
-        asyncio.run(finish(work))
+    with pytest.raises(gr.Error, match="longer than 0 s"):
+        asyncio.run(answer(work))
     assert stopped.wait(2)
 
 
@@ -196,12 +247,12 @@ def test_a_visitor_has_only_so_many_jobs_at_once_and_gets_their_places_back(monk
 
     async def ask(session: str) -> str:
         LocalContext.request.set(SimpleNamespace(session_hash=session))  # type: ignore[arg-type]
-        return await finish(work)
+        return await answer(work)
 
     async def main() -> list[str | BaseException]:
         first = [asyncio.create_task(ask("a")) for _ in range(2)]
         await asyncio.sleep(0.1)
-        with pytest.raises(LimitError, match="2 things running"):
+        with pytest.raises(gr.Error, match="2 things running"):
             await ask("a")
         other = asyncio.create_task(ask("b"))
         await asyncio.sleep(0.1)
@@ -214,7 +265,7 @@ def test_a_visitor_has_only_so_many_jobs_at_once_and_gets_their_places_back(monk
 def test_the_work_knows_whose_event_it_serves() -> None:
     async def main() -> object:
         LocalContext.request.set(SimpleNamespace(session_hash="someone"))  # type: ignore[arg-type]
-        return await finish(lambda _: LocalContext.request.get(None))
+        return await answer(lambda _: LocalContext.request.get(None))
 
     request = asyncio.run(main())
     assert isinstance(request, SimpleNamespace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,15 +13,14 @@ from gradio.processing_utils import save_bytes_to_cache
 from captioning.attention.drawing import hide_hottest, weight_picture
 from captioning.attention.page_value import picture_file, share_scale
 from captioning.core.cancellation import Job
-from captioning.core.errors import OptionsError, PromptError, Stopped
-from captioning.core.messages import explain
+from captioning.core.errors import OptionsError, PromptError
 from captioning.core.types import Picture
 from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.attention.looking import Seen, Sight, Step, heat_of, look_again, read_view
 from captioning.ui.clip_parts import PanelState
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part
-from captioning.web.jobs import Done, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 
 _ABOUT = (
     "The model writes another caption, with the same prompt, of the picture as the map of the word in view changes it."
@@ -53,7 +51,7 @@ class AgainPanel:
         """Hang the handlers on the panel's own events."""
         page = self._page
         self.part.again_wanted(self._ask, [self._seen, self._results], [self.part, self._results], **page.model_event())
-        self.part.panel_stopped(self._stop, None, None, **page.event(queue=False))
+        self.part.panel_stopped(self._runs.stop, None, None, **page.event(queue=False))
 
     def idle_value(self) -> dict[str, Any]:
         """The panel where there is no caption."""
@@ -63,41 +61,35 @@ class AgainPanel:
         """The panel where a caption is looked at."""
         return again_value(PanelState(ready=True))
 
-    def stop(self, session: str) -> None:
+    def supersede(self, request: gr.Request) -> None:
         """End what runs, silently."""
-        self._runs.supersede(session)
-
-    def _stop(self, request: gr.Request) -> None:
-        self._runs.stop(request.session_hash or "")
+        self._runs.supersede(request)
 
     async def _ask(
         self, request: gr.Request, event: gr.EventData, seen: Seen | None, results: list[dict[str, Any]]
     ) -> AsyncIterator[dict[Any, Any]]:
         """Change the picture, caption it, and put the newest result first."""
-        session = request.session_hash or ""
-        run = self._runs.start(session)
         how, share, view = (getattr(event, name, None) for name in ("how", "share", "view"))
         kept = [result for result in results if seen is not None and result["look"] == seen.look_id]
-        try:
+
+        def work(job: Job[Step]) -> dict[str, Any]:
             if seen is None:
                 raise PromptError("There is no caption yet; look at a picture first.")
-            work = partial(self._ask_once, seen, str(how), share, view)
-            async for event_ in follow(work, run.stop):
-                if isinstance(event_, Done):
-                    kept = [event_.result, *kept][:_MOST_RESULTS]
-                    yield {self.part: again_value(PanelState("done", ready=True), kept), self._results: kept}
-                else:
-                    doing = event_.update.doing if event_.update else "Looking again"
+            return self._ask_once(seen, str(how), share, view, job)
+
+        async for state in self._runs.follow(request, work):
+            match state:
+                case Progress(step):
+                    doing = step.doing if step else "Looking again"
                     yield {self.part: again_value(PanelState("busy", ready=True, doing=f"{doing}…"), kept)}
-        except Stopped:
-            if not run.superseded:
-                yield {self.part: again_value(PanelState("stopped", ready=True), kept)}
-        except Exception as error:
-            if not run.superseded:
-                state = PanelState("failed", ready=seen is not None, message=explain(error))
-                yield {self.part: again_value(state, kept)}
-        finally:
-            self._runs.finish(session, run)
+                case Done(result):
+                    kept = [result, *kept][:_MOST_RESULTS]
+                    yield {self.part: again_value(PanelState("done", ready=True), kept), self._results: kept}
+                case Halted():
+                    yield {self.part: again_value(PanelState("stopped", ready=True), kept)}
+                case Failed(sentence):
+                    panel = PanelState("failed", ready=seen is not None, message=sentence)
+                    yield {self.part: again_value(panel, kept)}
 
     def _ask_once(self, seen: Seen, how: str, share: Any, view: Any, job: Job[Step]) -> dict[str, Any]:
         """A result with its picture as a file that the page may fetch; runs in a worker."""

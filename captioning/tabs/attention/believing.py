@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -28,8 +27,7 @@ from captioning.attention.faithfulness import (
 from captioning.attention.views import Maps, View, map_tokens, methods_for
 from captioning.captions.words import word_groups, word_text
 from captioning.core.cancellation import Job
-from captioning.core.errors import PromptError, Stopped
-from captioning.core.messages import explain
+from captioning.core.errors import PromptError
 from captioning.core.types import Caption, ModelSpec
 from captioning.models import get_family, list_models
 from captioning.serving.loading import LoadCaptioner
@@ -37,7 +35,7 @@ from captioning.tabs.attention.looking import Seen, Sight, Step, heat_of, look_a
 from captioning.ui.clip_parts import PanelState
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part
-from captioning.web.jobs import Done, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 
 _ABOUT = (
     "Patches are hidden and shown in the order of the map, and the word’s log-probability tells whether they mattered."
@@ -97,7 +95,7 @@ class BeliefPanel:
             [self.part, self._explorer],
             **page.model_event(),
         )
-        self.part.panel_stopped(self._stop, None, None, **page.event(queue=False))
+        self.part.panel_stopped(self._runs.stop, None, None, **page.event(queue=False))
 
     def idle_value(self) -> dict[str, Any]:
         """The panel where there is no caption."""
@@ -107,46 +105,41 @@ class BeliefPanel:
         """The panel where a caption is looked at, with the time that measuring a word of it takes."""
         return belief_value(PanelState(ready=True), cost=estimate(sight))
 
-    def stop(self, session: str) -> None:
+    def supersede(self, request: gr.Request) -> None:
         """End what runs, silently."""
-        self._runs.supersede(session)
-
-    def _stop(self, request: gr.Request) -> None:
-        self._runs.stop(request.session_hash or "")
+        self._runs.supersede(request)
 
     async def _measure(
         self, request: gr.Request, event: gr.EventData, seen: Seen | None, shown: dict[str, Any] | None
     ) -> AsyncIterator[dict[Any, Any]]:
         """Measure the word in view, and show each result as it comes."""
-        session = request.session_hash or ""
-        run = self._runs.start(session)
         found: Measured | None = None
         cost = ""
-        try:
+
+        def work(job: Job[BeliefStep]) -> tuple[Measured, str]:
             if seen is None or shown is None:
                 raise PromptError("There is no caption yet; look at a picture first.")
-            yield {self.part: belief_value(PanelState("busy", ready=True, doing="Getting ready…"))}
-            work = partial(measure_word, self._page.load, seen, getattr(event, "view", None))
-            async for event_ in follow(work, run.stop):
-                if isinstance(event_, Done):
-                    found, cost = event_.result
+            return measure_word(self._page.load, seen, getattr(event, "view", None), job)
+
+        yield {self.part: belief_value(PanelState("busy", ready=seen is not None, doing="Getting ready…"))}
+        async for state in self._runs.follow(request, work):
+            match state:
+                case Progress(update) if update is not None:
+                    step, found, cost = update.step, update.found, update.cost
+                    panel = PanelState("busy", ready=True, doing=f"{step.doing}…", fraction=step.fraction)
+                    yield {self.part: belief_value(panel, found, cost)}
+                case Done((found, cost)):
+                    assert seen is not None
+                    assert shown is not None
                     if found.importance is not None:
                         seen.importance[found.positions] = found.importance
-                    value = belief_value(PanelState("done", ready=True), found, cost)
-                    yield {self.part: value} | self._show_look(seen, shown)
-                elif event_.update is not None:
-                    step, found, cost = event_.update.step, event_.update.found, event_.update.cost
-                    state = PanelState("busy", ready=True, doing=f"{step.doing}…", fraction=step.fraction)
-                    yield {self.part: belief_value(state, found, cost)}
-        except Stopped:
-            if not run.superseded:
-                yield {self.part: belief_value(PanelState("stopped", ready=True), found, cost)}
-        except Exception as error:
-            if not run.superseded:
-                state = PanelState("failed", ready=seen is not None, message=explain(error))
-                yield {self.part: belief_value(state, found, cost)}
-        finally:
-            self._runs.finish(session, run)
+                    panel = PanelState("done", ready=True)
+                    yield {self.part: belief_value(panel, found, cost)} | self._show_look(seen, shown)
+                case Halted():
+                    yield {self.part: belief_value(PanelState("stopped", ready=True), found, cost)}
+                case Failed(sentence):
+                    panel = PanelState("failed", ready=seen is not None, message=sentence)
+                    yield {self.part: belief_value(panel, found, cost)}
 
 
 def estimate(sight: Sight) -> str:

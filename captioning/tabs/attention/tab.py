@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,8 +13,7 @@ from captioning.attention.page_value import SCRIPTS, pack_weights, picture_file
 from captioning.attention.views import METHODS, Maps
 from captioning.captions.prompts import DEFAULT_PROMPT
 from captioning.core.cancellation import Job
-from captioning.core.errors import ImageError, OptionsError, PromptError, Stopped
-from captioning.core.messages import explain
+from captioning.core.errors import CaptioningError, OptionsError, PromptError
 from captioning.core.types import CaptionerStatus
 from captioning.tabs.attention.asking import AgainPanel
 from captioning.tabs.attention.believing import BeliefPanel
@@ -36,7 +34,7 @@ from captioning.ui.page import CarriedCaption, Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.picture import chosen_sample, list_samples, make_picture_input, make_sample_strip
 from captioning.ui.status import status_value
-from captioning.web.jobs import Done, Run, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.links import Link, linked_file
 
 HINT = (
@@ -112,7 +110,7 @@ class AttentionTab:
         )
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
         self.explorer.method_wanted(self._compute, [self.seen, self.shown], outputs, **page.model_event())
-        self.explorer.work_stopped(self._stop, None, None, **page.event(queue=False))
+        self.explorer.work_stopped(self._runs.stop, None, None, **page.event(queue=False))
         self.explorer.file_wanted(self._keep, [self.seen], [self.kept], **page.model_event())
         self.reopen.upload(self._reopen, [self.reopen, self.picture, page.model_id], outputs, **page.model_event())
         self.belief.connect(self.shown)
@@ -125,7 +123,7 @@ class AttentionTab:
     ) -> AsyncIterator[Any]:
         """Look at the picture with the caption that was typed, or with what the model writes."""
         if path is None:
-            yield self._leave(request, ImageError(NO_PICTURE))
+            yield self._leave(request, NO_PICTURE)
             return
         async for update in self._follow(request, Asked(path, model_id, prompt or "", text or "")):
             yield update | self._when_seen(update, {self._page.picture: path})
@@ -190,8 +188,7 @@ class AttentionTab:
 
     async def _follow(self, request: gr.Request, asked: Asked, *, is_carried: bool = False) -> AsyncIterator[Any]:
         """Look, in place of whatever goes on here. What `is_carried` stays so until it is looked at or given up."""
-        session = request.session_hash or ""
-        run = self._supersede(session)
+        self._leave_panels(request)
         before, after = ({}, {self._page.carried: None}) if is_carried else ({self._page.carried: None}, {})
         begin = Step("Getting the model ready")
 
@@ -199,12 +196,13 @@ class AttentionTab:
             seen, sight, status = look_at(self._page.load, asked, job)
             return seen, sight, status, self._describe(seen, sight)
 
-        try:
-            # Without what was seen before: whoever goes back to it meanwhile has it looked at again.
-            yield self._nothing() | before | {self.explorer: explorer_value("busy", begin)}
-            async for event in follow(work, run.stop):
-                if isinstance(event, Done):
-                    seen, sight, status, look = event.result
+        # Without what was seen before: whoever goes back to it meanwhile has it looked at again.
+        yield self._nothing() | before | {self.explorer: explorer_value("busy", begin)}
+        async for state in self._runs.follow(request, work):
+            match state:
+                case Progress(step):
+                    yield {self.explorer: explorer_value("busy", step or begin)}
+                case Done((seen, sight, status, look)):
                     yield after | {
                         self.explorer: explorer_value("done", look=look),
                         self.seen: seen,
@@ -213,35 +211,27 @@ class AttentionTab:
                         self.again.part: self.again.ready_value(sight),
                         self._page.status: status_value(status),
                     }
-                else:
-                    yield {self.explorer: explorer_value("busy", event.update or begin)}
-        except Exception as error:
-            if not run.superseded:
-                yield self._nothing(error) | after
-        finally:
-            self._runs.finish(session, run)
+                case Halted():
+                    yield self._nothing("stopped", "Stopped; look again whenever you like.") | after
+                case Failed(sentence):
+                    yield self._nothing("failed", sentence) | after
 
-    def _supersede(self, session: str) -> Run:
-        """A new run in place of all that goes on about what was seen before, which falls silent."""
-        self.belief.stop(session)
-        self.again.stop(session)
-        return self._runs.start(session)
+    def _leave_panels(self, request: gr.Request) -> None:
+        """End what goes on about what was seen before."""
+        self.belief.supersede(request)
+        self.again.supersede(request)
 
-    def _leave(self, request: gr.Request, error: Exception | None = None) -> dict[Any, Any]:
-        """Give up what is seen and all that goes on about it."""
-        session = request.session_hash or ""
-        self._runs.finish(session, self._supersede(session))
-        return self._nothing(error) | {self._page.carried: None}
+    def _leave(self, request: gr.Request, sentence: str = "") -> dict[Any, Any]:
+        """Give up what is seen and all that goes on about it, and say why where that was no wish."""
+        self._leave_panels(request)
+        self._runs.supersede(request)
+        nothing = self._nothing("failed", sentence) if sentence else self._nothing()
+        return nothing | {self._page.carried: None}
 
-    def _nothing(self, error: Exception | None = None) -> dict[Any, Any]:
-        """The tab without a caption, and why."""
-        value = explorer_value("idle", message=HINT)
-        if isinstance(error, Stopped):
-            value = explorer_value("stopped", message="Stopped; look again whenever you like.")
-        elif error is not None:
-            value = explorer_value("failed", message=explain(error))
+    def _nothing(self, phase: str = "idle", message: str = HINT) -> dict[Any, Any]:
+        """The tab without a caption."""
         return {
-            self.explorer: value,
+            self.explorer: explorer_value(phase, message=message),
             self.seen: None,
             self.shown: None,
             self.belief.part: self.belief.idle_value(),
@@ -265,31 +255,28 @@ class AttentionTab:
     ) -> AsyncIterator[Any]:
         """The maps of another method, for every word."""
         if seen is None or shown is None:
-            yield self._leave(request, PromptError(NOTHING_SEEN))
+            yield self._leave(request, NOTHING_SEEN)
             return
-        session = request.session_hash or ""
-        run = self._runs.start(session)
         method = str(getattr(event, "method", ""))
 
         def work(job: Job[Step]) -> Maps:
             sight = look_again(self._page.load, seen, lambda _: job.check())
             return compute_maps(sight, method, job.show)
 
-        try:
-            titles = {known.name: known.title for known in METHODS}
-            begin = Step(titles.get(method, "More maps"))
-            yield self._show_look(seen, shown, begin)
-            async for told in follow(work, run.stop):
-                if isinstance(told, Done):
-                    seen.maps[method] = told.result
+        titles = {known.name: known.title for known in METHODS}
+        begin = Step(titles.get(method, "More maps"))
+        yield self._show_look(seen, shown, begin)
+        async for state in self._runs.follow(request, work):
+            match state:
+                case Progress(step):
+                    yield self._show_look(seen, shown, step or begin)
+                case Done(maps):
+                    seen.maps[method] = maps
                     yield self._show_look(seen, shown)
-                else:
-                    yield self._show_look(seen, shown, told.update or begin)
-        except Exception as error:
-            if not run.superseded:
-                yield self._show_look(seen, shown, note="" if isinstance(error, Stopped) else explain(error))
-        finally:
-            self._runs.finish(session, run)
+                case Halted():
+                    yield self._show_look(seen, shown)
+                case Failed(sentence):
+                    yield self._show_look(seen, shown, note=sentence)
 
     def _show_look(self, seen: Seen, shown: dict[str, Any], step: Step | None = None, note: str = "") -> dict[Any, Any]:
         """The explorer with everything that was found of what is seen, during a `step` of work or after it."""
@@ -313,17 +300,14 @@ class AttentionTab:
     def _clear(self, request: gr.Request) -> dict[Any, Any]:
         return self._leave(request)
 
-    def _stop(self, request: gr.Request) -> None:
-        self._runs.stop(request.session_hash or "")
-
     async def _reopen(
         self, request: gr.Request, saved: str | None, path: str | None, model_id: str
     ) -> AsyncIterator[Any]:
         """Open the view that a JSON file holds, on its picture."""
         try:
             asked = read_saved_view(saved, path, model_id)
-        except Exception as error:
-            yield self._leave(request, error)
+        except CaptioningError as error:
+            yield self._leave(request, str(error))
             return
         async for update in self._follow(request, asked):
             yield update
@@ -332,25 +316,23 @@ class AttentionTab:
 
     async def _keep(self, request: gr.Request, event: gr.EventData, seen: Seen | None) -> AsyncIterator[Any]:
         """A file of what is seen, handed to the browser to save."""
-        session = request.session_hash or ""
-        run = self._file_runs.start(session)
         kind, view = getattr(event, "kind", None), getattr(event, "view", None)
-        try:
+
+        def work(job: Job[Step]) -> tuple[dict[str, Any], str]:
             if seen is None:
                 raise PromptError(NOTHING_SEEN)
             if not isinstance(kind, str):
                 raise OptionsError("That view cannot be read; look at the picture again.")
-            yield {self.kept: kept_value("busy")}
-            async for event_ in follow(partial(self._render, seen, kind, view), run.stop):
-                if isinstance(event_, Done):
-                    yield {self.kept: kept_value("done", *event_.result)}
-                else:
+            return self._render(seen, kind, view, job)
+
+        async for state in self._file_runs.follow(request, work):
+            match state:
+                case Progress():
                     yield {self.kept: kept_value("busy")}
-        except Exception as error:
-            if not run.superseded and not isinstance(error, Stopped):
-                yield {self.kept: kept_value("failed", message=explain(error))}
-        finally:
-            self._file_runs.finish(session, run)
+                case Done((file, name)):
+                    yield {self.kept: kept_value("done", file, name)}
+                case Failed(sentence):
+                    yield {self.kept: kept_value("failed", message=sentence)}
 
     def _render(self, seen: Seen, kind: str, view: Any, job: Job[Step]) -> tuple[dict[str, Any], str]:
         """A file of what is seen that the page may fetch, and its name; runs in a worker."""

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
 from gradio.events import api
 from gradio.utils import get_upload_folder
 
 from captioning.core.cancellation import Job
 from captioning.core.errors import DataError
-from captioning.core.messages import explain
 from captioning.image_map import MapOptions
 from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.image_map.files import document_of
 from captioning.tabs.image_map.intake import Source, read_file_record
 from captioning.tabs.image_map.work import draw, find_out
 from captioning.ui.page import MODEL_QUEUE
-from captioning.web.jobs import finish
+from captioning.web.jobs import answer
 
 _DEFAULTS = MapOptions()
 
@@ -47,9 +45,6 @@ def add_map_endpoint(load: LoadCaptioner, first_model: str) -> None:
             drawn = draw(load, source, str(model), options, get_upload_folder(), job)
             return document_of(find_out(load, drawn, job, captions=captions))
 
-        try:
-            return await finish(work)
-        except Exception as error:
-            raise gr.Error(explain(error), print_exception=False) from error
+        return await answer(work)
 
     api(image_map, api_name="image_map", **MODEL_QUEUE)

@@ -11,8 +11,7 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
 from captioning.core.cancellation import Job
-from captioning.core.errors import DataError, OptionsError, Stopped
-from captioning.core.messages import explain
+from captioning.core.errors import DataError, OptionsError
 from captioning.core.settings import get_settings
 from captioning.image_map import MapOptions
 from captioning.image_map.page_value import SCRIPTS, plotly_file
@@ -26,10 +25,11 @@ from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.status import status_value
 from captioning.ui.tab import current_tab
-from captioning.web.jobs import Done, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.links import Link
 
 Updates = AsyncIterator[dict[Any, Any]]
+NOTHING_CHANGED = "Stopped; nothing was changed."
 NO_MAP = "There is no map yet; choose pictures first."
 
 
@@ -66,10 +66,10 @@ class MapTab:
         self.intake.pictures_given(self._take, inputs, outputs, **page.model_event())
         page.link.change(self._take_linked, [page.link, *inputs], outputs, **page.model_event())
         self.refit.click(self._refit, inputs, outputs, **page.model_event())
-        self.progress.stop_wanted(self._stop, None, None, **page.event(queue=False))
+        self.progress.stop_wanted(self._runs.stop, None, None, **page.event(queue=False))
         self.map.point_opened(self._open_point, self.view, [page.picture, page.tabs], **page.event(queue=False))
         self.map.export_wanted(self._save, self.view, self.file, **page.work_event())
-        self.file.stop_wanted(self._stop_file, None, None, **page.event(queue=False))
+        self.file.stop_wanted(self._file_runs.stop, None, None, **page.event(queue=False))
         tab.select(self._describe_folder, self.view, self.intake, **page.event(queue=False))
 
     # ---- pictures come in ----
@@ -130,41 +130,41 @@ class MapTab:
         Where nothing is drawn after all, what was being found out of the map before goes on: that is begun with no
         `change`, because the page shows the map already, and with what was `told` until then.
         """
-        session = request.session_hash or ""
-        run = self._runs.start(session)
-        shown, is_drawn, phase = before, change is None, "done"
-        try:
-            doing = told or "Getting the model ready"
-            yield {self.progress: progress_value("busy", doing, message=message, view=before)}
-            async for event in follow(partial(draw_and_find_out, self._page.load, begin), run.stop):
-                if isinstance(event, Done):
-                    drawn, view = event.result
+        shown, is_drawn = before, change is None
+        step: MapStep | None
+        ended: tuple[str, str, str] | None = None
+        doing = told or "Getting the model ready"
+        yield {self.progress: progress_value("busy", doing, message=message, view=before)}
+        async for state in self._runs.follow(request, partial(draw_and_find_out, self._page.load, begin)):
+            match state:
+                case Progress(update, seconds):
+                    step = update
+                case Done((drawn, view), seconds):
                     step = MapStep("", None, drawn, view)
-                elif event.update is None:
-                    continue
-                else:
-                    step = event.update
-                updates: dict[Any, Any] = {}
-                if step.drawn is not None and change is not None and not is_drawn:
-                    is_drawn = True
-                    told = f"{step.drawn.told} · {event.seconds:.1f} s"
-                    updates = self._show(step.drawn, change, before)
-                if step.view is not None:
-                    shown = step.view
-                    self._shelf.put(shown)
-                    updates[self.view] = shown
-                if not isinstance(event, Done):
-                    doing = " · ".join(part for part in (told, step.doing) if part)
-                    updates[self.progress] = progress_value("busy", doing, step.fraction, message, view=shown)
-                yield updates
-        except Stopped:
-            phase, told = "stopped", f"{told} · stopped" if told else "Stopped; nothing was changed."
-        except Exception as error:
-            phase, told, message = "failed", "", explain(error)
-        finally:
-            self._runs.finish(session, run)
-        if run.superseded:
+                case Halted():
+                    step, ended = None, ("stopped", f"{told} · stopped" if told else NOTHING_CHANGED, message)
+                case Failed(sentence):
+                    step, ended = None, ("failed", "", sentence)
+            if step is None:
+                continue
+            updates: dict[Any, Any] = {}
+            if step.drawn is not None and change is not None and not is_drawn:
+                is_drawn = True
+                told = f"{step.drawn.told} · {seconds:.1f} s"
+                updates = self._show(step.drawn, change, before)
+            if step.view is not None:
+                shown = step.view
+                self._shelf.put(shown)
+                updates[self.view] = shown
+            if isinstance(state, Done):
+                updates |= self._rest(shown, "done", told, message)
+            else:
+                doing = " · ".join(part for part in (told, step.doing) if part)
+                updates[self.progress] = progress_value("busy", doing, step.fraction, message, view=shown)
+            yield updates
+        if ended is None:  # it is done, or a newer run took its place
             return
+        phase, told, message = ended
         # The newest state of the map: the run that found things out until now may have told more since.
         left = None if before is None or is_drawn else self._shelf.get(before.map_id) or before
         if left is None or not left.working:
@@ -194,9 +194,6 @@ class MapTab:
             updates[self.view] = rested
         return updates
 
-    def _stop(self, request: gr.Request) -> None:
-        self._runs.stop(request.session_hash or "")
-
     def _describe_folder(self, request: gr.Request, view: MapView | None) -> dict[str, Any]:
         """Say whether a folder of this machine can be named."""
         return intake_value(adding=view is not None, may_read_folders=may_read_folders(request))
@@ -214,30 +211,24 @@ class MapTab:
 
     async def _save(self, request: gr.Request, event: gr.EventData, view: MapView | None) -> Updates:
         """The map, or some of it, as a file that is saved as soon as it is made."""
-        session = request.session_hash or ""
-        run = self._file_runs.start(session)
         kind, indices = getattr(event, "kind", None), getattr(event, "indices", None)
-        try:
+
+        def work(job: Job[FileStep]) -> tuple[str, str]:
             if view is None:
                 raise DataError(NO_MAP)
-            yield {self.file: file_value("busy", FileStep())}
-            work = partial(save_file, view, kind, indices, self._thumbnails, self.file.GRADIO_CACHE)
-            async for told in follow(work, run.stop):
-                if isinstance(told, Done):
-                    name, path = told.result
-                    yield {self.file: file_value("done", name=name, path=path)}
-                else:
-                    yield {self.file: file_value("busy", told.update or FileStep())}
-        except Stopped:
-            if not run.superseded:
-                yield {self.file: file_value("stopped")}
-        except Exception as error:
-            yield {self.file: file_value("failed", message=explain(error))}
-        finally:
-            self._file_runs.finish(session, run)
+            return save_file(view, kind, indices, self._thumbnails, self.file.GRADIO_CACHE, job)
 
-    def _stop_file(self, request: gr.Request) -> None:
-        self._file_runs.stop(request.session_hash or "")
+        yield {self.file: file_value("busy", FileStep())}
+        async for state in self._file_runs.follow(request, work):
+            match state:
+                case Progress(step):
+                    yield {self.file: file_value("busy", step or FileStep())}
+                case Done((name, path)):
+                    yield {self.file: file_value("done", name=name, path=path)}
+                case Halted():
+                    yield {self.file: file_value("stopped")}
+                case Failed(sentence):
+                    yield {self.file: file_value("failed", message=sentence)}
 
 
 def intake_value(adding: bool = False, may_read_folders: bool | None = None) -> dict[str, Any]:

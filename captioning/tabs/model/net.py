@@ -12,14 +12,12 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from captioning.captions.model_report import array_bytes, arrays_to_csv, info_document, memory_by_part
 from captioning.core.cancellation import Job
-from captioning.core.errors import Stopped
-from captioning.core.messages import explain
 from captioning.core.types import ModelInfo
 from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.header import menu_choices
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
-from captioning.web.jobs import Done, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.visitor import invites_names
 
 Listener = Callable[..., Any]
@@ -79,31 +77,26 @@ class NetSection:
         outputs = [self.net, self.json_file, self.csv_file, self.shown]
         for listener in (opened, self.other.input):
             listener(self._show, inputs, outputs, **page.model_event())
-        self.net.stop_wanted(self._stop, None, None, **page.event(queue=False))
+        self.net.stop_wanted(self._runs.stop, None, None, **page.event(queue=False))
 
     async def _show(self, request: gr.Request, model_id: str, other: str | None, shown: Any) -> AsyncIterator[Any]:
         """Show the model in use, and another where one is chosen."""
         wanted = [model_id, *([other.strip()] if other and other.strip() else [])]
-        session = request.session_hash or ""
-        run = self._runs.start(session)
-        try:
-            if wanted == shown:
-                yield {self.net: net_value("idle")}
-                return
-            async for event in follow(partial(look_inside, self._page.load, wanted), run.stop):
-                if isinstance(event, Done):
-                    yield {self.net: net_value("done", event.result), self.shown: wanted} | self._files(event.result)
-                elif event.seconds > 0.3 or event.update:
-                    yield {self.net: net_value("busy", message=event.update or "Looking inside")}
-        except Exception as error:
-            if not run.superseded:
-                phase = "stopped" if isinstance(error, Stopped) else "failed"
-                yield {self.net: net_value(phase, message=explain(error))}
-        finally:
-            self._runs.finish(session, run)
-
-    def _stop(self, request: gr.Request) -> None:
-        self._runs.stop(request.session_hash or "")
+        if wanted == shown:
+            self._runs.supersede(request)
+            yield {self.net: net_value("idle")}
+            return
+        async for state in self._runs.follow(request, partial(look_inside, self._page.load, wanted)):
+            match state:
+                case Progress(update, seconds):
+                    if seconds > 0.3 or update:
+                        yield {self.net: net_value("busy", message=update or "Looking inside")}
+                case Done(infos):
+                    yield {self.net: net_value("done", infos), self.shown: wanted} | self._files(infos)
+                case Halted():
+                    yield {self.net: net_value("stopped", message="Stopped.")}
+                case Failed(sentence):
+                    yield {self.net: net_value("failed", message=sentence)}
 
     def _files(self, infos: Sequence[ModelInfo]) -> dict[Any, Any]:
         """The first model as files to save; beside another, both in one JSON document."""

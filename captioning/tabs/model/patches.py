@@ -17,7 +17,6 @@ from PIL import Image
 from captioning.core.cancellation import Job
 from captioning.core.contract import Captioner
 from captioning.core.errors import ImageError, UnknownModelError
-from captioning.core.messages import explain
 from captioning.core.types import PatchLayout, Picture
 from captioning.media.images import open_image
 from captioning.models.helpers.classifier import LabelProbability, classify
@@ -25,7 +24,7 @@ from captioning.serving.loading import LoadCaptioner
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.picture import chosen_sample, make_picture_input, make_sample_strip
-from captioning.web.jobs import Done, Runs, follow
+from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.visitor import check_helper
 
 Listener = Callable[..., Any]
@@ -80,7 +79,7 @@ class PatchSection:
             yield update
 
     def _clear(self, request: gr.Request) -> dict[Any, Any]:
-        self._runs.supersede(request.session_hash or "")
+        self._runs.supersede(request)
         return {self.patches: patches_value("idle", message=HINT), self.shown: None}
 
     def _take_sample(self, event: gr.EventData) -> str:
@@ -100,44 +99,43 @@ class PatchSection:
             yield gr.skip()
             return
         wanted = [path, model_id]
-        session = request.session_hash or ""
-        run = self._runs.start(session)
-        try:
-            if wanted == shown:
-                yield gr.skip()
-                return
-            async for event in follow(partial(self._cut_up, path, model_id), run.stop):
-                if isinstance(event, Done):
-                    yield {self.patches: patches_value("done", event.result), self.shown: wanted}
-                else:
-                    message = f"Cutting the picture up… {event.seconds:.0f} s"
+        if wanted == shown:
+            self._runs.supersede(request)
+            yield gr.skip()
+            return
+        async for state in self._runs.follow(request, partial(self._cut_up, path, model_id)):
+            match state:
+                case Progress(_, seconds):
+                    message = f"Cutting the picture up… {seconds:.0f} s"
                     yield {self.patches: patches_value("busy", message=message), self.shown: None}
-        except Exception as error:
-            if not run.superseded:
-                yield {self.patches: patches_value("failed", message=explain(error)), self.shown: None}
-        finally:
-            self._runs.finish(session, run)
+                case Done(value):
+                    yield {self.patches: patches_value("done", value), self.shown: wanted}
+                case Halted():
+                    yield {self.patches: patches_value("idle", message=HINT), self.shown: None}
+                case Failed(sentence):
+                    yield {self.patches: patches_value("failed", message=sentence), self.shown: None}
 
     async def _classify(self, request: gr.Request, path: str | None, name: str | None) -> AsyncIterator[Any]:
         """Label the picture by the classifier that was named."""
-        session = request.session_hash or ""
-        run = self._classifications.start(session)
-        try:
+
+        def work(job: Job[None]) -> Sequence[LabelProbability]:
             if path is None:
                 raise ImageError("There is no picture to label yet; choose one above.")
             if not name or not name.strip():
                 raise UnknownModelError("Name a classifier: a folder, or a hub name like google/vit-base-patch16-224.")
             check_helper(name.strip())
-            async for event in follow(partial(label_picture, path, name.strip()), run.stop):
-                if isinstance(event, Done):
-                    yield {self.labels: labels_value("done", event.result)}
-                else:
-                    yield {self.labels: labels_value("busy", message=f"Labelling… {event.seconds:.0f} s")}
-        except Exception as error:
-            if not run.superseded:
-                yield {self.labels: labels_value("failed", message=explain(error))}
-        finally:
-            self._classifications.finish(session, run)
+            return label_picture(path, name.strip(), job)
+
+        async for state in self._classifications.follow(request, work):
+            match state:
+                case Progress(_, seconds):
+                    yield {self.labels: labels_value("busy", message=f"Labelling… {seconds:.0f} s")}
+                case Done(labels):
+                    yield {self.labels: labels_value("done", labels)}
+                case Halted():
+                    yield {self.labels: labels_value("idle", message=LABELS_HINT)}
+                case Failed(sentence):
+                    yield {self.labels: labels_value("failed", message=sentence)}
 
     def _cut_up(self, path: str, model_id: str, job: Job[None]) -> dict[str, Any]:
         """The view with its picture as a file that the page may fetch; runs in a worker."""

@@ -10,15 +10,14 @@ import gradio as gr
 
 from captioning.captions.prompts import DEFAULT_PROMPT
 from captioning.core.cancellation import Job
-from captioning.core.errors import ImageError, PromptError, Stopped
-from captioning.core.messages import explain
+from captioning.core.errors import ImageError, PromptError
 from captioning.core.settings import get_settings
 from captioning.core.types import TeacherForcing, TextToken
 from captioning.media.images import open_image
 from captioning.serving.loading import LoadCaptioner
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
-from captioning.web.jobs import Done, Runs, follow
+from captioning.web.jobs import Done, Failed, Progress, Runs
 
 Listener = Callable[..., Any]
 EXAMPLE_TEXT = "Two cheetahs are running through the tall grass, aren't they?"
@@ -66,42 +65,36 @@ class WordSection:
 
     async def _tokenize(self, request: gr.Request, model_id: str, text: str | None) -> AsyncIterator[Any]:
         """Split the typed text, in place of what was typed before."""
-        session = request.session_hash or ""
-        run = self._token_runs.start(session)
-        try:
-            async for event in follow(partial(read_tokens, self._page.load, model_id, text or ""), run.stop):
-                if isinstance(event, Done):
-                    yield {self.tokens: event.result}
-                else:
-                    yield {self.tokens: tokens_value(doing=f"Reading the text… {event.seconds:.0f} s")}
-        except Exception as error:
-            if not run.superseded and not isinstance(error, Stopped):
-                yield {self.tokens: tokens_value(message=explain(error))}
-        finally:
-            self._token_runs.finish(session, run)
+        work = partial(read_tokens, self._page.load, model_id, text or "")
+        async for state in self._token_runs.follow(request, work):
+            match state:
+                case Progress(_, seconds):
+                    yield {self.tokens: tokens_value(doing=f"Reading the text… {seconds:.0f} s")}
+                case Done(value):
+                    yield {self.tokens: value}
+                case Failed(sentence):
+                    yield {self.tokens: tokens_value(message=sentence)}
 
     async def _force(
         self, request: gr.Request, path: str | None, model_id: str, prompt: str | None, caption: str | None
     ) -> AsyncIterator[Any]:
         """Score the typed caption."""
-        session = request.session_hash or ""
-        run = self._runs.start(session)
-        try:
+
+        def work(job: Job[None]) -> tuple[TeacherForcing, str]:
             if path is None:
                 raise ImageError(HINT)
             check_length(prompt or "")
             check_length(caption or "")
-            work = partial(force, self._page.load, path, model_id, (prompt or "").strip(), (caption or "").strip())
-            async for event in follow(work, run.stop):
-                if isinstance(event, Done):
-                    yield {self.forcing: forcing_value("done", *event.result)}
-                else:
-                    yield {self.forcing: forcing_value("busy", message=f"Scoring… {event.seconds:.0f} s")}
-        except Exception as error:
-            if not run.superseded and not isinstance(error, Stopped):
-                yield {self.forcing: forcing_value("failed", message=explain(error))}
-        finally:
-            self._runs.finish(session, run)
+            return force(self._page.load, path, model_id, (prompt or "").strip(), (caption or "").strip(), job)
+
+        async for state in self._runs.follow(request, work):
+            match state:
+                case Progress(_, seconds):
+                    yield {self.forcing: forcing_value("busy", message=f"Scoring… {seconds:.0f} s")}
+                case Done((forcing, heading)):
+                    yield {self.forcing: forcing_value("done", forcing, heading)}
+                case Failed(sentence):
+                    yield {self.forcing: forcing_value("failed", message=sentence)}
 
     async def _force_if_any(
         self, request: gr.Request, path: str | None, model_id: str, prompt: str | None, caption: str | None
