@@ -157,8 +157,10 @@ def test_what_is_measured_and_what_is_computed_meanwhile_are_both_shown(
     asyncio.run(journey())
     look = visit.explorer["look"]
     assert (set(look["maps"]), set(look["importance"])) == ({"relevance"}, {"3"})
-    assert set(visit.seen.maps) == {"relevance"}, "files have them too"
-    assert set(visit.seen.importance) == {(3,)}
+    known = visit.tab._findings.known(REQUEST, visit.seen)
+    assert set(known.maps) == {"relevance"}, "files have them too"
+    assert set(known.importance) == {(3,)}
+    assert not visit.seen.maps, "what a page holds stays as it is"
 
 
 @pytest.mark.parametrize(

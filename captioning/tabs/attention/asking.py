@@ -16,6 +16,7 @@ from captioning.core.cancellation import Job
 from captioning.core.errors import OptionsError, PromptError
 from captioning.core.types import Picture
 from captioning.serving.loading import LoadCaptioner
+from captioning.tabs.attention.findings import Findings
 from captioning.tabs.attention.looking import Seen, Sight, Step, heat_of, look_again, read_view
 from captioning.ui.clip_parts import PanelState
 from captioning.ui.page import Page
@@ -41,8 +42,8 @@ class Again:
 class AgainPanel:
     """The panel and what it does."""
 
-    def __init__(self, page: Page, seen: gr.State) -> None:
-        self._page, self._seen = page, seen
+    def __init__(self, page: Page, seen: gr.State, findings: Findings) -> None:
+        self._page, self._seen, self._findings = page, seen, findings
         self._runs = Runs()
         self._results = gr.State([])
         self.part = make_part("ask_again", self.idle_value(), "cs-again")
@@ -75,7 +76,7 @@ class AgainPanel:
         def work(job: Job[Step]) -> dict[str, Any]:
             if seen is None:
                 raise PromptError("There is no caption yet; look at a picture first.")
-            return self._ask_once(seen, str(how), share, view, job)
+            return self._ask_once(self._findings.known(request, seen), str(how), share, view, job)
 
         async for state in self._runs.follow(request, work):
             match state:

@@ -31,6 +31,7 @@ from captioning.core.errors import PromptError
 from captioning.core.types import Caption, ModelSpec
 from captioning.models import get_family, list_models
 from captioning.serving.loading import LoadCaptioner
+from captioning.tabs.attention.findings import Findings
 from captioning.tabs.attention.looking import Seen, Sight, Step, heat_of, look_again, read_view
 from captioning.ui.clip_parts import PanelState
 from captioning.ui.page import Page
@@ -43,7 +44,7 @@ _ABOUT = (
 _ACTION = "Measure the word in view"
 _UNTRAINED = "untrained:"
 _Tell = Callable[[int, int], None]
-ShowLook = Callable[[Seen, dict[str, Any]], dict[Any, Any]]
+ShowLook = Callable[[gr.Request, Seen, dict[str, Any]], dict[Any, Any]]
 """The update of the page that shows a look with everything that was found of it."""
 
 
@@ -80,8 +81,8 @@ class BeliefStep:
 class BeliefPanel:
     """The panel and what it does."""
 
-    def __init__(self, page: Page, seen: gr.State, explorer: gr.HTML, show_look: ShowLook) -> None:
-        self._page, self._seen, self._explorer = page, seen, explorer
+    def __init__(self, page: Page, seen: gr.State, explorer: gr.HTML, findings: Findings, show_look: ShowLook) -> None:
+        self._page, self._seen, self._explorer, self._findings = page, seen, explorer, findings
         self._show_look = show_look
         self._runs = Runs()
         self.part = make_part("belief", self.idle_value(), "cs-belief")
@@ -119,7 +120,7 @@ class BeliefPanel:
         def work(job: Job[BeliefStep]) -> tuple[Measured, str]:
             if seen is None or shown is None:
                 raise PromptError("There is no caption yet; look at a picture first.")
-            return measure_word(self._page.load, seen, getattr(event, "view", None), job)
+            return measure_word(self._page.load, self._findings.known(request, seen), getattr(event, "view", None), job)
 
         yield {self.part: belief_value(PanelState("busy", ready=seen is not None, doing="Getting ready…"))}
         async for state in self._runs.follow(request, work):
@@ -131,10 +132,10 @@ class BeliefPanel:
                 case Done((found, cost)):
                     assert seen is not None
                     assert shown is not None
-                    if found.importance is not None:
-                        seen.importance[found.positions] = found.importance
+                    importance = {} if found.importance is None else {found.positions: found.importance}
+                    self._findings.add(request, seen, importance=importance)
                     panel = PanelState("done", ready=True)
-                    yield {self.part: belief_value(panel, found, cost)} | self._show_look(seen, shown)
+                    yield {self.part: belief_value(panel, found, cost)} | self._show_look(request, seen, shown)
                 case Halted():
                     yield {self.part: belief_value(PanelState("stopped", ready=True), found, cost)}
                 case Failed(sentence):

@@ -43,6 +43,8 @@ from captioning.ui.parts import next_serial
 MODES = ("overlay", "map", "weighted")
 """How a map is shown: over the picture, by itself, or by the picture's brightness."""
 _NO_VIEW = "That is no view of this caption; look at the picture again."
+Positions = tuple[int, ...]
+"""The positions of the tokens of a word."""
 WORDS_A_STEP = 4
 """How many words' maps are computed between two reports of progress."""
 
@@ -71,8 +73,7 @@ class Seen:
     """A caption whose attention is on the page; everything large is with the captioner, which remembers it.
 
     `maps` holds [tokens, patches] of methods beyond raw attention, `importance` [layers, heads] of words, by their
-    positions; both grow where something is found, so that nobody who found something else is overwritten. `paint` is
-    how the view opens, beside which map it shows.
+    positions; `Findings` adds what is found later. `paint` is how the view opens, beside which map it shows.
     """
 
     path: str
@@ -80,8 +81,8 @@ class Seen:
     caption: Caption
     view: View
     look_id: str
-    maps: dict[str, Maps] = field(default_factory=dict)
-    importance: dict[tuple[int, ...], Maps] = field(default_factory=dict)
+    maps: Mapping[str, Maps] = field(default_factory=dict)
+    importance: Mapping[Positions, Maps] = field(default_factory=dict)
     paint: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -170,8 +171,8 @@ def describe_look(seen: Seen, sight: Sight, on_demand: bool = False) -> dict[str
         sight.picture,
         seen.view,
         paint=seen.paint,
-        maps=seen.maps.copy(),  # a worker's own, as more may be found meanwhile
-        importance=seen.importance.copy(),
+        maps=seen.maps,
+        importance=seen.importance,
         on_demand=on_demand,
         look_id=seen.look_id,
     )

@@ -17,6 +17,7 @@ from captioning.core.errors import CaptioningError, OptionsError, PromptError
 from captioning.core.types import CaptionerStatus
 from captioning.tabs.attention.asking import AgainPanel
 from captioning.tabs.attention.believing import BeliefPanel
+from captioning.tabs.attention.findings import Findings
 from captioning.tabs.attention.keeping import KEPT_NOTHING, kept_value, read_saved_view, render_file
 from captioning.tabs.attention.looking import (
     Asked,
@@ -51,6 +52,7 @@ class AttentionTab:
     def __init__(self, page: Page) -> None:
         self._page = page
         self._runs, self._file_runs = Runs(), Runs()
+        self._findings = Findings()
         self.seen = gr.State(None)
         self.shown = gr.State(None)
         with gr.Row(equal_height=False, elem_classes="cs-columns"):
@@ -71,8 +73,8 @@ class AttentionTab:
                 )
             with gr.Column(scale=9, min_width=320, elem_id="cs-attention"):
                 self.explorer = make_part(SCRIPTS, explorer_value("idle", message=HINT), "cs-explorer")
-                self.belief = BeliefPanel(page, self.seen, self.explorer, self._show_look)
-                self.again = AgainPanel(page, self.seen)
+                self.belief = BeliefPanel(page, self.seen, self.explorer, self._findings, self._show_look)
+                self.again = AgainPanel(page, self.seen, self._findings)
                 self.kept = make_part("kept_file", KEPT_NOTHING, "cs-kept")
 
     def connect(self, tab: gr.Tab) -> None:
@@ -265,22 +267,24 @@ class AttentionTab:
 
         titles = {known.name: known.title for known in METHODS}
         begin = Step(titles.get(method, "More maps"))
-        yield self._show_look(seen, shown, begin)
+        yield self._show_look(request, seen, shown, begin)
         async for state in self._runs.follow(request, work):
             match state:
                 case Progress(step):
-                    yield self._show_look(seen, shown, step or begin)
+                    yield self._show_look(request, seen, shown, step or begin)
                 case Done(maps):
-                    seen.maps[method] = maps
-                    yield self._show_look(seen, shown)
+                    self._findings.add(request, seen, {method: maps})
+                    yield self._show_look(request, seen, shown)
                 case Halted():
-                    yield self._show_look(seen, shown)
+                    yield self._show_look(request, seen, shown)
                 case Failed(sentence):
-                    yield self._show_look(seen, shown, note=sentence)
+                    yield self._show_look(request, seen, shown, note=sentence)
 
-    def _show_look(self, seen: Seen, shown: dict[str, Any], step: Step | None = None, note: str = "") -> dict[Any, Any]:
+    def _show_look(
+        self, request: gr.Request, seen: Seen, shown: dict[str, Any], step: Step | None = None, note: str = ""
+    ) -> dict[Any, Any]:
         """The explorer with everything that was found of what is seen, during a `step` of work or after it."""
-        look = add_found(shown, seen)
+        look = add_found(shown, self._findings.known(request, seen))
         return {self.explorer: explorer_value("busy" if step else "done", step, look=look, note=note)}
 
     # ---- what goes in ----
@@ -323,7 +327,7 @@ class AttentionTab:
                 raise PromptError(NOTHING_SEEN)
             if not isinstance(kind, str):
                 raise OptionsError("That view cannot be read; look at the picture again.")
-            return self._render(seen, kind, view, job)
+            return self._render(self._findings.known(request, seen), kind, view, job)
 
         async for state in self._file_runs.follow(request, work):
             match state:
