@@ -41,14 +41,14 @@ from captioning.core.one_file import make_page, to_base64
 from captioning.core.types import Caption, CaptionTrace, ModelSpec, PatchLayout, Picture, plain_dict
 
 SCRIPTS = (
-    "attention_weights",
-    "attention_paint",
-    "attention_strip",
-    "attention_stage",
-    "attention_matrix",
-    "attention_words",
-    "attention_controls",
-    "attention",
+    "attention/weights",
+    "attention/paint",
+    "attention/strip",
+    "attention/stage",
+    "attention/matrix",
+    "attention/words",
+    "attention/controls",
+    "attention/explorer",
 )
 """The page scripts that draw the explorer, in this order."""
 CLIPPED_SHARE = 0.985
@@ -69,7 +69,7 @@ def look_value(
     on_demand: bool = False,
     look_id: str | None = None,
 ) -> dict[str, Any]:
-    """What `assets/attention.js` needs of a caption, except the picture and the weights themselves.
+    """What `assets/attention/explorer.js` needs of a caption, except the picture and the weights themselves.
 
     `view` is what it opens on, and `paint` how: the position `chosen`, colours, opacity. `maps` has [tokens, patches]
     of methods beyond raw attention, `importance` [layers, heads] of words, by their positions, where it was measured.

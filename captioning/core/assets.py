@@ -14,7 +14,7 @@ def read_script(*names: str) -> str:
 
     The scripts see each other's names; what they need of the page comes as `element`, `props`, `watch`, `trigger`.
     """
-    helpers, *scripts = (_read(f"{name}.js") for name in ("page", *names))
+    helpers, *scripts = (_read(f"{name}.js") for name in ("common/page", *names))
     # In a block of its own, so that a script may use a helper's name for something else.
     return f"(() => {{\n{helpers}\n{{\n{''.join(scripts)}\n}}\n}})();"
 

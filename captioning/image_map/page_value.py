@@ -20,16 +20,16 @@ from captioning.core.one_file import make_page, to_base64
 from captioning.image_map import ImageMap, MapQuality, nearest, thumbnail
 
 SCRIPTS = (
-    "map_ask",
-    "map_plot",
-    "map_colours",
-    "map_callouts",
-    "map_names",
-    "map_thumbnails",
-    "map_panel",
-    "map_belief",
-    "map_picture",
-    "image_map",
+    "map/ask",
+    "map/plot",
+    "map/colours",
+    "map/callouts",
+    "map/names",
+    "map/thumbnails",
+    "map/panel",
+    "map/belief",
+    "map/picture",
+    "map/map",
 )
 """The map's own scripts, in the order they build on each other."""
 K = 10

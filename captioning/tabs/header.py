@@ -56,7 +56,7 @@ class Header:
                 min_width=220,
             )
             status = make_status_line()
-            make_part("present", {"tabs": "cs-tabs"}, "cs-present")
+            make_part("common/present", {"tabs": "cs-tabs"}, "cs-present")
             if check_login(get_settings()):
                 look: dict[str, Any] = {
                     "variant": "secondary",
@@ -66,7 +66,7 @@ class Header:
                     "min_width": 120,
                 }
                 gr.LoginButton(logout_value="Sign out ({})", elem_id="cs-login", **look)
-        self.notice = make_part("model_notice", _notice_value(), "cs-notice")
+        self.notice = make_part("common/model_notice", _notice_value(), "cs-notice")
         tabs = gr.Tabs(elem_id="cs-tabs", render=False)
         self.page = Page(load, model_id, picture, status, carried=gr.State(None), link=gr.State(None), tabs=tabs)
 

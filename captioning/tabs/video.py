@@ -203,7 +203,7 @@ class VideoTab:
                 self.decoding = make_decoding_controls("cs-clip-decoding")
             with gr.Column(scale=7, min_width=320):
                 self.film = make_filmstrip("cs-film")
-                self.cards = make_part("caption_cards", cards_value("idle", message=HINT), "cs-clip-captions")
+                self.cards = make_part("common/caption_cards", cards_value("idle", message=HINT), "cs-clip-captions")
                 self.counts = make_frame_counts("cs-counts")
                 self.timeline = make_timeline("cs-timeline")
                 self.word = make_word_panel("cs-word")

@@ -1,4 +1,4 @@
-"""Captions as cards: what `assets/caption_cards.js` draws, from captions that are written or still being written."""
+"""Captions as cards: what `assets/common/caption_cards.js` draws, from captions that are written or still being written."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def make_caption_cards(elem_id: str) -> gr.HTML:
     `branch_wanted`, `branch_dropped` and `attention_wanted` come with the place of the `caption`, that of the `branch`
     (-1 for the caption itself), and the first with the `position` of the word and the `choice` among its alternatives.
     """
-    return make_part("caption_cards", cards_value("idle", message=HINT), elem_id)
+    return make_part("common/caption_cards", cards_value("idle", message=HINT), elem_id)
 
 
 def cards_value(

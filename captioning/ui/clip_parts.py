@@ -55,7 +55,7 @@ class PanelState:
 
 def make_filmstrip(elem_id: str) -> gr.HTML:
     """The row of frames, empty."""
-    return make_part("filmstrip", film_value(()), elem_id)
+    return make_part("video/filmstrip", film_value(()), elem_id)
 
 
 def film_value(frames: Sequence[VideoFrame], repeats: Sequence[bool] = (), facts: str = "") -> dict[str, Any]:
@@ -91,7 +91,7 @@ def describe_repeats(repeats: Sequence[bool]) -> str:
 
 def make_frame_counts(elem_id: str) -> gr.HTML:
     """The panel on the number of frames; raises `panel_wanted` and `panel_stopped`, as all panels do."""
-    return make_part("frame_counts", counts_value(PanelState()), elem_id)
+    return make_part("video/frame_counts", counts_value(PanelState()), elem_id)
 
 
 def counts_value(state: PanelState, rows: Sequence[tuple[int, str]] = ()) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def counts_value(state: PanelState, rows: Sequence[tuple[int, str]] = ()) -> dic
 
 def make_timeline(elem_id: str) -> gr.HTML:
     """The panel with a caption for every frame."""
-    return make_part("timeline", timeline_value(PanelState()), elem_id)
+    return make_part("video/timeline", timeline_value(PanelState()), elem_id)
 
 
 def timeline_value(state: PanelState, segments: Sequence[dict[str, Any]] = (), average: str = "") -> dict[str, Any]:
@@ -140,7 +140,7 @@ def describe_segments(segments: Sequence[Segment], frames: Sequence[VideoFrame])
 
 def make_summary(elem_id: str) -> gr.HTML:
     """The panel with a summary of the captions of all frames."""
-    return make_part("summary", summary_value(PanelState()), elem_id)
+    return make_part("video/summary", summary_value(PanelState()), elem_id)
 
 
 def summary_value(state: PanelState, summary: Summary | None = None) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def summary_value(state: PanelState, summary: Summary | None = None) -> dict[str
 
 def make_word_panel(elem_id: str) -> gr.HTML:
     """The panel on one word; also raises `word_wanted` with the number of a `word`."""
-    return make_part(("attention_paint", "word_across"), word_value(PanelState()), elem_id)
+    return make_part(("attention/paint", "video/word_across"), word_value(PanelState()), elem_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

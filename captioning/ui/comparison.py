@@ -1,4 +1,4 @@
-"""Several models on one picture and one set of prompts: what `assets/comparison.js` draws as a table."""
+"""Several models on one picture and one set of prompts: what `assets/caption/comparison.js` draws as a table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Comparison:
 
 def make_comparison(elem_id: str) -> gr.HTML:
     """The table, hidden until models are compared; raises `stop_wanted` where Stop is clicked."""
-    return make_part("comparison", comparison_value("idle"), elem_id)
+    return make_part("caption/comparison", comparison_value("idle"), elem_id)
 
 
 def comparison_value(

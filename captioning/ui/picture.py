@@ -87,7 +87,7 @@ def _known_samples() -> list[Sample]:
 def make_sample_strip(elem_id: str) -> gr.HTML:
     """Small pictures to click; raises the event `sample_chosen`, which `chosen_sample` understands."""
     value = [{"name": s.name, "alt": s.alt, "thumbnail": _thumbnail(s.path)} for s in list_samples()]
-    return make_part("samples", value, elem_id)
+    return make_part("common/samples", value, elem_id)
 
 
 def chosen_sample(event: gr.EventData, cache_folder: str) -> str:

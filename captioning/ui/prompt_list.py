@@ -15,7 +15,7 @@ from captioning.ui.parts import make_part
 
 def make_prompt_list(elem_id: str, defaults: Sequence[str] = DEFAULT_PROMPTS) -> gr.HTML:
     """The list with the default prompts; raises `captions_wanted` where Enter is pressed in one."""
-    return make_part("prompt_list", prompts_value(defaults, defaults=defaults), elem_id)
+    return make_part("common/prompt_list", prompts_value(defaults, defaults=defaults), elem_id)
 
 
 def prompts_value(

@@ -12,7 +12,7 @@ from captioning.ui.parts import make_part, next_serial
 
 def make_status_line() -> gr.HTML:
     """The status line, waiting for the first model."""
-    return make_part("status_line", waiting_value("getting the model ready…"), "cs-status")
+    return make_part("common/status_line", waiting_value("getting the model ready…"), "cs-status")
 
 
 def waiting_value(text: str) -> dict[str, Any]:

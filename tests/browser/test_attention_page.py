@@ -253,7 +253,7 @@ def test_what_was_asked_again_stays_as_it_is_while_more_is_asked(open_page: Open
 
 
 def test_many_maps_of_which_few_are_not_dark_are_brought_to_one_scale(browser: Any) -> None:
-    script = (ASSETS / "attention_weights.js").read_text(encoding="utf-8")
+    script = (ASSETS / "attention" / "weights.js").read_text(encoding="utf-8")
     page = browser.new_page()
     maps = "const maps = new Float32Array(400_000); maps[7] = 0.5; return rescaleMaps(maps, 1000, false)[7];"
     assert page.evaluate(f"() => {{ {script}\n{maps} }}") == 1

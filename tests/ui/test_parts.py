@@ -86,7 +86,7 @@ def test_a_sample_that_is_not_offered_is_refused(tmp_path: Any) -> None:
         chosen_sample(gr.EventData(None, {"name": "../../etc/passwd"}), str(tmp_path))
 
 
-@pytest.mark.parametrize("path", sorted(ASSETS.glob("*.js")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(ASSETS.rglob("*.js")), ids=lambda path: path.stem)
 def test_scripts_put_text_in_as_text_and_contact_nobody(path: Any) -> None:
     script = path.read_text(encoding="utf-8")
     script = script.replace("http://www.w3.org/2000/svg", "")  # a name of SVG, no address
@@ -95,7 +95,7 @@ def test_scripts_put_text_in_as_text_and_contact_nobody(path: Any) -> None:
 
 
 def test_a_script_comes_with_the_helpers() -> None:
-    assert "function followValue" in read_script("caption_cards")
+    assert "function followValue" in read_script("common/caption_cards")
 
 
 @pytest.mark.parametrize(

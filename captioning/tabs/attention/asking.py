@@ -46,7 +46,7 @@ class AgainPanel:
         self._page, self._seen, self._findings = page, seen, findings
         self._runs = Runs()
         self._results = gr.State([])
-        self.part = make_part("ask_again", self.idle_value(), "cs-again")
+        self.part = make_part("attention/ask_again", self.idle_value(), "cs-again")
 
     def connect(self) -> None:
         """Hang the handlers on the panel's own events."""
@@ -135,5 +135,5 @@ def ask_again(load: LoadCaptioner, seen: Seen, how: str, share: Any, view: Any, 
 
 
 def again_value(state: PanelState, results: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """What `assets/ask_again.js` draws."""
+    """What `assets/attention/ask_again.js` draws."""
     return state.as_value("", _ABOUT) | {"results": results or []}

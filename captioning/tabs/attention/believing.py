@@ -85,7 +85,7 @@ class BeliefPanel:
         self._page, self._seen, self._explorer, self._findings = page, seen, explorer, findings
         self._show_look = show_look
         self._runs = Runs()
-        self.part = make_part("belief", self.idle_value(), "cs-belief")
+        self.part = make_part("attention/belief", self.idle_value(), "cs-belief")
 
     def connect(self, shown: gr.State) -> None:
         """Hang the handlers on the panel's own events."""
@@ -250,7 +250,7 @@ def same_word(caption: Caption, other: Caption, positions: Sequence[int]) -> tup
 
 
 def belief_value(state: PanelState, found: Measured | None = None, cost: str = "") -> dict[str, Any]:
-    """What `assets/belief.js` draws."""
+    """What `assets/attention/belief.js` draws."""
     value = state.as_value(_ACTION, _ABOUT)
     return value | {"estimate": cost, "result": None if found is None else _result_json(found)}
 

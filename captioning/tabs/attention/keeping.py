@@ -120,7 +120,7 @@ KEPT_NOTHING: dict[str, Any] = {"serial": 0, "phase": "idle"}
 
 
 def kept_value(phase: str, file: dict[str, Any] | None = None, name: str = "", *, message: str = "") -> dict[str, Any]:
-    """What `assets/kept_file.js` saves."""
+    """What `assets/common/kept_file.js` saves."""
     return {"serial": next_serial(), "phase": phase, "file": file, "name": name, "message": message}
 
 

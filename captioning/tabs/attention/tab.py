@@ -75,7 +75,7 @@ class AttentionTab:
                 self.explorer = make_part(SCRIPTS, explorer_value("idle", message=HINT), "cs-explorer")
                 self.belief = BeliefPanel(page, self.seen, self.explorer, self._findings, self._show_look)
                 self.again = AgainPanel(page, self.seen, self._findings)
-                self.kept = make_part("kept_file", KEPT_NOTHING, "cs-kept")
+                self.kept = make_part("common/kept_file", KEPT_NOTHING, "cs-kept")
 
     def connect(self, tab: gr.Tab) -> None:
         """Hang the handlers on the opening of the tab, on what other tabs hand over, and on the tab's own parts."""
@@ -348,7 +348,7 @@ class AttentionTab:
 def explorer_value(
     phase: str, step: Step | None = None, *, look: dict[str, Any] | None = None, message: str = "", note: str = ""
 ) -> dict[str, Any]:
-    """What `assets/attention.js` draws: how far work has come, and the caption that is looked at."""
+    """What `assets/attention/explorer.js` draws: how far work has come, and the caption that is looked at."""
     return {
         "serial": next_serial(),
         "phase": phase,

@@ -38,7 +38,7 @@ class FileStep:
 def file_value(
     phase: str = "idle", step: FileStep | None = None, *, name: str = "", path: str = "", message: str = ""
 ) -> dict[str, Any]:
-    """What `assets/download.js` shows, and saves where there is a `path`."""
+    """What `assets/common/download.js` shows, and saves where there is a `path`."""
     told = {"done": f"Saved {name}", "stopped": "Stopped; no file was made."}
     return {
         "serial": next_serial(),

@@ -45,15 +45,15 @@ class MapTab:
         self.view = gr.State(None)
         with gr.Row(equal_height=False, elem_classes="cs-columns", elem_id="cs-map-top"):
             with gr.Column(scale=8, min_width=320):
-                self.intake = make_part("map_intake", intake_value(), "cs-map-intake")
+                self.intake = make_part("map/intake", intake_value(), "cs-map-intake")
             with (
                 gr.Column(scale=4, min_width=320),
                 gr.Accordion("Layout", open=False, elem_id="cs-map-layout", elem_classes="cs-decoding"),
             ):
                 self.controls = make_layout_controls()
                 self.refit = gr.Button("Refit", interactive=False, size="md", elem_id="cs-map-refit")
-        self.progress = make_part("map_progress", progress_value(), "cs-map-progress")
-        self.file = make_part("download", file_value(), "cs-map-file")
+        self.progress = make_part("map/progress", progress_value(), "cs-map-progress")
+        self.file = make_part("common/download", file_value(), "cs-map-file")
         self.map = make_part(
             SCRIPTS, map_value(None), "cs-map", server_functions=make_answers(self._shelf, self._thumbnails, page.load)
         )

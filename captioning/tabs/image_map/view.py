@@ -113,7 +113,7 @@ class MapShelf:
 
 
 def map_value(view: MapView | None, change: Change = "new", after: MapView | None = None) -> dict[str, Any]:
-    """What `assets/image_map.js` draws: `view`, which differs by `change` from the map that the page shows."""
+    """What `assets/map/map.js` draws: `view`, which differs by `change` from the map that the page shows."""
     if view is None:
         return {"serial": next_serial(), "map": None}
     described = describe_map(view) | {"change": change, "after": after.map_id if after else None}
@@ -142,7 +142,7 @@ def progress_value(
     view: MapView | None = None,
     failed: Sequence[FailedImage] | None = None,
 ) -> dict[str, Any]:
-    """What `assets/map_progress.js` shows: what is being done, and what `view` could not use or holds twice."""
+    """What `assets/map/progress.js` shows: what is being done, and what `view` could not use or holds twice."""
     return {
         "serial": next_serial(),
         "phase": phase,

@@ -68,7 +68,7 @@ class NetSection:
             )
             self.json_file = gr.DownloadButton("Save JSON", interactive=False, size="sm", elem_id="cs-net-json")
             self.csv_file = gr.DownloadButton("Save CSV", interactive=False, size="sm", elem_id="cs-net-csv")
-        self.net = make_part("model_net", net_value("idle"), "cs-net")
+        self.net = make_part("model/net", net_value("idle"), "cs-net")
 
     def connect(self, opened: Listener) -> None:
         """Hang the handlers on the listener of the section's opening and on its own controls."""
@@ -126,7 +126,7 @@ def look_inside(load: LoadCaptioner, models: Sequence[str], job: Job[str]) -> li
 
 
 def net_value(phase: str, infos: Sequence[ModelInfo] = (), *, message: str = "") -> dict[str, Any]:
-    """What `assets/model_net.js` draws: one panel a model."""
+    """What `assets/model/net.js` draws: one panel a model."""
     return {"serial": next_serial(), "phase": phase, "message": message, "models": [_panel(info) for info in infos]}
 
 

@@ -53,9 +53,9 @@ class PatchSection:
                         elem_id="cs-classifier",
                     )
                     self.classify = gr.Button("Classify", elem_id="cs-classify")
-                self.labels = make_part("labels", labels_value("idle", message=LABELS_HINT), "cs-labels")
+                self.labels = make_part("model/labels", labels_value("idle", message=LABELS_HINT), "cs-labels")
             with gr.Column(scale=7, min_width=320):
-                self.patches = make_part("patches", patches_value("idle", message=HINT), "cs-patches")
+                self.patches = make_part("model/patches", patches_value("idle", message=HINT), "cs-patches")
 
     def connect(self, opened: Listener) -> None:
         """Hang the handlers on the listener of the section's opening and on its own controls."""
@@ -209,11 +209,11 @@ def label_picture(path: str, classifier: str, job: Job[None]) -> tuple[LabelProb
 
 
 def patches_value(phase: str, view: dict[str, Any] | None = None, *, message: str = "") -> dict[str, Any]:
-    """What `assets/patches.js` draws."""
+    """What `assets/model/patches.js` draws."""
     return {"serial": next_serial(), "phase": phase, "message": message, **(view or {})}
 
 
 def labels_value(phase: str, labels: Sequence[LabelProbability] = (), *, message: str = "") -> dict[str, Any]:
-    """What `assets/labels.js` draws."""
+    """What `assets/model/labels.js` draws."""
     pairs = [[label, round(probability, 4)] for label, probability in labels]
     return {"serial": next_serial(), "phase": phase, "message": message, "labels": pairs}

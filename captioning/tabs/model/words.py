@@ -36,7 +36,7 @@ class WordSection:
             with gr.Column(scale=4, min_width=300):
                 self.text = gr.Textbox(EXAMPLE_TEXT, label="Any text", lines=2, max_lines=6, elem_id="cs-any-text")
             with gr.Column(scale=7, min_width=320):
-                self.tokens = make_part("text_tokens", tokens_value(), "cs-tokens")
+                self.tokens = make_part("model/text_tokens", tokens_value(), "cs-tokens")
         with gr.Row(equal_height=False, elem_classes="cs-columns"):
             with gr.Column(scale=4, min_width=300):
                 self.prompt = gr.Textbox(DEFAULT_PROMPT, label="Prompt", max_lines=1, elem_id="cs-forced-prompt")
@@ -50,7 +50,7 @@ class WordSection:
                 )
                 self.start = gr.Button("Score", variant="primary", elem_id="cs-score")
             with gr.Column(scale=7, min_width=320):
-                self.forcing = make_part("teacher_forcing", forcing_value("idle", message=HINT), "cs-forcing")
+                self.forcing = make_part("model/teacher_forcing", forcing_value("idle", message=HINT), "cs-forcing")
 
     def connect(self, opened: Listener) -> None:
         """Hang the handlers on the listener of the section's opening and on its own controls."""
@@ -138,7 +138,7 @@ def force(
 def tokens_value(
     tokens: Sequence[TextToken] = (), characters: int = 0, title: str = "", *, doing: str = "", message: str = ""
 ) -> dict[str, Any]:
-    """What `assets/text_tokens.js` draws."""
+    """What `assets/model/text_tokens.js` draws."""
     return {
         "serial": next_serial(),
         "title": title,
@@ -152,7 +152,7 @@ def tokens_value(
 def forcing_value(
     phase: str, forcing: TeacherForcing | None = None, heading: str = "", *, message: str = ""
 ) -> dict[str, Any]:
-    """What `assets/teacher_forcing.js` draws: one row a position, with the likeliest token there."""
+    """What `assets/model/teacher_forcing.js` draws: one row a position, with the likeliest token there."""
     value = {"serial": next_serial(), "phase": phase, "message": message, "heading": heading, "rows": []}
     if forcing is None:
         return value
