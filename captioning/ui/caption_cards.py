@@ -1,4 +1,4 @@
-"""Captions as cards: what `assets/common/caption_cards.js` draws, from captions that are written or still being written."""
+"""Captions as cards: what `assets/common/caption_cards.js` draws, of captions that are written or being written."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from captioning.models.decoding.cross_attention import scaled_heads
 from captioning.models.family import ModelFamily
 from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe
+from captioning.models.random_weights import without_random_weights
 
 if TYPE_CHECKING:
     import torch
@@ -263,7 +264,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaption
             f"{name}: the tokenizer has {tokenizer.get_vocab_size()} tokens and config.json says "
             f"{config.vocab_size}; they belong to different models."
         )
-    module = PatchNetwork(config)
+    with without_random_weights():  # the files replace all of them
+        module = PatchNetwork(config)
     packaged = {} if config.package is None else {WEIGHTS_PREFIX + key: v for key, v in read_weights().items()}
     try:
         module.load_state_dict(load_file(folder / "model.safetensors") | packaged)
