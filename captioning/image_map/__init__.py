@@ -2,7 +2,7 @@
 
 Pictures → features (`embed`) → neighbours (`nearest`) → positions (`project`, `place`, `refit`) → how far the map can
 be believed (`quality`) → groups and their names (`clusters`, `name_clusters`) → documents (`MapPoints` and what
-takes it). Arrays only; umap and scikit-learn are imported when they are first needed.
+takes it). `session` does all of it in order. Arrays only; umap and scikit-learn are imported when first needed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from captioning.image_map.export import (
 )
 from captioning.image_map.features import Embedded, embed
 from captioning.image_map.grouping import clusters, content_words, name_clusters
-from captioning.image_map.making import ImageMap, make_map, write_captions
 from captioning.image_map.measures import LayoutQuality, MapQuality, quality
 from captioning.image_map.neighbours import nearest
 from captioning.image_map.options import MapOptions
 from captioning.image_map.projection import Projection, place, project, refit, warm_up
+from captioning.image_map.session import ImageMap, draw, find_out, grow, lay_out, lay_out_anew, make_map
 from captioning.image_map.thumbnails import thumbnail
 
 __all__ = [
@@ -35,8 +35,13 @@ __all__ = [
     "Projection",
     "clusters",
     "content_words",
+    "draw",
     "draw_map",
     "embed",
+    "find_out",
+    "grow",
+    "lay_out",
+    "lay_out_anew",
     "make_map",
     "map_document",
     "map_to_csv",
@@ -50,6 +55,5 @@ __all__ = [
     "refit",
     "thumbnail",
     "warm_up",
-    "write_captions",
     "write_pictures",
 ]

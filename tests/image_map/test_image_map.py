@@ -630,5 +630,5 @@ def test_a_collection_becomes_a_map_and_says_what_was_left_out(colours: list[Nam
     assert [one.name for one in made.failed] == ["gone.png"]
     assert made.quality is not None
     assert {what for what, _, _ in heard} >= {"encoding", "captioning"}
-    with pytest.raises(DataError, match=r"None of the pictures can be used, the first is gone\.png"):
+    with pytest.raises(DataError, match=r"None of these can be put on a map: gone\.png"):
         make_map(ColourCaptioner(), Collection(images[-1:]))

@@ -210,7 +210,7 @@ def test_more_than_a_map_holds_is_refused(
     loader: ColourLoader, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SimpleNamespace(map_images=19)
-    monkeypatch.setattr("captioning.tabs.image_map.work.get_settings", lambda: settings)
+    monkeypatch.setattr("captioning.image_map.session.get_settings", lambda: settings)
     files = files_of(make_folder(tmp_path / "more", each=1))
     with pytest.raises(DataError, match="room for 1 picture more"):
         add_files(loader, files, drawn.view, tmp_path)
@@ -250,7 +250,10 @@ def test_captions_names_and_quality_come_after_the_points(loader: ColourLoader, 
     assert later["recall"] is None
 
 
-def test_captioning_tells_captions_as_they_come_and_stops(loader: ColourLoader, drawn: Drawn) -> None:
+def test_captioning_tells_captions_as_they_come_and_stops(
+    loader: ColourLoader, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captioning.image_map.session.TELL_SECONDS", 0.0)
     stop = threading.Event()
     job: Job[Any] = Job(stop)
     steps = []
@@ -262,7 +265,6 @@ def test_captioning_tells_captions_as_they_come_and_stops(loader: ColourLoader, 
         job.check()
 
     job.show = show  # type: ignore[method-assign, assignment]
-    loader.fakes["embedded"].delay = 0.05
     with pytest.raises(Stopped):
         find_out(loader, drawn, job)
     assert steps[0].doing == "Measuring how far the map can be believed"

@@ -116,12 +116,14 @@ def _on_the_screen(
 
     A file reads Plotly anew, and is written; a page that has shown a map before needs neither.
     """
+    from captioning.image_map import lay_out
+
     parts: list[tuple[float, float, float, float]] = []
     clicks: list[float] = []
     answers = [_answer(images, embeds, number) for number in range(min(_CLICKS, len(images)))]
     for _ in range(turns):
         started = time.perf_counter()
-        made = _lay_out(images, embeds)
+        made = lay_out(images, embeds, [image.name for image in images])
         laid_out = time.perf_counter()
         document = _as_file(made)
         written = time.perf_counter()
@@ -137,16 +139,6 @@ def _on_the_screen(
     found = median(answers)
     note = f"{found * 1000:.0f} ms of it for neighbours and a picture, which the page asks the server for"
     yield alone("map", [(found + click) * 1000 for click in clicks], f"{count}: click to panel; {note}", "ms")
-
-
-def _lay_out(images: Sequence[NamedImage], embeds: NDArray[np.float32]) -> ImageMap:
-    """As the page does before it shows a map."""
-    from captioning.image_map import ImageMap, MapPoints, clusters, project
-
-    projection = project(embeds)
-    groups = clusters(projection.positions)
-    names = [image.name for image in images]
-    return ImageMap(MapPoints(images, projection.positions, embeds, groups, image_ids=names), projection, None, ())
 
 
 def _as_file(made: ImageMap) -> str:

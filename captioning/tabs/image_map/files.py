@@ -77,7 +77,7 @@ def make_file(
     places = read_places(view, indices)
     name = f"image-map{'' if indices is None else f'-{len(places)}-selected'}.{kind}"
     if kind == "html":
-        return name, map_to_html(view.made, view.title, _tell_each(thumbnails.get, len(places), on_step)).encode()
+        return name, map_to_html(view, view.title, _tell_each(thumbnails.get, len(places), on_step)).encode()
     if kind == "zip":
         return name, zip_pictures(view, places, on_step)
     points = view.points.select(places)

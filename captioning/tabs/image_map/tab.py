@@ -20,7 +20,7 @@ from captioning.tabs.image_map.files import FileStep, file_value, save_file
 from captioning.tabs.image_map.intake import Source, may_read_folders, read_source
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, progress_value
-from captioning.tabs.image_map.work import Begin, Drawn, MapStep, add, draw, draw_and_find_out, refit_map, take_up
+from captioning.tabs.image_map.work import Begin, Drawn, Shown, add, draw, draw_and_find_out, refit_map, take_up
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.status import status_value
@@ -80,7 +80,7 @@ class MapTab:
         """What was handed in, on a new map, or on the one that is there."""
         adds = view is not None and getattr(event, "adds", None) is True
 
-        def begin(job: Job[MapStep]) -> Drawn:
+        def begin(job: Job[Shown]) -> Drawn:
             load, cache = self._page.load, self.map.GRADIO_CACHE
             source = read_source(event, request)
             if view is not None and adds:
@@ -98,7 +98,7 @@ class MapTab:
             yield gr.skip()
             return
 
-        def begin(job: Job[MapStep]) -> Drawn:
+        def begin(job: Job[Shown]) -> Drawn:
             source = Source("samples", samples=find_samples(link.sample).name)
             return draw(self._page.load, source, model_id, read_layout(*controls), self.map.GRADIO_CACHE, job)
 
@@ -108,7 +108,7 @@ class MapTab:
     async def _refit(self, request: gr.Request, model_id: str, view: MapView | None, *controls: Any) -> Updates:
         """Lay the pictures out anew, turned to lie as before."""
 
-        def begin(job: Job[MapStep]) -> Drawn:
+        def begin(job: Job[Shown]) -> Drawn:
             if view is None:
                 raise DataError(NO_MAP)
             return refit_map(self._page.load, view, model_id, read_layout(*controls), job)
@@ -131,7 +131,7 @@ class MapTab:
         `change`, because the page shows the map already, and with what was `told` until then.
         """
         shown, is_drawn = before, change is None
-        step: MapStep | None
+        step: Shown | None
         ended: tuple[str, str, str] | None = None
         doing = told or "Getting the model ready"
         yield {self.progress: progress_value("busy", doing, message=message, view=before)}
@@ -140,7 +140,7 @@ class MapTab:
                 case Progress(update, seconds):
                     step = update
                 case Done((drawn, view), seconds):
-                    step = MapStep("", None, drawn, view)
+                    step = Shown("", None, drawn, view)
                 case Halted():
                     step, ended = None, ("stopped", f"{told} · stopped" if told else NOTHING_CHANGED, message)
                 case Failed(sentence):

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from gradio.data_classes import FileData
-from numpy.typing import NDArray
 
-from captioning.image_map import ImageMap, MapOptions, MapPoints, MapQuality, Projection
+from captioning.image_map import ImageMap
 from captioning.image_map.page_value import describe_findings, describe_points, first_copies, plotly_file
-from captioning.media.collection import FailedImage, NamedImage
+from captioning.media.collection import FailedImage
 from captioning.ui.parts import next_serial
 
 Change = Literal["new", "added", "refit"]
@@ -37,64 +35,20 @@ def new_map_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-@dataclass(frozen=True, eq=False)
-class MapView:
-    """One state of a map: pictures, their features, and where they lie.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MapView(ImageMap):
+    """A map that a page shows, by which model, and whether more is being found out about it.
 
-    `embeds [n, hidden]` have unit length; `image_ids [n]` are equal for identical pictures; `clusters [n]` is -1
-    outside all clusters. `captions` holds those written so far, in order. `map_id` cannot be guessed: who knows it
-    may ask about the map. `scratches` keeps the folders that its pictures lie in.
+    `map_id` cannot be guessed: who knows it may ask about the map. `scratches` keeps the folders that its pictures
+    lie in.
     """
 
     # Without slots, so that the shelf can refer to it weakly on Python 3.10.
     model_id: str
     title: str
-    images: tuple[NamedImage, ...]
-    embeds: NDArray[np.float32]
-    image_ids: tuple[str, ...]
-    options: MapOptions
-    projection: Projection
-    clusters: tuple[int, ...]
-    failed: tuple[FailedImage, ...] = ()
-    captions: tuple[str, ...] = ()
-    cluster_names: tuple[str, ...] = ()
-    quality: MapQuality | None = None
     working: bool = True
     scratches: tuple[Scratch, ...] = ()
     map_id: str = field(default_factory=new_map_id)
-
-    @property
-    def positions(self) -> NDArray[np.float32]:
-        """Where the pictures lie, `[n, 2]`."""
-        return self.projection.positions
-
-    @property
-    def points(self) -> MapPoints:
-        """The points as exports take them."""
-        return MapPoints(
-            images=self.images,
-            positions=self.positions,
-            embeds=self.embeds,
-            clusters=np.array(self.clusters, np.int64),
-            cluster_names=self.cluster_names,
-            captions=self.captions,
-            recall=None if self.quality is None else self.quality.per_point_recall,
-            image_ids=self.image_ids,
-        )
-
-    @property
-    def made(self) -> ImageMap:
-        """The map as far as it is known."""
-        return ImageMap(self.points, self.projection, self.quality, self.failed)
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """A label a picture; folders stand for labels that nobody gave. `None` where there is neither."""
-        labels = tuple(image.label for image in self.images)
-        if any(labels):
-            return labels
-        folders = tuple(image.folder for image in self.images)
-        return folders if len(set(folders)) > 1 else None
 
 
 class MapShelf:
@@ -123,13 +77,13 @@ def map_value(view: MapView | None, change: Change = "new", after: MapView | Non
 
 def describe_map(view: MapView) -> dict[str, Any]:
     """The points of a map, and what is said below it; what comes later is in `map_news`."""
-    described = describe_points(view.made) | {"id": view.map_id, "title": view.title}
+    described = describe_points(view) | {"id": view.map_id, "title": view.title}
     return described | {"clusterNames": list(view.cluster_names), "working": view.working}
 
 
 def map_news(view: MapView, known: int = 0, knows_recall: bool = False) -> dict[str, Any]:
     """What was found out since the page asked last, when it had `known` captions."""
-    found = describe_findings(view.made)
+    found = describe_findings(view)
     later = {"captions": found["captions"][known:], "recall": None if knows_recall else found["recall"]}
     return found | later | {"working": view.working}
 
