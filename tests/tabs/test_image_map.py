@@ -23,19 +23,13 @@ from PIL import Image
 from captioning.core.cancellation import Job
 from captioning.core.errors import DataError, OptionsError, Stopped
 from captioning.image_map import MapOptions, thumbnail
+from captioning.media.scratch import Scratch
+from captioning.media.uploads import SentFile, clean_name
 from captioning.tabs.image_map.answers import Thumbnails, find_neighbours, make_answers
 from captioning.tabs.image_map.files import document_of, make_file
-from captioning.tabs.image_map.intake import (
-    SentFile,
-    Source,
-    clean_name,
-    folder_source,
-    gather,
-    may_read_folders,
-    read_sent_files,
-)
+from captioning.tabs.image_map.intake import Source, folder_source, gather, may_read_folders, read_sent_files
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
-from captioning.tabs.image_map.view import MapShelf, MapView, Scratch, copy_groups, map_news, map_value, progress_value
+from captioning.tabs.image_map.view import MapShelf, MapView, copy_groups, map_news, map_value, progress_value
 from captioning.tabs.image_map.work import Drawn, add, draw, find_out, refit_map
 from tests.clips import make_clip
 from tests.map_pictures import ColourLoader, make_folder, make_picture

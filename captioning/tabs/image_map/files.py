@@ -18,8 +18,8 @@ from captioning.core.errors import OptionsError
 from captioning.core.types import plain_dict
 from captioning.image_map import map_document, map_to_csv, map_to_npz, write_pictures
 from captioning.image_map.page_value import MakeThumbnail, map_to_html
+from captioning.media.clip_frames import OnStep
 from captioning.tabs.image_map.answers import Thumbnails
-from captioning.tabs.image_map.clips import OnStep
 from captioning.tabs.image_map.view import MapView
 from captioning.ui.parts import next_serial
 

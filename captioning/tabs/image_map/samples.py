@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from captioning.core.errors import DataError
+from captioning.media.clip_frames import OnStep, read_clip
 from captioning.media.collection import Collection, digit_collection, sample_collection
-from captioning.tabs.image_map.clips import OnStep, read_clip
-from captioning.tabs.image_map.view import Scratch
+from captioning.media.scratch import Scratch
 from captioning.ui.clip_input import list_clips
 
 

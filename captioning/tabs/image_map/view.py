@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from gradio.data_classes import FileData
@@ -16,18 +13,10 @@ from gradio.data_classes import FileData
 from captioning.image_map import ImageMap
 from captioning.image_map.page_value import describe_findings, describe_points, first_copies, plotly_file
 from captioning.media.collection import FailedImage
+from captioning.media.scratch import Scratch
 from captioning.ui.parts import next_serial
 
 Change = Literal["new", "added", "refit"]
-
-
-class Scratch:
-    """A folder for unpacked and cut-out pictures that goes when nothing refers to it any more."""
-
-    def __init__(self, parent: str) -> None:
-        Path(parent).mkdir(parents=True, exist_ok=True)
-        self.path = Path(tempfile.mkdtemp(prefix="map-", dir=parent))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def new_map_id() -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from captioning.core.settings import get_settings
 from captioning.media.collection import Collection, NamedImage
+from captioning.media.scratch import Scratch
 from captioning.media.video import describe_duration, sample_clip
-from captioning.tabs.image_map.view import Scratch
 
 CLIP_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".3gp"})
 CLIP_FRAMES = 48
