@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from captioning.media.images import open_image as open_image
     from captioning.media.video import sample_frames as sample_frames
     from captioning.models import list_models as list_models
-    from captioning.serving.cache import load_captioner as load_captioner
+    from captioning.serving.loading import load_captioner as load_captioner
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load_captioner": "captioning.serving.cache",
+    "load_captioner": "captioning.serving.loading",
     "list_models": "captioning.models",
     "DecodingOptions": "captioning.core.types",
     "open_image": "captioning.media.images",

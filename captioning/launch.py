@@ -17,8 +17,8 @@ from captioning.core.errors import CaptioningError
 from captioning.core.settings import get_settings
 from captioning.image_map import warm_up as warm_up_maps
 from captioning.page import launch_options
-from captioning.serving.cache import SharedCaptioner, load_captioner
-from captioning.serving.loading import LoadCaptioner
+from captioning.serving.loading import LoadCaptioner, load_captioner
+from captioning.serving.shared import SharedCaptioner
 from captioning.web.address import check_address, read_host
 from captioning.web.showcase import prepare, tour
 

@@ -13,8 +13,7 @@ from starlette.middleware import Middleware
 
 from captioning.core.assets import read_style
 from captioning.core.settings import get_settings
-from captioning.serving.cache import load_captioner
-from captioning.serving.loading import LoadCaptioner
+from captioning.serving.loading import LoadCaptioner, load_captioner
 from captioning.tabs import TABS
 from captioning.tabs.header import Header
 from captioning.tabs.image_map.endpoint import add_map_endpoint

@@ -17,7 +17,7 @@ from captioning.core.contract import Captioner
 from captioning.core.types import DecodingOptions
 from captioning.models.accelerator import expected_seconds, on_accelerator
 from captioning.models.captioner import NetworkCaptioner
-from captioning.serving.cache import load_uncached
+from captioning.serving.loading import load_uncached
 from tests.zero_gpu.journey import PROMPTS, VERBS, make_picture
 
 ROOT = Path(__file__).parents[1]

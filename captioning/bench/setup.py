@@ -16,7 +16,7 @@ from captioning.media.images import open_image
 
 if TYPE_CHECKING:
     from captioning.core.contract import BatchCaptioner, Captioner
-    from captioning.serving.cache import SharedCaptioner
+    from captioning.serving.shared import SharedCaptioner
 
 NEW_TOKENS = 20
 PROMPTS = ("a photography of", "the woman", "the weather today", "the park is", "the flowers")
@@ -100,21 +100,22 @@ class Setup:
     @cached_property
     def uncached(self) -> BatchCaptioner:
         """BLIP base size on the processor, in the precision and by the engine that `auto` chooses."""
-        from captioning.serving.cache import load_uncached
+        from captioning.serving.loading import load_uncached
 
         return load_uncached(_UNTRAINED, "cpu")
 
     @cached_property
     def captioner(self) -> SharedCaptioner:
         """The same as every tab has it."""
-        from captioning.serving.cache import SharedCaptioner
+        from captioning.serving.shared import SharedCaptioner
 
         return SharedCaptioner(self.uncached)
 
     @cached_property
     def embedded(self) -> SharedCaptioner:
         """The captioner that ships, as every tab has it."""
-        from captioning.serving.cache import SharedCaptioner, load_uncached
+        from captioning.serving.loading import load_uncached
+        from captioning.serving.shared import SharedCaptioner
 
         return SharedCaptioner(load_uncached("embedded", "cpu"))
 

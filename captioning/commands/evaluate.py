@@ -111,7 +111,7 @@ def _evaluate_captions(options: argparse.Namespace) -> int:
 
 
 def _evaluate_faithfulness(options: argparse.Namespace) -> int:
-    from captioning.serving.cache import load_uncached
+    from captioning.serving.loading import load_uncached
     from captioning.training.data import load_photos, read_nouns
     from captioning.training.map_quality import evaluate_faithfulness, faithfulness_table
 
@@ -137,7 +137,7 @@ def _evaluate_faithfulness(options: argparse.Namespace) -> int:
 
 
 def _evaluate_pointing(options: argparse.Namespace) -> int:
-    from captioning.serving.cache import load_uncached
+    from captioning.serving.loading import load_uncached
     from captioning.training.coco_masks import check_reader, read_outlines, show_outlined
     from captioning.training.pointing import evaluate_pointing, pointing_table
     from captioning.training.scenes import NUM_SCENES, load_scenes, show_scenes
@@ -171,7 +171,7 @@ def _evaluate_pointing(options: argparse.Namespace) -> int:
 
 
 def _evaluate_precision(options: argparse.Namespace) -> int:
-    from captioning.serving.cache import load_uncached
+    from captioning.serving.loading import load_uncached
     from captioning.training.agreement import evaluate_agreement
     from captioning.training.data import load_photos
 
@@ -183,7 +183,7 @@ def _evaluate_precision(options: argparse.Namespace) -> int:
 
 
 def _evaluate_features(options: argparse.Namespace) -> int:
-    from captioning.serving.cache import load_captioner
+    from captioning.serving.loading import load_captioner
     from captioning.training.data import load_photos
     from captioning.training.metrics import evaluate_embeddings, evaluate_pixels
 
@@ -201,7 +201,7 @@ def _evaluate_features(options: argparse.Namespace) -> int:
 
 def _evaluate_map(options: argparse.Namespace) -> int:
     from captioning.image_map import MapOptions
-    from captioning.serving.cache import load_captioner
+    from captioning.serving.loading import load_captioner
     from captioning.training.data import load_photos
     from captioning.training.map_votes import KINDS, evaluate_map
 

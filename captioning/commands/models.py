@@ -39,7 +39,7 @@ def _list_models(options: argparse.Namespace) -> int:
 
 def _model_info(options: argparse.Namespace) -> int:
     from captioning.captions.model_report import info_document
-    from captioning.serving.cache import load_captioner
+    from captioning.serving.loading import load_captioner
 
     info = load_captioner(options.model, report=report_download).info()
     if wants_json(options):

@@ -17,7 +17,7 @@ from captioning.core.types import DecodingOptions
 if TYPE_CHECKING:
     from captioning.core.contract import Captioner
     from captioning.models.sources.hub import DownloadProgress
-    from captioning.serving.cache import SharedCaptioner
+    from captioning.serving.shared import SharedCaptioner
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -83,7 +83,7 @@ def wants_json(options: argparse.Namespace) -> bool:
 def load(options: argparse.Namespace) -> SharedCaptioner:
     """The captioner that was asked for; says on standard error which one it is."""
     from captioning.core.settings import get_settings
-    from captioning.serving.cache import load_captioner
+    from captioning.serving.loading import load_captioner
 
     model = options.model or get_settings().model
     captioner = load_captioner(model, options.device, options.precision, report=report_download)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from captioning.core.types import Caption
     from captioning.media.video import Clip
     from captioning.models.helpers.summarizer import Summary
-    from captioning.serving.cache import SharedCaptioner
+    from captioning.serving.shared import SharedCaptioner
 
 
 def add(commands: Subparsers) -> None:

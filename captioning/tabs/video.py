@@ -35,8 +35,9 @@ from captioning.core.types import Caption, CaptionerStatus, DecodingOptions, Ima
 from captioning.media.animation import ANIMATIONS, animation_to_mp4
 from captioning.media.video import DEFAULT_FRAMES, Clip, ClipIndex, check_range, choose_frames, index_clip, read_frames
 from captioning.models.helpers.summarizer import Summary, summarize
-from captioning.serving.cache import ByteBoundedCache, SharedCaptioner
 from captioning.serving.loading import LoadCaptioner
+from captioning.serving.memory import ByteBoundedCache
+from captioning.serving.shared import SharedCaptioner
 from captioning.ui.caption_cards import Step, cards_value
 from captioning.ui.clip_input import chosen_clip, list_clips, make_clip_strip
 from captioning.ui.clip_parts import (

@@ -18,7 +18,7 @@ from captioning.core.one_file import to_base64
 from captioning.core.types import PatchLayout, VideoFrame
 from captioning.media.video import describe_duration
 from captioning.models.helpers.summarizer import Summary
-from captioning.serving.cache import ByteBoundedCache
+from captioning.serving.memory import ByteBoundedCache
 from captioning.ui.parts import make_part, next_serial
 
 PanelPhase = Literal["idle", "busy", "done", "stopped", "failed"]

@@ -13,8 +13,7 @@ from typing import Any
 from PIL import Image
 
 from captioning.bench.browser import open_chromium
-from captioning.serving.cache import load_captioner
-from captioning.serving.loading import LoadCaptioner
+from captioning.serving.loading import LoadCaptioner, load_captioner
 from tests.page_server import serve
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from captioning.serving.cache import load_captioner
+from captioning.serving.loading import load_captioner
 from tests.conftest import FakeCaptioner, FakeLoader, Gate
 from tests.models.conftest import WRITERS
 from tests.tiny_models import write_tiny_classifier

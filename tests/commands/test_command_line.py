@@ -13,14 +13,14 @@ from PIL import Image
 
 from captioning.__main__ import main
 from captioning.core.types import Capabilities
-from captioning.serving import cache
+from captioning.serving import loading
 from tests.clips import make_clip
 from tests.conftest import FAKE_SPEC, FakeLoader
 
 
 @pytest.fixture(autouse=True)
 def fake_models(monkeypatch: pytest.MonkeyPatch, fake_loader: FakeLoader) -> FakeLoader:
-    monkeypatch.setattr(cache, "load_captioner", lambda model, *_, **__: fake_loader(model))
+    monkeypatch.setattr(loading, "load_captioner", lambda model, *_, **__: fake_loader(model))
     return fake_loader
 
 

@@ -41,11 +41,11 @@ Path.write_bytes = write_half
 
 COMMAND = """
 from captioning import bench
-from captioning.serving import cache
+from captioning.serving import loading
 from captioning.__main__ import main
 from tests.conftest import FakeLoader
 loader = FakeLoader()
-cache.load_captioner = lambda model, *_, **__: loader(model)
+loading.load_captioner = lambda model, *_, **__: loader(model)
 bench.run_cases = lambda *_, **__: []
 sys.exit(main(sys.argv[1:]))
 """

@@ -23,7 +23,7 @@ from captioning.models.captioner import NetworkCaptioner
 from captioning.models.files import embedded_folder
 from captioning.models.sources import download, hub
 from captioning.models.sources.hub import DownloadProgress
-from captioning.serving.cache import load_uncached
+from captioning.serving.loading import load_uncached
 from tests.conftest import at_once
 from tests.fake_hub import FakeHub, Repository, commit_of
 from tests.tiny_models import drawing

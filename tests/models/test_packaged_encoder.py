@@ -20,7 +20,7 @@ from captioning.models.families.patch_captioner.config import IMAGE_MEAN, IMAGE_
 from captioning.models.families.patch_captioner.efficientnet import EfficientNetLite2
 from captioning.models.families.patch_captioner.packaged_encoder import read_weights
 from captioning.models.pixels import PixelRecipe
-from captioning.serving.cache import load_uncached
+from captioning.serving.loading import load_uncached
 from captioning.training.start import read_class_names
 from tests.tiny_models import drawing, write_tiny_patch_captioner
 

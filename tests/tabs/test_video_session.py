@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from captioning.core.settings import get_settings
-from captioning.serving.cache import ByteBoundedCache
 from captioning.serving.loading import LoadCaptioner
+from captioning.serving.memory import ByteBoundedCache
 from captioning.tabs import video
 from captioning.tabs.video import VideoTab
 from captioning.ui import clip_parts

@@ -183,7 +183,7 @@ def test_the_command_measures_masks(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake = Says(replace(FAKE_SPEC, model_id="fake"))
-    monkeypatch.setattr("captioning.serving.cache.load_uncached", lambda *_: fake)
+    monkeypatch.setattr("captioning.serving.loading.load_uncached", lambda *_: fake)
     command = ["evaluate", "pointing", str(file.parent), "--masks", str(file)]
     assert main([*command, "--json"]) == 0
     out, err = capsys.readouterr()

@@ -17,7 +17,7 @@ from captioning.core.errors import CapabilityError, ModelFilesError, OptionsErro
 from captioning.core.types import DecodingOptions, Picture
 from captioning.models.families.patch_captioner.clip_encoder import ClipEncoder
 from captioning.models.families.patch_captioner.network import PatchNetwork
-from captioning.serving.cache import load_uncached
+from captioning.serving.loading import load_uncached
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer
 from captioning.training.options import FURTHER, ON_CLIP, ON_PACKAGE, PACKAGED, SCRATCH, Beginning, TrainingOptions

@@ -18,7 +18,7 @@ from captioning.core import runtime
 from captioning.core.contract import DecodingRequest
 from captioning.core.errors import CaptioningError, Stopped
 from captioning.core.types import Caption, DecodingOptions, Picture
-from captioning.serving.cache import load_uncached
+from captioning.serving.loading import load_uncached
 
 PROMPTS = ["a photo of", ""]
 VERBS = (

@@ -21,7 +21,7 @@ def _gpu(setup: Setup, repetitions: int) -> list[BenchResult]:
 
 
 def _measure(setup: Setup, size: str, device: str, repetitions: int) -> list[BenchResult]:
-    from captioning.serving.cache import load_uncached
+    from captioning.serving.loading import load_uncached
 
     captioner = load_uncached(f"untrained:blip-{size}", device)
     pictures = [setup.new_picture() for _ in range(_BATCH)]

@@ -78,7 +78,7 @@ def _features(
 ) -> Generator[BenchResult, None, NDArray[np.float32]]:
     """Files to features `[images, hidden]`, which are returned."""
     from captioning.image_map import embed
-    from captioning.serving.cache import load_uncached
+    from captioning.serving.loading import load_uncached
 
     captioner = load_uncached("embedded", "cpu")
     found = embed(captioner, images[:10])

@@ -21,7 +21,8 @@ def _resident_megabytes() -> float:
 
 def _memory(setup: Setup, repetitions: int) -> list[BenchResult]:
     """Resident memory at the end; the reference is where it stood when the cache had filled."""
-    from captioning.serving.cache import SharedCaptioner, load_uncached
+    from captioning.serving.loading import load_uncached
+    from captioning.serving.shared import SharedCaptioner
 
     captioner = SharedCaptioner(load_uncached("embedded", "cpu"), max_bytes=_CACHE_BYTES)
     held, filled_at, filled = 0, 0, 0.0

@@ -9,7 +9,7 @@ from dataclasses import replace
 import gradio as gr
 
 from captioning.attention.views import Maps
-from captioning.serving.cache import ByteBoundedCache
+from captioning.serving.memory import ByteBoundedCache
 from captioning.tabs.attention.looking import Positions, Seen
 
 _MOST_BYTES = 256 * 2**20

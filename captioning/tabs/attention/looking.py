@@ -36,8 +36,8 @@ from captioning.core.types import (
     Picture,
 )
 from captioning.media.images import open_image
-from captioning.serving.cache import SharedCaptioner
 from captioning.serving.loading import LoadCaptioner, name_in_use
+from captioning.serving.shared import SharedCaptioner
 from captioning.ui.parts import next_serial
 
 MODES = ("overlay", "map", "weighted")

@@ -17,8 +17,8 @@ from captioning.core.messages import explain
 from captioning.image_map import nearest, thumbnail
 from captioning.image_map.page_value import NUM_NEIGHBOURS
 from captioning.media.images import open_image
-from captioning.serving.cache import ByteBoundedCache
 from captioning.serving.loading import LoadCaptioner
+from captioning.serving.memory import ByteBoundedCache
 from captioning.tabs.image_map.view import MapShelf, MapView, map_news
 
 THUMBNAIL_SIDE, LARGE_SIDE = 128, 720

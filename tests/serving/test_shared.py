@@ -25,15 +25,11 @@ from captioning.core.types import (
     Picture,
     TokenAlternative,
 )
-from captioning.serving import cache
-from captioning.serving.cache import (
-    ByteBoundedCache,
-    ModelShelf,
-    SharedCaptioner,
-    SingleFlight,
-    caption_bytes,
-    load_captioner,
-)
+from captioning.serving import loading
+from captioning.serving.loading import load_captioner
+from captioning.serving.memory import ByteBoundedCache, SingleFlight, caption_bytes
+from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shelf import ModelShelf
 from tests.conftest import FAKE_SPEC, FakeCaptioner, at_once
 
 GREEDY = DecodingOptions()
@@ -294,7 +290,7 @@ def test_room_is_made_before_a_model_is_loaded_and_one_that_is_too_large_stays_a
 
 def test_many_threads_may_load_and_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # A collection a load is right for models, and takes minutes for hundreds of fakes beside much else in memory.
-    monkeypatch.setattr("captioning.serving.cache.gc.collect", lambda: 0)
+    monkeypatch.setattr("captioning.serving.shelf.gc.collect", lambda: 0)
     shelf = ModelShelf(100)
 
     def visit(number: int) -> None:
@@ -310,15 +306,15 @@ def test_many_threads_may_load_and_ask_at_once(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_who_asked_for_auto_is_told_why_it_is_that_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_shelf", ModelShelf(10**9))
-    monkeypatch.setattr(cache, "load_uncached", lambda *_, **__: FakeCaptioner())
-    monkeypatch.setattr(cache, "choose_model", lambda: ("embedded", "auto: nothing else is here"))
+    monkeypatch.setattr(loading, "_shelf", ModelShelf(10**9))
+    monkeypatch.setattr(loading, "load_uncached", lambda *_, **__: FakeCaptioner())
+    monkeypatch.setattr(loading, "choose_model", lambda: ("embedded", "auto: nothing else is here"))
     first, named, second = (load_captioner(name) for name in ("auto", "embedded", "auto"))
     assert first.is_same_model(named)
     assert first.is_same_model(second)
     assert first.status().reason == second.status().reason == "auto: nothing else is here"
     assert not named.status().reason
-    monkeypatch.setattr(cache, "_shelf", ModelShelf(10**9))
+    monkeypatch.setattr(loading, "_shelf", ModelShelf(10**9))
     load_captioner("embedded")
     assert load_captioner("auto").status().reason == "auto: nothing else is here"
     assert load_captioner("auto").status().models_in_memory == 1

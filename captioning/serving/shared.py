@@ -6,22 +6,17 @@ lets one computation serve all who wait for it, and runs one piece of model work
 
 from __future__ import annotations
 
-import gc
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Hashable, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captioning.core import runtime
-from captioning.core.cancellation import LOOK_SECONDS, check_wanted
 from captioning.core.contract import BatchCaptioner, DecodingRequest, OnToken, Prefix
 from captioning.core.settings import get_settings
 from captioning.core.types import (
@@ -38,98 +33,9 @@ from captioning.core.types import (
     TextToken,
 )
 from captioning.serving.batching import DecodingQueue, Turns
+from captioning.serving.memory import ByteBoundedCache, SingleFlight, caption_bytes
 
-if TYPE_CHECKING:
-    from captioning.models.sources.hub import DownloadProgress
-
-Value = TypeVar("Value")
-OFFERED_MODEL = "Salesforce/blip-image-captioning-base"
-"""What `auto` prefers where it is at hand, and what the page offers where it is not."""
 _MAX_ROWS = 32
-_TOKEN_BYTES = 1_100  # what a caption takes for each token with its alternatives, measured
-
-
-def caption_bytes(caption: Caption) -> int:
-    """Memory that a caption takes, in bytes, to within a tenth for any but the shortest."""
-    return _TOKEN_BYTES * (1 + len(caption.token_ids))
-
-
-class ByteBoundedCache(Generic[Value]):
-    """Values up to a total size in bytes; the one that was not used for longest leaves first. Thread-safe."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.num_bytes = 0
-        self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get(self, key: Hashable) -> Value | None:
-        """The value, now the most recently used, or `None`."""
-        with self._lock:
-            entry = self._values.get(key)
-            if entry is None:
-                return None
-            self._values.move_to_end(key)
-            return entry[0]
-
-    def count(self, counts: Callable[[Any], bool]) -> int:
-        """How many of the keys count."""
-        with self._lock:
-            return sum(map(counts, self._values))
-
-    def put(self, key: Hashable, value: Value, num_bytes: int) -> None:
-        """Keep a value; one that is larger than the whole cache is not kept."""
-        with self._lock:
-            if key in self._values:
-                self.num_bytes -= self._values.pop(key)[1]
-            if num_bytes > self.max_bytes:
-                return
-            self._values[key] = (value, num_bytes)
-            self.num_bytes += num_bytes
-            while self.num_bytes > self.max_bytes:
-                _, (_, freed) = self._values.popitem(last=False)
-                self.num_bytes -= freed
-
-
-class SingleFlight:
-    """Lets one computation serve everybody who asks for the same while it runs."""
-
-    def __init__(self) -> None:
-        self._flights: dict[Hashable, Future[Any]] = {}
-        self._lock = threading.Lock()
-
-    def run(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """Compute, or wait for whoever computes the same. If they fail or are stopped, the next one computes.
-
-        What is to be found again is kept by `compute` itself: who comes after it looks there. Raises what `compute`
-        raises, and `Stopped` as soon as nobody waits for who waits here.
-        """
-        while True:
-            with self._lock:
-                flight = self._flights.get(key)
-                if flight is None:
-                    mine: Future[Any] = Future()
-                    self._flights[key] = mine
-                    break
-            while not wait([flight], LOOK_SECONDS).done:
-                check_wanted()
-            if flight.exception() is None:
-                value: Value = flight.result()
-                return value
-        try:
-            result = compute()
-        except BaseException as error:
-            with self._lock:
-                del self._flights[key]
-            mine.set_exception(error)
-            raise
-        with self._lock:
-            del self._flights[key]
-        mine.set_result(result)
-        return result
 
 
 @dataclass(slots=True)
@@ -142,6 +48,14 @@ class _Record:
     info: ModelInfo | None = None
 
 
+class Shelf(Protocol):
+    """Where captioners stand beside each other in memory."""
+
+    def status(self, captioner: SharedCaptioner) -> CaptionerStatus:
+        """What a captioner says of itself, and what else is in memory."""
+        ...
+
+
 class SharedCaptioner:
     """A captioner of the same contract that many threads may use at once."""
 
@@ -149,7 +63,7 @@ class SharedCaptioner:
         self,
         captioner: BatchCaptioner,
         max_bytes: int | None = None,
-        shelf: ModelShelf | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._captioner = captioner
         self._reason = ""
@@ -412,134 +326,3 @@ def _with_known(on_token: OnToken, known: dict[int, list[Caption]], count: int, 
         on_token(captions)
 
     return relay
-
-
-Key = tuple[str, str, str]
-
-
-class ModelShelf:
-    """Captioners up to a total size of weights in bytes; the one not asked for longest leaves first. Thread-safe.
-
-    Whoever still works with one that left keeps it until done. The newest stays, however large it is.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self._captioners: OrderedDict[Key, SharedCaptioner] = OrderedDict()
-        self._left: tuple[str, ...] = ()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> SharedCaptioner | None:
-        """The captioner, now the most recently used, or `None`."""
-        with self._lock:
-            captioner = self._captioners.get(key)
-            if captioner is not None:
-                self._captioners.move_to_end(key)
-            return captioner
-
-    def make_room(self, num_bytes: int) -> None:
-        """Let captioners go until one of so many bytes fits beside the others."""
-        with self._lock:
-            self._left = self._drop_beyond(self.max_bytes - num_bytes, at_least=0)
-        if self._left:
-            gc.collect()  # networks may refer to themselves in circles
-
-    def put(self, key: Key, captioner: SharedCaptioner) -> None:
-        """Keep a captioner that was just loaded, and let others go where they do not fit beside it."""
-        with self._lock:
-            self._captioners[key] = captioner
-            self._left += self._drop_beyond(self.max_bytes, at_least=1)
-
-    def status(self, captioner: SharedCaptioner) -> CaptionerStatus:
-        """What a captioner says of itself, and what else is in memory."""
-        with self._lock:
-            held = list(self._captioners.values())
-            left = self._left
-        # Without this one, which may have left already.
-        others = [other for other in held if not other.is_same_model(captioner)]
-        num_bytes = captioner.num_bytes + sum(other.num_bytes for other in others)
-        own = captioner.own_status()
-        return replace(own, models_in_memory=1 + len(others), model_bytes=num_bytes, models_left=left)
-
-    def _drop_beyond(self, max_bytes: int, at_least: int) -> tuple[str, ...]:
-        left = []
-        while len(self._captioners) > at_least and sum(c.num_bytes for c in self._captioners.values()) > max_bytes:
-            _, captioner = self._captioners.popitem(last=False)
-            left.append(captioner.spec.title)
-        return tuple(left)
-
-
-_shelf = ModelShelf(get_settings().model_bytes)
-_loading = SingleFlight()
-
-
-def choose_model() -> tuple[str, str]:
-    """What `auto` means on this machine, and why: BLIP base where it lies in the local cache, else `embedded`."""
-    from captioning.models import get_spec
-    from captioning.models.sources import hub
-
-    blip = get_spec(OFFERED_MODEL)
-    if hub.find_local(blip) is not None:
-        return blip.model_id, f"auto: {blip.title} is on this machine"
-    return "embedded", f"auto: {blip.title} is not on this machine, and nothing is downloaded unasked"
-
-
-def load_captioner(
-    model_id: str = "auto",
-    device: str | None = None,
-    precision: str | None = None,
-    report: Callable[[DownloadProgress], None] | None = None,
-) -> SharedCaptioner:
-    """The shared captioner of a model: a registry name, a folder, a hub name, or `auto`.
-
-    Everyone who asks for the same model, device and precision gets the same one, and waits for it if somebody
-    else loads it already; only who asked for `auto` is told why it is that one. `report` hears the progress of a
-    download. Raises `UnknownModelError`, `ModelFilesError` or `HubError`, and `OptionsError` for a device or precision
-    that is not to be had; models loaded before stay.
-    """
-    settings = get_settings()
-    reason = ""
-    if model_id == "auto":
-        model_id, reason = choose_model()
-    key = (model_id, device or settings.device, precision or settings.precision)
-
-    def load() -> SharedCaptioner:
-        known = _shelf.get(key)  # somebody may have finished loading it since
-        if known is not None:
-            return known
-        captioner = SharedCaptioner(load_uncached(*key, report, _shelf.make_room), shelf=_shelf)
-        _shelf.put(key, captioner)
-        return captioner
-
-    captioner = _shelf.get(key) or _loading.run(key, load)
-    return captioner.chosen_because(reason) if reason else captioner
-
-
-def load_uncached(
-    model_id: str,
-    device: str | None = None,
-    precision: str | None = None,
-    report: Callable[[DownloadProgress], None] | None = None,
-    make_room: Callable[[int], None] | None = None,
-    engine: str | None = None,
-) -> BatchCaptioner:
-    """A captioner of one's own that remembers nothing: for measuring on many pictures that are seen once.
-
-    `make_room` hears how many bytes its weights take, as far as its files tell, before they are read.
-    """
-    from captioning.models.accelerator import lend_to
-    from captioning.models.captioner import NetworkCaptioner
-    from captioning.models.decoding.choosing import choose_engine
-    from captioning.models.sources import hub
-
-    settings = get_settings()
-    spec = hub.resolve_spec(model_id)
-    chosen_device = runtime.choose_device(device or settings.device, may_be_lent=True)
-    dtype = runtime.choose_precision(chosen_device, precision or settings.precision)
-    network = hub.open_network(spec, runtime.waiting_device(chosen_device), dtype, report, make_room)
-    spec = hub.with_commit(spec)  # which the first download found out
-    if not runtime.ON_ZERO_GPU:
-        return NetworkCaptioner(spec, network, engine=choose_engine(network, engine or settings.engine))
-    captioner = NetworkCaptioner(spec, network, chosen_device)
-    lend_to(captioner)
-    return captioner
