@@ -15,15 +15,15 @@ import pytest
 from captioning.core.cancellation import Job
 from captioning.core.errors import OptionsError, Stopped, VideoError
 from captioning.core.types import DecodingOptions
-from captioning.tabs.video import (
-    Asked,
-    FrameStore,
+from captioning.tabs.video.asked import Asked
+from captioning.tabs.video.frames import FrameStore
+from captioning.tabs.video.tab import follow_panel
+from captioning.tabs.video.work import (
     caption_clip,
     caption_frames,
     clip_to_json,
     compare_counts,
     describe_film,
-    follow_panel,
     look_across,
     sum_up,
 )
@@ -62,7 +62,7 @@ def test_going_back_to_an_earlier_number_of_frames_reads_and_encodes_nothing(
     for count in (4, 8):
         caption_clip(store, fake_loader, _with(asked, count=count), make_job())
     encoded = fake_loader.fakes["embedded"].encoded
-    monkeypatch.setattr("captioning.tabs.video.read_frames", None)
+    monkeypatch.setattr("captioning.tabs.video.frames.read_frames", None)
     caption_clip(store, fake_loader, asked, make_job())
     assert fake_loader.fakes["embedded"].encoded == encoded
 

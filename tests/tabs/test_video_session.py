@@ -18,8 +18,8 @@ from PIL import Image
 from captioning.core.settings import get_settings
 from captioning.serving.loading import LoadCaptioner
 from captioning.serving.memory import ByteBoundedCache
-from captioning.tabs import video
-from captioning.tabs.video import VideoTab
+from captioning.tabs.video import work as video
+from captioning.tabs.video.tab import VideoTab
 from captioning.ui import clip_parts
 from captioning.ui.page import Page
 from tests.clips import make_clip, paint

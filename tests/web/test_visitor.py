@@ -25,7 +25,8 @@ from captioning.serving.shared import SharedCaptioner
 from captioning.tabs.header import Header, menu_choices
 from captioning.tabs.model.net import look_inside
 from captioning.tabs.model.patches import PatchSection
-from captioning.tabs.video import Asked, VideoTab
+from captioning.tabs.video.asked import Asked
+from captioning.tabs.video.tab import VideoTab
 from captioning.ui.comparison import Comparison, compare_models
 from captioning.web.links import Link, read_link
 from captioning.web.visitor import check_helper, for_visitors, sits_here
