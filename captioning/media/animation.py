@@ -10,7 +10,8 @@ import numpy as np
 
 from captioning.core.errors import VideoError
 from captioning.core.whole_files import whole_file
-from captioning.media.video import OnFrame, fit_size, index_clip, read_frames
+from captioning.media.clip_index import OnFrame, index_clip
+from captioning.media.frame_readers import fit_size, read_frames
 
 ANIMATIONS = (".gif", ".webp", ".png", ".apng")
 _UNIT = Fraction(1, 1000)

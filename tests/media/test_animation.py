@@ -10,7 +10,8 @@ from PIL import Image
 
 from captioning.core.errors import Stopped, VideoError
 from captioning.media.animation import animation_to_mp4
-from captioning.media.video import index_clip, sample_frames
+from captioning.media.clip_index import index_clip
+from captioning.media.video import sample_frames
 from tests.clips import paint, read_number
 
 

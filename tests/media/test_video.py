@@ -18,8 +18,10 @@ from captioning import sample_frames
 from captioning.core.errors import Stopped, VideoError
 from captioning.core.settings import Settings
 from captioning.core.types import VideoFrame
-from captioning.media import video
-from captioning.media.video import Clip, choose_frames, fit_size, index_clip, read_frames, sample_clip
+from captioning.media import clip_index, frame_readers
+from captioning.media.clip_index import index_clip
+from captioning.media.frame_readers import fit_size, read_frames
+from captioning.media.video import Clip, choose_frames, sample_clip
 from tests.clips import RATE, make_animation, make_clip, make_sound, paint, read_number, spoil, trim, turn
 
 KINDS = {
@@ -100,10 +102,10 @@ def test_decord_is_tried_where_pyav_decodes_nothing(tmp_path: Path, monkeypatch:
     path = make_clip(tmp_path / "h264.mp4")
     assert sample_clip(path, 4).backend == "pyav"
 
-    def read_nothing(*_: object) -> Iterator[tuple[int, video.Pixels]]:
+    def read_nothing(*_: object) -> Iterator[tuple[int, frame_readers.Pixels]]:
         yield from ()
 
-    monkeypatch.setitem(video._READERS, "pyav", read_nothing)
+    monkeypatch.setitem(frame_readers._READERS, "pyav", read_nothing)
     clip = sample_clip(path, 4)
     assert clip.backend == "decord"
     check(clip)
@@ -194,13 +196,13 @@ def test_frames_that_cannot_be_decoded_are_left_out_and_counted(tmp_path: Path) 
 def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_clip(tmp_path / "keys.mp4", numbers=range(200), gop=10)
     entered: list[int] = []
-    inner = video._decode_group
+    inner = frame_readers._decode_group
 
     def counted(container: object, index: object, key: int, *rest: object) -> object:
         entered.append(key)
         return inner(container, index, key, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(video, "_decode_group", counted)
+    monkeypatch.setattr(frame_readers, "_decode_group", counted)
     assert numbers_of(sample_frames(path, 2, backend="pyav")) == [50, 150]
     assert len(entered) == 2
 
@@ -347,7 +349,7 @@ def test_an_animation_of_too_many_pixels_says_so(tmp_path: Path, monkeypatch: py
 
 def test_an_animation_that_is_too_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_animation(tmp_path / "loop.webp")
-    monkeypatch.setattr(video, "get_settings", lambda: Settings(video_minutes=0))
+    monkeypatch.setattr(clip_index, "get_settings", lambda: Settings(video_minutes=0))
     with pytest.raises(VideoError, match="minutes long; keep it under 0"):
         sample_frames(path)
 
@@ -361,8 +363,8 @@ def test_more_frames_than_the_longest_clip_has_are_refused_as_frames(
         make_clip(path, numbers=range(100), times=[n / 100 for n in range(100)])
     else:
         make_animation(path, count=100, milliseconds=10)
-    monkeypatch.setattr(video, "get_settings", lambda: Settings(video_minutes=1))
-    monkeypatch.setattr(video, "_MOST_FRAMES_PER_SECOND", 1)
+    monkeypatch.setattr(clip_index, "get_settings", lambda: Settings(video_minutes=1))
+    monkeypatch.setattr(clip_index, "_MOST_FRAMES_PER_SECOND", 1)
     with pytest.raises(VideoError, match=rf"{name} has more than 60 frames; shorten it"):
         index_clip(path)
 
@@ -405,7 +407,7 @@ def test_beyond_the_limits_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings, sentence: str
 ) -> None:
     path = make_clip(tmp_path / "clip.mp4")
-    monkeypatch.setattr(video, "get_settings", lambda: settings)
+    monkeypatch.setattr(clip_index, "get_settings", lambda: settings)
     with pytest.raises(VideoError, match=sentence):
         sample_frames(path)
 

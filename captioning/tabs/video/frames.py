@@ -10,7 +10,9 @@ from captioning.captions.video import (
 )
 from captioning.core.errors import VideoError
 from captioning.core.types import VideoFrame
-from captioning.media.video import Clip, ClipIndex, check_range, choose_frames, index_clip, read_frames
+from captioning.media.clip_index import ClipIndex, index_clip
+from captioning.media.frame_readers import read_frames
+from captioning.media.video import Clip, check_range, choose_frames
 from captioning.serving.memory import ByteBoundedCache
 from captioning.serving.shared import SharedCaptioner
 from captioning.tabs.video.asked import Asked
