@@ -61,7 +61,7 @@ def _map(options: argparse.Namespace) -> int:
     import tempfile
 
     from captioning.image_map import MapOptions, make_map, map_document
-    from captioning.media.collection import open_any
+    from captioning.media.opening import open_any
 
     layout = MapOptions(options.n_neighbors, options.min_dist, options.seed, options.method)
     if options.out:

@@ -8,17 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from captioning.core.errors import CaptioningError
+from captioning.media.archives import open_zip
 from captioning.media.clip_frames import CLIP_SUFFIXES, OnStep, read_clip
-from captioning.media.collection import (
-    TABLE_SUFFIXES,
-    Collection,
-    FailedImage,
-    NamedImage,
-    open_csv,
-    open_files,
-    open_zip,
-)
+from captioning.media.collection import Collection, FailedImage, NamedImage, open_files
 from captioning.media.scratch import Scratch
+from captioning.media.tables import TABLE_SUFFIXES, open_csv
 
 
 @dataclass(frozen=True, slots=True)

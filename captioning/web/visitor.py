@@ -15,8 +15,8 @@ from gradio.context import LocalContext
 
 from captioning.core.errors import UnknownModelError
 from captioning.core.settings import get_settings
-from captioning.media.collection import sample_collection
 from captioning.media.images import open_image
+from captioning.media.samples import sample_collection
 from captioning.models import list_models
 from captioning.serving.loading import LoadCaptioner, name_in_use
 

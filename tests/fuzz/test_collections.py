@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from captioning.core.errors import DataError
-from captioning.media.collection import Collection, open_csv, open_zip
+from captioning.media.archives import open_zip
+from captioning.media.collection import Collection
+from captioning.media.tables import open_csv
 from tests.fuzz.damage import damaged
 
 NAMES = ["a.png", "kinds/cat.png", "../outside.png", "/etc/passwd.png", "C:\\b.png", "notes.txt", ".hid.png", "é.png"]

@@ -15,19 +15,13 @@ from PIL import Image
 from captioning.core.errors import DataError
 from captioning.core.settings import Settings
 from captioning.image_map import write_pictures
-from captioning.media import collection
-from captioning.media.collection import (
-    Collection,
-    NamedImage,
-    digit_collection,
-    open_any,
-    open_csv,
-    open_files,
-    open_folder,
-    open_zip,
-    sample_collection,
-)
+from captioning.media import archives, collection, tables
+from captioning.media.archives import open_zip
+from captioning.media.collection import Collection, NamedImage, open_files, open_folder
 from captioning.media.images import open_image
+from captioning.media.opening import open_any
+from captioning.media.samples import digit_collection, sample_collection
+from captioning.media.tables import open_csv
 
 
 @pytest.fixture
@@ -43,7 +37,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     small = Settings(map_images=2, zip_bytes=20_000, zip_files=5, zip_ratio=10, max_upload_bytes=8_000)
-    monkeypatch.setattr(collection, "get_settings", lambda: small)
+    for module in (archives, collection, tables):
+        monkeypatch.setattr(module, "get_settings", lambda: small)
 
 
 def make_zip(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
@@ -138,7 +133,7 @@ def test_a_table_of_far_more_rows_than_a_map_holds_is_refused_before_its_files_a
     path = folder / "table.csv"
     path.write_text("path\n" + "b.png\n" + "gone.png\n" * 3)
     assert names_of(open_csv(path, folder)) == ["b.png"]
-    monkeypatch.setattr(collection, "_locate", None)
+    monkeypatch.setattr(tables, "_locate", None)
     path.write_text("path\n" + "gone.png\n" * 5)
     with pytest.raises(DataError, match=r"table\.csv lists 5 rows; the limit is 4.*CAPTIONSCOPE_MAP_IMAGES"):
         open_csv(path, folder)
@@ -243,7 +238,7 @@ def test_a_zip_bomb_is_refused_before_anything_is_written_and_the_limit_is_named
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection, "get_settings", lambda: Settings(zip_bytes=10_000))
+    monkeypatch.setattr(archives, "get_settings", lambda: Settings(zip_bytes=10_000))
     with pytest.raises(DataError, match="CAPTIONSCOPE_ZIP_BYTES"):
         open_zip(make_zip(tmp_path / "p.zip", {"a.png": b"x" * 6_000, "b.png": b"x" * 6_000}), tmp_path)
 
@@ -258,7 +253,7 @@ def test_an_entry_larger_than_a_picture_may_be_is_listed_and_the_rest_is_unpacke
 def test_an_archive_whose_list_is_too_long_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection, "get_settings", lambda: Settings(zip_files=3))
+    monkeypatch.setattr(archives, "get_settings", lambda: Settings(zip_files=3))
     path = make_zip(tmp_path / "p.zip", {f"{n}{'x' * 200}.png": b"" for n in range(9)})
 
     def refuse(*_: object) -> None:
@@ -286,7 +281,7 @@ def make_large_zip(path: Path, entries: dict[str, bytes], claimed: int, monkeypa
 def test_an_archive_in_the_large_format_cannot_hide_how_long_its_list_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comment: bytes
 ) -> None:
-    monkeypatch.setattr(collection, "get_settings", lambda: Settings(zip_files=3))
+    monkeypatch.setattr(archives, "get_settings", lambda: Settings(zip_files=3))
     path = make_large_zip(tmp_path / "p.zip", {f"{n}{'x' * 200}.png": b"" for n in range(9)}, 0, monkeypatch)
     path.write_bytes(path.read_bytes()[:-2] + len(comment).to_bytes(2, "little") + comment)
     with zipfile.ZipFile(path) as archive:

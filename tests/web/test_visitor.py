@@ -19,7 +19,7 @@ from captioning.core.cancellation import Job
 from captioning.core.errors import UnknownModelError
 from captioning.core.settings import Settings
 from captioning.core.types import DecodingOptions
-from captioning.media.collection import sample_collection
+from captioning.media.samples import sample_collection
 from captioning.models import list_models
 from captioning.serving.shared import SharedCaptioner
 from captioning.tabs.header import Header, menu_choices

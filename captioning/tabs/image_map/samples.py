@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from captioning.core.errors import DataError
 from captioning.media.clip_frames import OnStep, read_clip
-from captioning.media.collection import Collection, digit_collection, sample_collection
+from captioning.media.collection import Collection
+from captioning.media.samples import digit_collection, sample_collection
 from captioning.media.scratch import Scratch
 from captioning.ui.clip_input import list_clips
 
