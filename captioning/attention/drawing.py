@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from captioning.attention.faithfulness import hide_patches, order_of
+from captioning.attention.hiding import hide_patches, order_of
 from captioning.attention.views import pixel_boxes, sample_map
 from captioning.core.errors import OptionsError
 from captioning.core.types import PatchLayout, Picture

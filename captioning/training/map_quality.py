@@ -9,17 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.attention.faithfulness import (
+from captioning.attention.faithfulness import FaithfulnessCurves, paired_bootstrap, word_score
+from captioning.attention.hiding import (
     STEPS,
-    FaithfulnessCurves,
     Fill,
     centre_heat,
     deletion_masks,
     insertion_masks,
     order_of,
-    paired_bootstrap,
     score_hidden,
-    word_score,
 )
 from captioning.attention.views import (
     TRACED,

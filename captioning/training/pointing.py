@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.attention.faithfulness import centre_heat, paired_bootstrap
+from captioning.attention.faithfulness import paired_bootstrap
+from captioning.attention.hiding import centre_heat
 from captioning.core.contract import Captioner
 from captioning.core.types import Caption, PatchLayout, Picture
 from captioning.training.map_quality import (

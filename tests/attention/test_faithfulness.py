@@ -10,17 +10,13 @@ from PIL import Image
 
 from captioning.attention.faithfulness import (
     ablate_blocks,
-    centre_heat,
-    deletion_masks,
     expected_encodings,
     head_importance,
-    hide_patches,
-    insertion_masks,
     measure_map,
     measure_orders,
     rank_correlation,
-    score_hidden,
 )
+from captioning.attention.hiding import centre_heat, deletion_masks, hide_patches, insertion_masks, score_hidden
 from captioning.core.errors import ImageError, OptionsError, Stopped
 from captioning.core.types import Caption, DecodingOptions, ImageFeatures, ModelInput, PatchLayout, Picture
 from captioning.media.images import open_image

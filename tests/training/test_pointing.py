@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.__main__ import main
-from captioning.attention.faithfulness import centre_heat
+from captioning.attention.hiding import centre_heat
 from captioning.attention.views import pixel_boxes
 from captioning.core.errors import CapabilityError
 from captioning.core.types import Capabilities, Caption, CaptionTrace, ImageFeatures, ModelInput, PatchLayout, Picture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning.attention.faithfulness import centre_heat
+from captioning.attention.hiding import centre_heat
 from captioning.core.errors import DataError, OptionsError
 from captioning.core.types import PatchLayout
 from captioning.training.data import Photo

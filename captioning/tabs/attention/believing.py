@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from captioning.attention.faithfulness import (
     BLOCKS,
-    STEPS,
     Belief,
     FaithfulnessCurves,
     ablate_blocks,
@@ -21,9 +20,9 @@ from captioning.attention.faithfulness import (
     head_importance,
     measure_map,
     measure_orders,
-    order_of,
     rank_correlation,
 )
+from captioning.attention.hiding import STEPS, order_of
 from captioning.attention.views import Maps, View, map_tokens, methods_for
 from captioning.captions.words import word_groups, word_text
 from captioning.core.cancellation import Job
