@@ -65,7 +65,7 @@ def test_switches_are_set_before_anything_heavy_and_respect_the_user() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "GRADIO_ANALYTICS_ENABLED"} | {
         "OMP_WAIT_POLICY": "ACTIVE"
     }
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=root
     )
@@ -89,7 +89,7 @@ print(any(found), callable(gradio.Button().click), inspect.getfile is find)
 @pytest.mark.parametrize(("context", "reads"), [("contextlib.nullcontext", "True"), ("no_interface_files", "False")])
 def test_gradio_does_not_parse_its_components_when_the_page_starts(context: str, reads: str) -> None:
     code = _READ_SOURCES.format(context=context)
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.split() == [reads, "True", "True"]
 
@@ -97,6 +97,6 @@ def test_gradio_does_not_parse_its_components_when_the_page_starts(context: str,
 @pytest.mark.skipif(find_spec("openvino") is None, reason="the `fast` extra is not installed")
 def test_openvino_reports_to_nobody() -> None:
     code = "import captioning, openvino, sys; print([n for n in sys.modules if n.startswith('openvino_telemetry.')])"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"

@@ -52,7 +52,7 @@ def test_every_setting_is_listed_with_its_variable_its_value_and_what_it_means()
 def test_the_settings_are_printed_without_opening_a_page() -> None:
     done = subprocess.run(
         [sys.executable, "app.py", "--show-settings"],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env=os.environ | {"CAPTIONSCOPE_QUEUE_SIZE": "5"},
         capture_output=True,
         text=True,

@@ -21,7 +21,7 @@ from tests.conftest import at_once
 from tests.fake_hub import FakeHub
 from tests.training.conftest import data_folder  # noqa: F401  # a fixture
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EMBEDDED = ROOT / "assets" / "embedded"
 
 HALF_A_FILE = """

@@ -24,7 +24,7 @@ from captioning.models import get_spec
 from captioning.models.families.blip import FAMILY as BLIP
 from tests.fake_space import TOKEN, FakeSpace, SpaceHub
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPACE = "someone/captions"
 PASSWORD = "open sesame"
 MINIMAL = """\
