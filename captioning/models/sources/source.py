@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from captioning.models.network import Network
     from captioning.models.sources.download import Report
 
-_MODULES = {"untrained:": "untrained", "pair:": "fresh_pair", "wandb:": "wandb_artifacts"}
+_MODULES = {"untrained:": "untrained", "pair:": "pair", "wandb:": "wandb"}
 """The module of each kind of name; it is imported when the first such name is asked for."""
 
 
@@ -37,6 +37,6 @@ def source_of(model_id: str) -> ModelSource | None:
     """The source that a name belongs to, or `None` for a registered name, a folder or a hub name."""
     for prefix, module in _MODULES.items():
         if model_id.startswith(prefix):
-            source: ModelSource = import_module(f"captioning.models.{module}").SOURCE
+            source: ModelSource = import_module(f"captioning.models.sources.{module}").SOURCE
             return source
     return None
