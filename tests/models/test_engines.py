@@ -203,7 +203,7 @@ def test_without_the_package_auto_is_torch_and_a_wish_for_openvino_is_answered(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
-    monkeypatch.setattr("captioning.models.decoding.engine._WORTH_COMPILING", 0)
+    monkeypatch.setattr("captioning.models.decoding.choosing._WORTH_COMPILING", 0)
     network = tiny_captioners["blip"]._network
     found = choose_engine(network, "auto")
     assert (found.name, found.note) == ("torch", "")
@@ -216,7 +216,7 @@ def test_auto_compiles_large_networks_only(
 ) -> None:
     network = tiny_captioners["blip"]._network
     assert choose_engine(network, "auto").name == "torch"
-    monkeypatch.setattr("captioning.models.decoding.engine._WORTH_COMPILING", 0)
+    monkeypatch.setattr("captioning.models.decoding.choosing._WORTH_COMPILING", 0)
     assert choose_engine(network, "auto").name == "openvino"
 
 
