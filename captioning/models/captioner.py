@@ -172,7 +172,8 @@ class NetworkCaptioner:
             self._barred_tokens = self._network.not_first(), self._network.never_written()
         first, always = (tokens.to(self._device) for tokens in self._barred_tokens)
         ends_in_word = [isinstance(prefix, str) and prefix.rstrip()[-1:].isalnum() for prefix in prefixes]
-        return Barred(torch.tensor(ends_in_word, device=first.device)[:, None] & first | always, always)
+        first = torch.tensor(ends_in_word, device=first.device)[:, None] & first | always
+        return Barred(first, always, self._network.not_after)
 
     @on_accelerator
     @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -144,4 +144,8 @@ class KeepsWordsWhole(Protocol):
 
     def never_written(self) -> Tensor:
         """Return which tokens are only ever read, such as the bytes of a word that the vocabulary lacks, `[vocab]`."""
+        ...
+
+    def not_after(self, token_ids: Sequence[int]) -> Collection[int]:
+        """Return which tokens must not follow these, because a phrase would be said twice."""
         ...

@@ -224,7 +224,9 @@ def generate_naively(network: Any, picture: Picture, prompt_ids: list[int], opti
             value = scores[token]
             scores[token] = value * options.repetition_penalty if value < 0 else value / options.repetition_penalty
         scores = scores if options.num_beams > 1 else scores.log_softmax(dim=-1)
-        return scores.masked_fill(network.never_written(), float("-inf"))
+        scores = scores.masked_fill(network.never_written(), float("-inf"))
+        scores[list(network.not_after(ids[len(network.start_ids) :]))] = float("-inf")
+        return scores
 
     with torch.inference_mode():
         return _search(log_probs, [*network.start_ids, *prompt_ids], network.end_id, options)

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from captioning.core.errors import ModelFilesError
 from captioning.core.types import DecodingOptions
 from captioning.media.images import open_image
-from captioning.models.families.patch_captioner import packaged_encoder
+from captioning.models.families.patch_captioner import packaged_encoder, repeated_next
 from captioning.models.families.patch_captioner.config import IMAGE_MEAN, IMAGE_STD, REFERENCE
 from captioning.models.families.patch_captioner.efficientnet import EfficientNetLite2
 from captioning.models.families.patch_captioner.packaged_encoder import read_weights
 from captioning.models.pixels import PixelRecipe
 from captioning.serving.loading import load_uncached
+from captioning.training.metrics import repeats_a_phrase
 from captioning.training.start import read_class_names
 from tests.tiny_models import drawing, write_tiny_patch_captioner
 
@@ -150,3 +151,24 @@ def test_embeddings_are_whitened_over_the_photographs_they_were_fitted_to(folder
     covariance = components.T @ components / len(looks)
     torch.testing.assert_close(covariance[:20, :20], torch.eye(20), atol=1e-2, rtol=0)
     assert not components[:, 40:].any()
+
+
+@pytest.mark.parametrize(
+    ("said", "barred"),
+    [
+        ("a blue", "blue"),
+        ("a blue and", "blue"),
+        ("a dog and a", "dog"),
+        ("a dog a", "dog"),
+        ("a man with a hat near a man", "with"),
+        ("two dogs run on the sand as two dogs", "run"),
+        ("a man and a woman", "woman"),
+    ],
+)
+def test_the_word_that_would_say_a_phrase_twice_is_known(said: str, barred: str) -> None:
+    names = dict.fromkeys(f"{said} {barred} and".split())
+    words = {word: number for number, word in enumerate(names)}
+    found = repeated_next([words[word] for word in said.split()], words["and"])
+    assert words[barred] in found
+    for word, number in words.items():
+        assert (number in found) == repeats_a_phrase(f"{said} {word}"), word

@@ -7,7 +7,7 @@ batch from one generator, and keeps neither the model's own log-probabilities no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,15 +34,23 @@ class WrittenRow:
 
 @dataclass(frozen=True, slots=True)
 class Barred:
-    """Tokens that must not be written: `first [prefixes, vocab]` right after each prefix, `always [vocab]` later."""
+    """Tokens that must not be written.
+
+    `first [prefixes, vocab]` right after each prefix, `always [vocab]` later, and those that `after` names for the
+    tokens that a row has.
+    """
 
     first: Tensor
     always: Tensor
+    after: Callable[[Sequence[int]], Collection[int]]
 
-    def apply(self, scores: Tensor, step: int, copies: int) -> Tensor:
-        """Make barred tokens impossible at a step: `scores [prefixes · copies, vocab]`."""
-        barred = self.first.repeat_interleave(copies, dim=0) if step == 0 else self.always
-        return scores.masked_fill(barred, float("-inf"))
+    def apply(self, scores: Tensor, step: int, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Make barred tokens impossible at a step: `scores [rows, vocab]`, as many rows for each prefix."""
+        barred = self.first.repeat_interleave(len(rows) // len(self.first), dim=0) if step == 0 else self.always
+        left = scores.masked_fill(barred, float("-inf"))
+        for number, row in enumerate(rows):
+            left[number, list(self.after(row))] = float("-inf")
+        return left
 
 
 _LEAST_TEMPERATURE = 1e-6
@@ -166,7 +174,7 @@ def _write_rows(
         log_probs = logits.log_softmax(dim=-1)
         history = [[*decoder.start_ids, *row.token_ids] for row in rows]
         scores = _penalise_repetition(logits, history, options.repetition_penalty)
-        scores = scores if barred is None else barred.apply(scores, number, count)
+        scores = scores if barred is None else barred.apply(scores, number, [row.token_ids for row in rows])
         if options.temperature > 0:
             chosen = _filter_and_draw(scores, options, generators).to(states.device)
         else:
@@ -259,7 +267,9 @@ def _search_beams(
         log_probs = logits.log_softmax(dim=-1)
         history = [[*decoder.start_ids, *s.prefix, *ids] for s in searches for _, ids in s.running]
         log_probs = _penalise_repetition(log_probs, history, options.repetition_penalty)
-        log_probs = log_probs if barred is None else barred.apply(log_probs, number, beams)
+        if barred is not None:
+            written = [[*s.prefix, *ids] for s in searches for _, ids in s.running]
+            log_probs = barred.apply(log_probs, number, written)
         sums = torch.tensor([score for s in searches for score, _ in s.running], device=device)
         totals = (log_probs + sums[:, None]).view(len(searches), -1)
         scores, places = totals.topk(2 * beams, dim=-1)

@@ -6,7 +6,7 @@ A model is a folder of `config.json`, `model.safetensors`, `tokenizer.json` and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ class PatchCaptionerNetwork:
         self.max_tokens = self.config.max_positions
         self.start_ids: tuple[int, ...] = (special_id(tokenizer, START),)
         self.end_id = special_id(tokenizer, END)
+        self._joint_id = self.text_to_ids("and")[0]
         side = self.config.image_size
         self.pixels = PixelRecipe(
             (side, side), self.config.image_mean, self.config.image_std, detail=self.config.detail_size or None
@@ -195,6 +196,10 @@ class PatchCaptionerNetwork:
             read |= torch.tensor([len(piece) == 1 for piece in pieces])
         return read
 
+    def not_after(self, token_ids: Sequence[int]) -> Collection[int]:
+        """Return which tokens would say a phrase twice, as in "blue and blue"; none where tokens are no words."""
+        return repeated_next(token_ids, self._joint_id) if self.has_whole_words else ()
+
     def describe_tokenizer(self) -> Mapping[str, str | int]:
         """Name, size and special tokens of the vocabulary."""
         return {
@@ -203,6 +208,24 @@ class PatchCaptionerNetwork:
             "start token": START,
             "end token": END,
         }
+
+
+def repeated_next(words: Sequence[int], joint: int | None) -> set[int]:
+    """The words after which a phrase would follow itself, the word `joint` between or not, or three words come again.
+
+    Few photographs teach a small decoder to go round in circles; what is said once is not said better twice.
+    """
+    said, count = list(words), len(words)
+    found = {said[place + 2] for place in range(count - 2) if said[place : place + 2] == said[count - 2 :]}
+    for length in range(1, (count + 1) // 2 + 1):
+        begun = said[count - length + 1 :]
+        if said[count - 2 * length + 1 : count - length] == begun and count >= 2 * length - 1:
+            found.add(said[count - length])
+        if count >= 2 * length and said[count - length] == joint:
+            before = said[count - 2 * length : count - length]
+            if before[:-1] == begun:
+                found.add(before[-1])
+    return found
 
 
 def _text_layer(layer: Any) -> TextLayer:
