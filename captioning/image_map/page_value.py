@@ -29,6 +29,8 @@ SCRIPTS = (
     "map/panel",
     "map/belief",
     "map/picture",
+    "map/stage",
+    "map/pointing",
     "map/map",
 )
 """The map's own scripts, in the order they build on each other."""

@@ -11,6 +11,8 @@ import gradio as gr
 from captioning.core.types import Caption
 from captioning.ui.parts import make_part, next_serial
 
+SCRIPTS = ("common/caption_words", "common/caption_cards")
+"""The page scripts that draw the cards, in this order."""
 Phase = Literal["idle", "busy", "done", "stopped", "failed"]
 HINT = "Choose a picture, and its captions are written here: drop one, paste one, use the webcam, or click a sample."
 
@@ -53,7 +55,7 @@ def make_caption_cards(elem_id: str) -> gr.HTML:
     `branch_wanted`, `branch_dropped` and `attention_wanted` come with the place of the `caption`, that of the `branch`
     (-1 for the caption itself), and the first with the `position` of the word and the `choice` among its alternatives.
     """
-    return make_part("common/caption_cards", cards_value("idle", message=HINT), elem_id)
+    return make_part(SCRIPTS, cards_value("idle", message=HINT), elem_id)
 
 
 def cards_value(
