@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
+from captioning.captions.comparison import Comparison, compare_models, read_models
 from captioning.captions.export import captions_to_csv, captions_to_json
 from captioning.core.cancellation import Job
 from captioning.core.errors import ImageError, PromptError
@@ -20,7 +21,7 @@ from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.header import menu_choices
 from captioning.ui.branches import MOST_BRANCHES, Written, read_branch, read_choice, write_branch
 from captioning.ui.caption_cards import HINT, Step, cards_value, make_caption_cards
-from captioning.ui.comparison import Comparison, compare_models, comparison_value, make_comparison, read_models
+from captioning.ui.comparison import comparison_value, make_comparison
 from captioning.ui.decoding import make_decoding_controls, read_options
 from captioning.ui.page import CarriedCaption, Page
 from captioning.ui.parts import next_serial

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from captioning.captions.comparison import compare_models, read_models
 from captioning.core.cancellation import Job
 from captioning.core.errors import OptionsError, PromptError, Stopped, UnknownModelError
 from captioning.core.types import DecodingOptions
 from captioning.tabs.caption import write_captions
 from captioning.ui.branches import MOST_BRANCHES, Choice, Written, read_choice, write_branch
 from captioning.ui.caption_cards import Branch
-from captioning.ui.comparison import compare_models, comparison_value, read_models
+from captioning.ui.comparison import comparison_value
 from tests.conftest import FakeLoader
 
 

@@ -15,6 +15,7 @@ from gradio.context import LocalContext
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from captioning.captions.comparison import Comparison, compare_models
 from captioning.core.cancellation import Job
 from captioning.core.errors import UnknownModelError
 from captioning.core.settings import Settings
@@ -27,7 +28,6 @@ from captioning.tabs.model.net import look_inside
 from captioning.tabs.model.patches import PatchSection
 from captioning.tabs.video.asked import Asked
 from captioning.tabs.video.tab import VideoTab
-from captioning.ui.comparison import Comparison, compare_models
 from captioning.web.links import Link, read_link
 from captioning.web.visitor import check_helper, for_visitors, sits_here
 from tests.clips import make_clip
