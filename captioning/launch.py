@@ -18,7 +18,7 @@ from captioning.core.settings import get_settings
 from captioning.image_map import warm_up as warm_up_maps
 from captioning.page import launch_options
 from captioning.serving.loading import LoadCaptioner, load_captioner
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.web.address import check_address, read_host
 from captioning.web.showcase import prepare, tour
 

@@ -37,7 +37,7 @@ from captioning.core.types import (
     TextToken,
     TokenAlternative,
 )
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 
 # Tiny models gain nothing from threads, and threads that wait for each other crawl beside any other work.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from captioning.core.types import ImageFeatures, PatchLayout, Picture
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from tests.conftest import FakeCaptioner, FakeLoader, fake_tensor
 
 COLOURS = {"red": (210, 50, 40), "green": (40, 170, 70), "blue": (50, 80, 210)}

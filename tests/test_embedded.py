@@ -17,7 +17,7 @@ from captioning.captions.prompts import DEFAULT_PROMPTS
 from captioning.core.errors import PromptError
 from captioning.core.types import Caption, ImageFeatures
 from captioning.models.files import embedded_folder
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 
 ROOT = Path(__file__).parents[1]
 CONFIG = json.loads((embedded_folder() / "config.json").read_text(encoding="utf-8"))

@@ -37,7 +37,7 @@ from captioning.captions.export import caption_record
 from captioning.captions.words import word_groups
 from captioning.core.assets import read_script
 from captioning.core.contract import Captioner
-from captioning.core.one_file import make_page, to_base64
+from captioning.core.standalone_page import make_page, to_base64
 from captioning.core.types import Caption, CaptionTrace, ModelSpec, PatchLayout, Picture, plain_dict
 
 SCRIPTS = (

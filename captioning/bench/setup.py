@@ -16,7 +16,7 @@ from captioning.media.images import open_image
 
 if TYPE_CHECKING:
     from captioning.core.contract import BatchCaptioner, Captioner
-    from captioning.serving.shared import SharedCaptioner
+    from captioning.serving.shared_captioner import SharedCaptioner
 
 NEW_TOKENS = 20
 PROMPTS = ("a photography of", "the woman", "the weather today", "the park is", "the flowers")
@@ -107,7 +107,7 @@ class Setup:
     @cached_property
     def captioner(self) -> SharedCaptioner:
         """The same as every tab has it."""
-        from captioning.serving.shared import SharedCaptioner
+        from captioning.serving.shared_captioner import SharedCaptioner
 
         return SharedCaptioner(self.uncached)
 
@@ -115,7 +115,7 @@ class Setup:
     def embedded(self) -> SharedCaptioner:
         """The captioner that ships, as every tab has it."""
         from captioning.serving.loading import load_uncached
-        from captioning.serving.shared import SharedCaptioner
+        from captioning.serving.shared_captioner import SharedCaptioner
 
         return SharedCaptioner(load_uncached("embedded", "cpu"))
 

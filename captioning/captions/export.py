@@ -16,7 +16,7 @@ from captioning.core.types import (
 )
 
 if TYPE_CHECKING:
-    from captioning.captions.video import Segment
+    from captioning.captions.clip_captions import Segment
 
 _OPTION_NAMES = tuple(plain_dict(DecodingOptions()))
 CSV_COLUMNS = ("image", "prompt", "text", "mean_log_prob", "seconds", "model", "revision", *_OPTION_NAMES)

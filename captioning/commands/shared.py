@@ -17,7 +17,7 @@ from captioning.core.types import DecodingOptions
 if TYPE_CHECKING:
     from captioning.core.contract import Captioner
     from captioning.models.sources.hub import DownloadProgress
-    from captioning.serving.shared import SharedCaptioner
+    from captioning.serving.shared_captioner import SharedCaptioner
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

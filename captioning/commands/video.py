@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from captioning.core.types import Caption
     from captioning.media.video import Clip
     from captioning.models.helpers.summarizer import Summary
-    from captioning.serving.shared import SharedCaptioner
+    from captioning.serving.shared_captioner import SharedCaptioner
 
 
 def add(commands: Subparsers) -> None:
@@ -93,8 +93,8 @@ def _caption_clip(
     options: argparse.Namespace, captioner: SharedCaptioner, name: str, prompts: list[str], decoding: DecodingOptions
 ) -> tuple[Clip, list[Caption], Summary | None]:
     """A clip's frames, its captions, and where it was asked for what a text model makes of the frames' captions."""
+    from captioning.captions.clip_captions import encode_frames, frame_side, merge_segments
     from captioning.captions.export import segments_to_srt
-    from captioning.captions.video import encode_frames, frame_side, merge_segments
     from captioning.core.types import ImageFeatures
     from captioning.media.video import sample_clip
     from captioning.models.helpers.summarizer import summarize

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from captioning.core.assets import read_script
-from captioning.core.one_file import make_page, to_base64
+from captioning.core.standalone_page import make_page, to_base64
 from captioning.image_map import ImageMap, MapQuality, nearest, thumbnail
 
 SCRIPTS = (

@@ -9,9 +9,9 @@ from captioning.core import runtime
 from captioning.core.contract import BatchCaptioner
 from captioning.core.settings import get_settings
 from captioning.core.types import ModelSpec
+from captioning.serving.loaded_models import ModelShelf
 from captioning.serving.memory import SingleFlight
-from captioning.serving.shared import SharedCaptioner
-from captioning.serving.shelf import ModelShelf
+from captioning.serving.shared_captioner import SharedCaptioner
 
 if TYPE_CHECKING:
     from captioning.models.sources.hub import DownloadProgress

@@ -18,7 +18,7 @@ from captioning.core.settings import get_settings
 from captioning.core.types import ModelSpec
 from captioning.models import get_spec, list_models, title_of
 from captioning.serving.loading import OFFERED_MODEL, LoadCaptioner, name_in_use
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.status import failed_value, make_status_line, status_value, waiting_value

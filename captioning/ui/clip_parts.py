@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioning.attention.drawing import colour_table
-from captioning.captions.video import Segment, Word, mark_changes
-from captioning.core.one_file import to_base64
+from captioning.captions.clip_captions import Segment, Word, mark_changes
+from captioning.core.standalone_page import to_base64
 from captioning.core.types import PatchLayout, VideoFrame
 from captioning.media.video import describe_duration
 from captioning.models.helpers.summarizer import Summary

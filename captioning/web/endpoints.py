@@ -10,10 +10,10 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 
 from captioning.attention.files import choose_view
 from captioning.attention.page_value import trace_document
+from captioning.captions.clip_captions import encode_frames, frame_side
 from captioning.captions.export import captions_document, frame_records
 from captioning.captions.model_report import info_document
 from captioning.captions.prompts import DEFAULT_PROMPT, check_prompts
-from captioning.captions.video import encode_frames, frame_side
 from captioning.core.cancellation import Job
 from captioning.core.errors import ImageError, PromptError, VideoError
 from captioning.core.types import DecodingOptions, ImageFeatures

@@ -22,7 +22,7 @@ from captioning.serving.loading import LoadCaptioner, name_in_use
 
 if TYPE_CHECKING:
     from captioning.models.sources.hub import DownloadProgress
-    from captioning.serving.shared import SharedCaptioner
+    from captioning.serving.shared_captioner import SharedCaptioner
 
 _LOOPBACK = ("127.0.0.1", "::1")
 _FORWARDED = frozenset({"x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host"})

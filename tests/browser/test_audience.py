@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from tests.browser.screenshots import DRAWN, save
 from tests.conftest import FakeCaptioner, FakeLoader
 

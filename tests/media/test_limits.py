@@ -22,7 +22,7 @@ from PIL import Image
 import app
 from captioning.core.settings import Settings, get_settings
 from captioning.page import build_demo
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from tests.clips import make_clip
 from tests.conftest import FakeDownload, FakeLoader
 from tests.page_server import serve, serve_demo

@@ -12,7 +12,7 @@ import gradio as gr
 import pytest
 
 from captioning.core.errors import HubError
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.tabs.header import Header
 from tests.conftest import FakeLoader
 

@@ -17,7 +17,7 @@ from gradio.context import LocalContext
 from captioning.core.cancellation import Job
 from captioning.core.errors import PromptError, Stopped
 from captioning.core.settings import Settings
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.web.jobs import Done, Failed, Halted, Progress, Runs, answer, follow
 from tests.conftest import FakeCaptioner
 from tests.tiny_models import drawing

@@ -22,7 +22,7 @@ from captioning.core.settings import Settings
 from captioning.core.types import DecodingOptions
 from captioning.media.samples import sample_collection
 from captioning.models import list_models
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.tabs.header import Header, menu_choices
 from captioning.tabs.model.net import look_inside
 from captioning.tabs.model.patches import PatchSection

@@ -23,7 +23,7 @@ _CLIP_SECONDS = 60
 
 def _frames(setup: Setup, case: str, count: int, repetitions: int) -> list[BenchResult]:
     """Frames of a clip: ours against decoding the whole clip and encoding one frame after the other."""
-    from captioning.captions.video import encode_frames, frame_side
+    from captioning.captions.clip_captions import encode_frames, frame_side
     from captioning.media.video import sample_clip
 
     ours_parts: list[tuple[float, float]] = []

@@ -22,7 +22,7 @@ def _resident_megabytes() -> float:
 def _memory(setup: Setup, repetitions: int) -> list[BenchResult]:
     """Resident memory at the end; the reference is where it stood when the cache had filled."""
     from captioning.serving.loading import load_uncached
-    from captioning.serving.shared import SharedCaptioner
+    from captioning.serving.shared_captioner import SharedCaptioner
 
     captioner = SharedCaptioner(load_uncached("embedded", "cpu"), max_bytes=_CACHE_BYTES)
     held, filled_at, filled = 0, 0, 0.0

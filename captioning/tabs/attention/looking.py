@@ -37,7 +37,7 @@ from captioning.core.types import (
 )
 from captioning.media.images import open_image
 from captioning.serving.loading import LoadCaptioner, name_in_use
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.ui.parts import next_serial
 
 MODES = ("overlay", "map", "weighted")

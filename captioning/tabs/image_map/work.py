@@ -12,7 +12,7 @@ from captioning.image_map.session import MapStep, count_pictures, nothing_usable
 from captioning.media.clip_frames import OnStep
 from captioning.media.scratch import Scratch
 from captioning.serving.loading import LoadCaptioner, name_in_use
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.tabs.image_map.intake import Source, gather
 from captioning.tabs.image_map.view import MapView, new_map_id
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from captioning.captions.video import (
+from captioning.captions.clip_captions import (
     Word,
 )
 from captioning.core.types import DecodingOptions

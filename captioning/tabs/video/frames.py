@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from captioning.captions.video import (
+from captioning.captions.clip_captions import (
     frame_side,
 )
 from captioning.core.errors import VideoError
@@ -14,7 +14,7 @@ from captioning.media.clip_index import ClipIndex, index_clip
 from captioning.media.frame_readers import read_frames
 from captioning.media.video import Clip, check_range, choose_frames
 from captioning.serving.memory import ByteBoundedCache
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.tabs.video.asked import Asked
 
 _FRAME_BYTES = 256 * 2**20

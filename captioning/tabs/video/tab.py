@@ -12,11 +12,11 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.captions.export import segments_to_srt
-from captioning.captions.prompts import VIDEO_PROMPTS
-from captioning.captions.video import (
+from captioning.captions.clip_captions import (
     split_words,
 )
+from captioning.captions.export import segments_to_srt
+from captioning.captions.prompts import VIDEO_PROMPTS
 from captioning.core.cancellation import Job
 from captioning.core.errors import VideoError
 from captioning.core.messages import explain

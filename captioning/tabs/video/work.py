@@ -10,8 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from gradio.processing_utils import save_file_to_cache
 
-from captioning.captions.export import captions_document, frame_records, segment_records
-from captioning.captions.video import (
+from captioning.captions.clip_captions import (
     FRAME_COUNTS,
     Segment,
     Word,
@@ -22,6 +21,7 @@ from captioning.captions.video import (
     merge_segments,
     split_words,
 )
+from captioning.captions.export import captions_document, frame_records, segment_records
 from captioning.core.cancellation import Job
 from captioning.core.errors import OptionsError
 from captioning.core.settings import get_settings
@@ -30,7 +30,7 @@ from captioning.media.animation import animation_to_mp4
 from captioning.media.video import Clip
 from captioning.models.helpers.summarizer import Summary, summarize
 from captioning.serving.loading import LoadCaptioner
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.tabs.video.asked import Asked
 from captioning.tabs.video.frames import FrameStore
 from captioning.ui.caption_cards import Step

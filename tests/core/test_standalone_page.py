@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 
-from captioning.core.one_file import make_page
+from captioning.core.standalone_page import make_page
 
 HOSTILE = "</script><script>alert(1)</script><!-- ${7*7}"
 

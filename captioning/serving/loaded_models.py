@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from captioning.core.types import CaptionerStatus
-from captioning.serving.shared import SharedCaptioner
+from captioning.serving.shared_captioner import SharedCaptioner
 
 Key = tuple[str, str, str]
 

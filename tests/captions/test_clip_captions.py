@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from captioning.captions.export import segment_records, segments_to_srt
-from captioning.captions.video import (
+from captioning.captions.clip_captions import (
     Segment,
     attend_frames,
     encode_frames,
@@ -24,6 +23,7 @@ from captioning.captions.video import (
     merge_segments,
     split_words,
 )
+from captioning.captions.export import segment_records, segments_to_srt
 from captioning.core.errors import Stopped
 from captioning.core.types import Caption, DecodingOptions, ImageFeatures, PatchLayout, VideoFrame
 from captioning.media.images import open_image

@@ -26,10 +26,10 @@ from captioning.core.types import (
     TokenAlternative,
 )
 from captioning.serving import loading
+from captioning.serving.loaded_models import ModelShelf
 from captioning.serving.loading import load_captioner
 from captioning.serving.memory import ByteBoundedCache, SingleFlight, caption_bytes
-from captioning.serving.shared import SharedCaptioner
-from captioning.serving.shelf import ModelShelf
+from captioning.serving.shared_captioner import SharedCaptioner
 from tests.conftest import FAKE_SPEC, FakeCaptioner, at_once
 
 GREEDY = DecodingOptions()
@@ -290,7 +290,7 @@ def test_room_is_made_before_a_model_is_loaded_and_one_that_is_too_large_stays_a
 
 def test_many_threads_may_load_and_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # A collection a load is right for models, and takes minutes for hundreds of fakes beside much else in memory.
-    monkeypatch.setattr("captioning.serving.shelf.gc.collect", lambda: 0)
+    monkeypatch.setattr("captioning.serving.loaded_models.gc.collect", lambda: 0)
     shelf = ModelShelf(100)
 
     def visit(number: int) -> None:
