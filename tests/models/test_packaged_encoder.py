@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,6 +75,19 @@ def test_a_model_folder_holds_a_reference_and_none_of_the_packages_weights(folde
     assert features.image_embeds.shape == (512,)
     assert float(features.image_embeds.norm()) == pytest.approx(1, abs=1e-4)
     assert captioner.num_bytes > 4 * sum(weights.numel() for weights in read_weights().values() if weights.ndim > 1)
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="the `fast` extra is not installed")
+def test_compiled_it_sees_any_number_of_pictures_as_before(folder: Path) -> None:
+    compiled, plain = (load_uncached(str(folder), "cpu", "float32", engine=name) for name in ("openvino", "torch"))
+    assert compiled.engine == "openvino"
+    for count in (1, 3):
+        pictures = [drawing(seed) for seed in range(count)]
+        for found, expected in zip(compiled.encode(pictures), plain.encode(pictures), strict=True):
+            torch.testing.assert_close(
+                found.encoder_hidden_states, expected.encoder_hidden_states, atol=1e-3, rtol=1e-3
+            )
+            torch.testing.assert_close(found.image_embeds, expected.image_embeds, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.usefixtures("without_memory")

@@ -41,7 +41,7 @@ EMBEDDED = ModelSpec(
     title="Embedded captioner",
     license="research and education only (weights)",
     capabilities=CAPABILITIES,
-    revision="5",
+    revision="6",
     summary=(
         "Small, ships with the program, works with no network. Good for people and dogs outdoors and for single things "
         "seen plainly; weak at crowds, indoor scenes, text and counting."

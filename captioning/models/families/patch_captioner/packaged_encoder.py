@@ -142,7 +142,8 @@ class PackagedEncoder(nn.Module):
         return best.indices, best.values
 
     def _widen(self, states: Tensor) -> Tensor:
-        grid = states.transpose(1, 2).reshape(len(states), -1, self._grid, self._grid)
+        # Without the number of pictures, which a compiler would take for always the same.
+        grid = states.transpose(1, 2).reshape(-1, LAST_CHANNELS, self._grid, self._grid)
         return self.vision.widen(grid).flatten(2).transpose(1, 2)
 
     def _read(self, wide: Tensor) -> Tensor:
