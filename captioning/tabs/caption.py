@@ -120,7 +120,7 @@ class CaptionTab:
             return write_captions(self._page.load, path, model_id, read_prompts(prompts), options, job)
 
         step = Step("Getting the model ready")
-        yield {self.cards: cards_value("busy", step), self.written: None} | self._no_files()
+        yield {self.written: None} | self._no_files()
         async for state in self._runs.follow(request, work):
             match state:
                 case Progress(update, seconds):

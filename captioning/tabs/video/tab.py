@@ -185,12 +185,13 @@ class VideoTab:
                 raise VideoError(NO_CLIP)
             options = read_options(method, *values)
             asked = Asked(path, model_id, tuple(read_prompts(prompts)), options, _whole(count), start, end or None)
+            job.show(ClipStep(Step("Getting the model ready", asked.prompts, options.num_captions)))
             made = caption_clip(self._store, self._page.load, asked, job)
             asked = replace(asked, words=split_words(made.step.captions[0]))
             return asked, made, self._save_frame(made.clip, len(made.clip.frames) // 2)
 
         shown, sent = ClipStep(Step("Getting the model ready")), None
-        yield {self.cards: cards_value("busy", shown.step), self.film: film_value(())} | self._clear(request)
+        yield {self.film: film_value(())} | self._clear(request)
         async for state in self._runs.follow(request, work):
             match state:
                 case Progress(update, seconds):
