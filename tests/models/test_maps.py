@@ -98,4 +98,4 @@ def test_maps_of_tiny_blip_equal_its_own_decoder_step_by_step(tiny_captioners: d
 def test_maps_of_the_embedded_model_equal_torchs_own_attention_step_by_step() -> None:
     captioner = open_tiny(embedded_folder())
     picture = open_image(CHEETAH)
-    assert check(captioner, picture, *write_with_torch(captioner._network, picture, 8)) >= 3
+    assert check(captioner, picture, *write_with_torch(captioner._network, picture, 8)) >= 2
