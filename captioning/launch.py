@@ -9,8 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
-
-import gradio as gr
+from typing import TYPE_CHECKING
 
 from captioning.core import runtime
 from captioning.core.errors import CaptioningError
@@ -21,6 +20,9 @@ from captioning.serving.loading import LoadCaptioner, load_captioner
 from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.web.address import check_address, read_host
 from captioning.web.showcase import prepare, tour
+
+if TYPE_CHECKING:
+    import gradio as gr  # `page` imports it, in the way that is quick
 
 _QUIET_SECONDS = 10.0
 """How long no new picture must have been captioned before work that can wait begins."""
@@ -68,8 +70,6 @@ def launch(demo: gr.Blocks, flags: argparse.Namespace) -> None:
         sys.exit(f"captionscope: {error}")
     if runtime.ON_ZERO_GPU:
         _warm_up(load, model)  # before the launch and in this thread: only then are its weights sent ahead to the GPU
-    # Before the launch, much of which is waiting: torch is imported meanwhile.
-    threading.Thread(target=_get_ready, args=(load, model), daemon=True).start()
     _, address, _ = demo.launch(
         server_name=flags.host,
         server_port=flags.port,
@@ -81,6 +81,7 @@ def launch(demo: gr.Blocks, flags: argparse.Namespace) -> None:
     print(f"Captionscope is open at {address} (Ctrl+C ends it).", flush=True)
     if flags.showcase:
         print(tour(address), flush=True)
+    threading.Thread(target=_get_ready, args=(load, model), daemon=True).start()
     demo.block_thread()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -56,3 +59,21 @@ def test_maps_are_compiled_where_the_first_model_cannot_be_loaded(
     launch._get_ready(cast("LoadCaptioner", refuse), "nosuch")
     assert compiled == [True]
     assert "There is no such model." in capsys.readouterr().err
+
+
+_WATCH = """
+import pathlib
+read, found = pathlib.Path.read_text, []
+def watch(path, *args, **kwargs):
+    found.append(path.suffix in (".py", ".pyi") and "gradio" in path.parts)
+    return read(path, *args, **kwargs)
+pathlib.Path.read_text = watch
+import app
+print(any(found))
+"""
+
+
+def test_the_page_is_imported_without_parsing_gradios_sources() -> None:
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", _WATCH], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "False"
