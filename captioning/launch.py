@@ -70,8 +70,6 @@ def launch(demo: gr.Blocks, flags: argparse.Namespace) -> None:
         sys.exit(f"captionscope: {error}")
     if runtime.ON_ZERO_GPU:
         _warm_up(load, model)  # before the launch and in this thread: only then are its weights sent ahead to the GPU
-    # Before the launch, half of which is waiting: torch is imported meanwhile.
-    threading.Thread(target=_get_ready, args=(load, model), daemon=True).start()
     _, address, _ = demo.launch(
         server_name=flags.host,
         server_port=flags.port,
@@ -83,6 +81,7 @@ def launch(demo: gr.Blocks, flags: argparse.Namespace) -> None:
     print(f"Captionscope is open at {address} (Ctrl+C ends it).", flush=True)
     if flags.showcase:
         print(tour(address), flush=True)
+    threading.Thread(target=_get_ready, args=(load, model), daemon=True).start()
     demo.block_thread()
 
 
