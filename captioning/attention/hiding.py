@@ -36,7 +36,7 @@ def _size(picture: Picture) -> tuple[int, int]:
 
 
 def _filled(picture: Picture, fill: Fill) -> NDArray[np.uint8]:
-    """What hidden patches show, `[H, W, 3]`. Raises `OptionsError` for a fill that is none."""
+    """Return the pixels that hidden patches show, `[H, W, 3]`. Raises `OptionsError` for an unknown fill."""
     if fill == "mean":
         pixels = np.asarray(picture.image)
         return np.broadcast_to(pixels.reshape(-1, 3).mean(axis=0).round().astype(np.uint8), pixels.shape)
@@ -98,7 +98,7 @@ def _working_copy(captioner: Captioner, picture: Picture) -> tuple[Picture, Patc
 
 
 def _working_factor(picture: Picture, layout: PatchLayout) -> float:
-    """How many times larger or smaller to make a picture."""
+    """Return the factor by which to resize a picture before its patches are hidden."""
     smaller = min(1.0, _WORKING_SIDE / max(picture.image.size))
     visible = float(_PATCH_SIDE / _usual_patch(picture, layout).min())
     roomy = math.sqrt(_WORKING_SIDE**2 / math.prod(picture.image.size))
@@ -113,14 +113,14 @@ def _usual_patch(picture: Picture, layout: PatchLayout) -> NDArray[np.float64]:
 
 
 def deletion_masks(order: NDArray[np.intp], steps: int = STEPS) -> NDArray[np.bool_]:
-    """What is hidden `[steps + 1, patches]` while patches go in an order `[patches]`, from none to all."""
+    """Return which patches are hidden at each step of deletion, `[steps + 1, patches]`, none at first."""
     counts = np.rint(np.linspace(0, len(order), steps + 1)).astype(int)
     masks: NDArray[np.bool_] = np.argsort(order) < counts[:, None]
     return masks
 
 
 def insertion_masks(order: NDArray[np.intp], steps: int = STEPS) -> NDArray[np.bool_]:
-    """What is hidden `[steps + 1, patches]` while patches come in an order `[patches]`, from all to none."""
+    """Return which patches are hidden at each step of insertion, `[steps + 1, patches]`, all at first."""
     return ~deletion_masks(order, steps)
 
 

@@ -1,4 +1,4 @@
-"""How long things take, alone and in turn."""
+"""Measure the seconds that calls take, one alone or two in turn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """Return the seconds that one call takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -35,7 +35,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far a comparison has come."""
+    """The columns of a comparison so far, and what is being done."""
 
     doing: str
     picture: str = ""
