@@ -270,6 +270,15 @@ def test_a_photograph_is_seen_in_any_of_its_views(data_folder: Path, tmp_path: P
     assert torch.equal(seen, sight.encode(places, seed=1).states)
 
 
+def test_runs_with_other_seeds_share_their_features(data_folder: Path, tmp_path: Path, learnt: Path) -> None:
+    sights = [
+        make_trainer(data_folder, tmp_path / "out", learnt, replace(REWARDED, seed=seed)).sight for seed in (0, 1)
+    ]
+    assert len(list((tmp_path / "out").glob(f"{FEATURES_NAME}*"))) == 2  # a file a view
+    places = torch.arange(24)
+    assert torch.equal(*(sight.encode(places, 7).states for sight in sights))
+
+
 def test_what_cannot_be_frozen_or_kept_is_refused(data_folder: Path, tmp_path: Path, learnt: Path) -> None:
     photos = load_photos(data_folder, "train", 8).photos
     with pytest.raises(OptionsError, match="where a model is trained further"):
