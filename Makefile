@@ -8,10 +8,11 @@ ARGS ?=
 # The extra `fast` of pyproject.toml.
 FAST := openvino>=2026.1,<2027
 
-# A process a core, one thread each: processes of many threads only wait for each other.
+# A process a core, one thread each: processes of many threads only wait for each other. pytest-randomly shuffles
+# the tests; `make test ARGS="--randomly-seed=N"` repeats an order.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help run showcase screenshots test test-all soak check lint types bench train clean
+.PHONY: help run showcase screenshots test test-all test-speeds soak check lint types bench train clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +31,10 @@ test: $(VENV)/dev-ready  ## the fast tests, with a browser where there is one
 
 test-all: $(VENV)/dev-ready  ## the fast tests and the long matrix
 	$(PYTEST) -m "not network" $(ARGS)
+
+test-speeds: $(VENV)/dev-ready  ## the browser tests on a slow processor, and with a slow captioner
+	BROWSER_SLOWDOWN=4 $(PYTEST) -m "not slow and not network" tests/browser $(ARGS)
+	FAKE_TOKEN_SECONDS=0.5 $(PYTEST) -m "not slow and not network" tests/browser $(ARGS)
 
 soak: $(VENV)/dev-ready  ## thousands of hostile inputs, and 64 visitors for two minutes
 	SOAK=1 $(BIN)/python -m pytest tests/fuzz tests/load --timeout 1800 -s $(ARGS)

@@ -42,6 +42,9 @@ from captioning.serving.shared_captioner import SharedCaptioner
 # Tiny models gain nothing from threads, and threads that wait for each other crawl beside any other work.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Seconds that each step of the fake captioner takes at least; `make test-speeds` sets it.
+TOKEN_SECONDS = float(os.environ.get("FAKE_TOKEN_SECONDS", "0"))
+
 WORDS = ("a", "brown", "dog", "runs", "through", "the", "tall", "grass", "near", "two", "small", "trees", "today")
 FAKE_SPEC = ModelSpec(
     model_id="embedded",
@@ -122,7 +125,7 @@ class FakeCaptioner:
         self, spec: ModelSpec = FAKE_SPEC, delay: float = 0.0, encode_delay: float = 0.0, num_words: int = 7
     ) -> None:
         self.spec = spec
-        self.delay = delay
+        self.delay = max(delay, TOKEN_SECONDS)
         self.encode_delay = encode_delay
         self.num_words = num_words
         self.step_gate: Gate | None = None

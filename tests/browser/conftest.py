@@ -14,6 +14,8 @@ from captioning.bench.result import NotMeasuredError
 from captioning.serving.loading import LoadCaptioner
 from tests.page_server import serve
 
+# No test may depend on the machine's speed: `make test-speeds` runs them with a processor of a quarter of the speed.
+SLOWDOWN = float(os.environ.get("BROWSER_SLOWDOWN", "1"))
 SIZES = {"wide": {"width": 1360, "height": 900}, "narrow": {"width": 390, "height": 844}}
 
 
@@ -52,6 +54,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
             )
             stack.callback(context.close)
             page = context.new_page()
+            context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": SLOWDOWN})
             page.on("console", lambda m: troubles.append(f"console: {m.text}") if m.type == "error" else None)
             page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
             page.on("request", lambda request: _check_host(request.url, address, troubles))

@@ -1,6 +1,6 @@
 """Many visitors at once, mixed: every request is answered or clearly refused, and the server is well afterwards.
 
-`make soak` takes 64 visitors and two minutes; `make test` a short form.
+`make soak` takes 64 visitors and two minutes; `make test-all` a short form.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.clips import make_clip
 from tests.load.visitors import Outcome, visit
@@ -68,6 +70,7 @@ async def crowd(address: str, clip: bytes, visitors: int, seconds: float) -> Out
     return outcome
 
 
+@pytest.mark.slow
 def test_a_crowd_is_served_or_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4").read_bytes()
     with running_server(CAPTIONSCOPE_CACHE_BYTES=str(8 * 2**20), CAPTIONSCOPE_SESSIONS="50") as (address, process):

@@ -88,7 +88,7 @@ def test_a_text_that_was_typed_on_leaves_its_place_to_the_newer_one(fake_loader:
         assert may_come.wait(30)
         return fake_loader(model_id, **options)
 
-    with gr.Blocks(), gr.Tabs() as tabs:
+    with gr.Blocks(), gr.Tabs() as tabs, gr.Tab("Model"):
         states = [gr.State(None) for _ in range(4)]
         section = WordSection(Page(load, states[0], states[1], gr.HTML(), states[2], states[3], tabs))
     request: Any = SimpleNamespace(session_hash="me")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 
@@ -81,6 +82,7 @@ def wait_until_gone(name: str, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_the_folder_goes_with_its_process_and_what_a_killed_one_left_with_the_next(tmp_path: Path) -> None:
     killed, left = start(tmp_path)
     (left / "photo.png").write_bytes(b"x")

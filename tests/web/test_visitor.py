@@ -127,6 +127,7 @@ def test_every_endpoint_refuses_models_that_are_not_listed(
         "/image_map": {"images": [handle_file(photo)]},
         "/model_info": {},
     }
+    loader.asked.clear()  # the server is shared with other tests
     for name in (str(tmp_path), "somebody/huge-model"):
         with pytest.raises(AppError, match=REFUSED) as error:
             stranger.predict(**inputs[endpoint], model=name, api_name=endpoint)
