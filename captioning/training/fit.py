@@ -1,35 +1,32 @@
-"""Fitting a network to photographs: a caption loss, a contrastive loss beside it where asked, averaged weights."""
+"""The training loop: steps, averaged weights, and checkpoints from which a run is resumed."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from captioning.core import runtime
 from captioning.core.errors import DataError, OptionsError
 from captioning.core.whole_files import whole_file
-from captioning.models.families.patch_captioner.network import ConvolutionalEncoder, PatchNetwork
+from captioning.models.families.patch_captioner.network import PatchNetwork
 from captioning.models.families.patch_captioner.packaged_encoder import PackagedEncoder
 from captioning.models.network import TrainableNetwork
 from captioning.training.batches import Batch, StepSampler, load_batches
-from captioning.training.data import OPENINGS, Photo, PhotoSet, fingerprint, plain_words
-from captioning.training.heads import ContrastiveHead, TargetWords, WordHead
+from captioning.training.data import PhotoSet, fingerprint, plain_words
+from captioning.training.losses import Losses, StepFigures
 from captioning.training.options import TrainingOptions
-from captioning.training.self_critical import CiderReward, self_critical_loss
-from captioning.training.sight import FreshSight, Seen, make_sight
+from captioning.training.sight import FreshSight, make_sight
 from captioning.training.start import Start, read_class_names
 
 STATE_NAME = "training_state.pt"
@@ -52,17 +49,6 @@ class TrainingProgress:
     learning_rate: float
     photos_per_second: float
     seconds_left: float
-
-
-class _StepFigures(NamedTuple):
-    """What one step tells: its losses, tokens guessed right of those learnt, and the mean reward of what was drawn."""
-
-    caption_loss: float
-    contrastive_loss: float
-    word_loss: float
-    tokens_right: float
-    tokens_learnt: float
-    reward: float
 
 
 def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> float:
@@ -103,8 +89,7 @@ class Trainer:
         frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
         self._names = [name for name in module.state_dict() if name not in frozen]
         torch.manual_seed(options.seed)
-        self._words = TargetWords(data.photos) if options.word_weight else None
-        self.heads = self._make_heads()
+        self.losses = Losses(self.network, data.photos, start.layout, options, device)
         self.average = {name: value.detach().clone() for name, value in self._learnt().items()}
         self.optimizer = self._make_optimizer()
         if saved is not None:
@@ -113,9 +98,6 @@ class Trainer:
         self.steps_per_pass = sampler.steps_per_pass
         self.total_steps = len(sampler)
         self._photos = data.photos
-        self._groups = torch.from_numpy(_groups(data.photos))
-        self._reward = CiderReward(data.photos, options.specificity) if options.reward_weight else None
-        self._layout = start.layout
         self.sight = make_sight(start, data, options, device, out, report, features)
         self._fit_embedding()
         self._seen_names = self._see_names() if options.name_rate else {}
@@ -166,7 +148,7 @@ class Trainer:
 
     def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 20) -> Iterator[int]:
         """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
-        sums, summed = np.zeros(len(_StepFigures._fields)), 0
+        sums, summed = np.zeros(len(StepFigures._fields)), 0
         started, start_step = time.monotonic(), self.step
         for batch in load_batches(self._photos, self.network, self.options, self.step, self._seen_names):
             sums += self._train_step(batch)
@@ -174,7 +156,7 @@ class Trainer:
             self.step += 1
             if self.step % report_steps == 0:
                 rate = (self.step - start_step) / (time.monotonic() - started)
-                means = _StepFigures(*(sums / summed).tolist())
+                means = StepFigures(*(sums / summed).tolist())
                 report(
                     TrainingProgress(
                         step=self.step,
@@ -198,25 +180,13 @@ class Trainer:
                 yield self.step // self.steps_per_pass
                 started += time.monotonic() - paused  # what others do in between, such as measuring, is no training
 
-    def _train_step(self, batch: Batch) -> _StepFigures:
-        options = self.options
+    def _train_step(self, batch: Batch) -> StepFigures:
         torch.manual_seed(batch.seed)
-        input_ids, labels = batch.input_ids.to(self.device), batch.labels.to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(batch.step, self.total_steps, options)
+            group["lr"] = learning_rate_at(batch.step, self.total_steps, self.options)
         self.network.module.train()
         with self._autocast():
-            seen = self.sight.encode(batch.places, batch.seed)
-            caption_loss, right, learnt = self._teach(seen.states, input_ids, labels)
-            contrastive = self._contrast(seen.embeds, labels[:: options.captions_per_photo], batch.places)
-            told = self._tell(seen, batch.places)
-            self_critical, reward = self._criticise(seen.states, batch)
-        loss = (
-            options.caption_weight * caption_loss
-            + options.contrastive_weight * contrastive
-            + options.word_weight * told
-            + options.reward_weight * self_critical
-        )
+            loss, figures = self.losses.compute(self.sight.encode(batch.places, batch.seed), batch)
         if not torch.isfinite(loss):
             raise DataError(
                 f"The loss stopped being a number at step {batch.step}; lower --learning-rate and start anew."
@@ -226,94 +196,11 @@ class Trainer:
         nn.utils.clip_grad_norm_(self._learnable, 1.0)
         self.optimizer.step()
         self._update_average()
-        return _StepFigures(caption_loss.item(), contrastive.item(), told.item(), right, learnt, reward)
+        return figures
 
     def _autocast(self) -> torch.autocast:
         # A weight that was cast while captions were drawn knows no gradient, and must not be used again.
         return runtime.autocast(self.device, cache_enabled=not self.options.reward_weight)
-
-    def _nothing(self) -> Tensor:
-        return torch.zeros((), device=self.device)
-
-    def _teach(self, states: Tensor, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
-        """The loss of the next token, how many were the likeliest, and of how many; 0 where it does not count."""
-        if not self.options.caption_weight:
-            return self._nothing(), 0, 0
-        logits = self.network.teach(input_ids, states)
-        flat, logits = labels.flatten(), logits.flatten(0, 1).float()
-        loss = F.cross_entropy(logits, flat, ignore_index=-100, label_smoothing=self.options.label_smoothing)
-        learnt = flat != -100
-        return loss, int((logits.argmax(dim=-1) == flat)[learnt].sum()), int(learnt.sum())
-
-    def _tell(self, seen: Seen, places: Tensor) -> Tensor:
-        """The loss of telling the words of pictures, of both pictures where they are mixed; or 0."""
-        if self._words is None or seen.embeds is None:
-            return self._nothing()
-        shares = self._words.shares(places).to(self.device)
-        if seen.partners is not None:
-            shares = seen.share * shares + (1 - seen.share) * shares[seen.partners]
-        loss: Tensor = self.heads["words"](seen.embeds, shares, self.options.label_smoothing)
-        return loss
-
-    def tell_kinds(self, embeds: Tensor, kinds: Sequence[str]) -> list[str]:
-        """The likeliest of `kinds` for each of `embeds [N, hidden]`, by what learnt to tell words from them."""
-        assert self._words is not None
-        head = self.heads["words"]
-        assert isinstance(head, WordHead)
-        known = [kind for kind in kinds if kind in self._words.names]
-        columns = [self._words.names.index(kind) for kind in known]
-        with torch.no_grad():
-            best = head.score(embeds.to(self.device))[:, columns].argmax(dim=1)
-        return [known[number] for number in best.tolist()]
-
-    def _contrast(self, embeds: Tensor | None, labels: Tensor, places: Tensor) -> Tensor:
-        """The contrastive loss between pictures and the words of their first captions `labels [N, T]`, or 0."""
-        module = self.network.module
-        if "contrastive" not in self.heads or embeds is None or not isinstance(module, PatchNetwork):
-            return self._nothing()
-        word_mask = ((labels != -100) & (labels != self.network.end_id)).float()
-        words = module.text_decoder.tokens(labels.clamp(min=0))
-        loss: Tensor = self.heads["contrastive"](embeds, words, word_mask, self._groups[places].to(self.device))
-        return loss
-
-    def _criticise(self, states: Tensor, batch: Batch) -> tuple[Tensor, float]:
-        """The self-critical loss of the photographs that have captions, and the mean reward of what was drawn; or 0."""
-        described = [row for row, place in enumerate(batch.places.tolist()) if self._photos[place].captions]
-        if self._reward is None or not described:
-            return self._nothing(), 0.0
-        draw = np.random.default_rng((batch.seed, 1))
-        begins = draw.random() < self.options.opening_rate
-        return self_critical_loss(
-            self.network,
-            states[described],
-            self._layout,
-            batch.places[described].tolist(),
-            self._reward,
-            self.options.samples,
-            self.options.max_tokens,
-            batch.seed,
-            OPENINGS[draw.integers(len(OPENINGS))] if begins else "",
-        )
-
-    def _make_heads(self) -> nn.ModuleDict:
-        heads = nn.ModuleDict()
-        if not self.options.contrastive_weight and not self.options.word_weight:
-            return heads
-        module = self.network.module
-        if (
-            not isinstance(module, PatchNetwork)
-            or not isinstance(module.image_encoder, ConvolutionalEncoder)
-            or module.image_encoder.frozen
-        ):
-            raise OptionsError(
-                "Only a convolutional encoder that is not frozen learns an embedding that a loss could pull at; "
-                "leave out --contrastive-weight and --word-weight."
-            )
-        if self.options.contrastive_weight:
-            heads["contrastive"] = ContrastiveHead(module.config.hidden_size)
-        if self._words is not None:
-            heads["words"] = WordHead(module.config.hidden_size, len(self._words.names))
-        return heads.to(self.device)
 
     def _learnt(self) -> dict[str, Tensor]:
         """What training changes: weights that are not frozen, and statistics."""
@@ -348,7 +235,7 @@ class Trainer:
         module.eval()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        parameters = [*self._learnable, *self.heads.parameters()]
+        parameters = [*self._learnable, *self.losses.heads.parameters()]
         return torch.optim.AdamW(
             [
                 {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.options.weight_decay},
@@ -378,7 +265,7 @@ class Trainer:
         self._write_learnt(saved["learnt"])
         self.average = saved["average"]
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.heads.load_state_dict(saved["heads"])
+        self.losses.heads.load_state_dict(saved["heads"])
         self.step = saved["step"]
 
     def _write_state(self) -> None:
@@ -390,7 +277,7 @@ class Trainer:
             "learnt": self._learnt(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "heads": self.heads.state_dict(),
+            "heads": self.losses.heads.state_dict(),
         }
         # A kill leaves the last good checkpoint.
         with whole_file(self.out / STATE_NAME) as file:
@@ -400,9 +287,3 @@ class Trainer:
 def _plain(origin: Mapping[str, Any]) -> str:
     """An origin as text, which reads back from a file as it was written."""
     return json.dumps(origin, sort_keys=True)
-
-
-def _groups(photos: Sequence[Photo]) -> NDArray[np.int64]:
-    """A number for each photo that photos of one kind share `[photos]`."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(photo.class_name or photo.name, len(numbers)) for photo in photos], np.int64)

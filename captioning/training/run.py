@@ -113,7 +113,7 @@ def _measure(
     """What the run is about on `dev`: captions, or where only the encoder learns, kinds told from embeddings."""
     if trainer.options.caption_weight:
         return evaluate_captions(captioner, dev, kinds, report=lambda _, done, total: report(done, total))
-    return evaluate_kinds(captioner, dev, lambda embeds: trainer.tell_kinds(embeds, kinds))
+    return evaluate_kinds(captioner, dev, lambda embeds: trainer.losses.tell_kinds(embeds, kinds))
 
 
 def _spec(start: Start, out: Path) -> ModelSpec:

@@ -140,6 +140,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(data_folder: Path, tmp_path: 
 WORDS = replace(OPTIONS, caption_weight=0.0, contrastive_weight=0.0, word_weight=1.0)
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_alone_from_words_on_mixed_and_smaller_pictures(data_folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     options = replace(WORDS, passes=30, mix=0.3, training_size=24)
