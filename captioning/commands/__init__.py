@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from captioning.commands import attention, bench, blend, caption, deploy, evaluate, image_map, models, train, video
+from captioning.commands import (
+    attention,
+    bench,
+    blend,
+    caption,
+    compare,
+    deploy,
+    evaluate,
+    image_map,
+    models,
+    score,
+    tokenize,
+    train,
+    video,
+)
 
-COMMANDS = (caption, video, attention, image_map, models, train, blend, evaluate, bench, deploy)
+COMMANDS = (
+    caption, video, attention, score, tokenize, compare, image_map, models, train, blend, evaluate, bench, deploy,
+)  # fmt: skip
