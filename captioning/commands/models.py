@@ -38,7 +38,7 @@ def _list_models(options: argparse.Namespace) -> int:
 
 
 def _model_info(options: argparse.Namespace) -> int:
-    from captioning.captions.model_report import info_document
+    from captioning.captions.model_report import info_document, memory_by_part
     from captioning.serving.loading import load_captioner
 
     info = load_captioner(options.model, report=report_download).info()
@@ -49,8 +49,16 @@ def _model_info(options: argparse.Namespace) -> int:
         f"{info.spec.title}: {info.parameters:,} parameters in {len(info.arrays)} arrays, "
         f"{info.precision} on {info.device}"
     )
+    print("\nParts")
+    for part in memory_by_part(info):
+        print(f"  {part.name:32} {part.role:22} {part.arrays:5} arrays {part.elements:13,} elements")
+    print("\nLayers")
     for kind, count in info.layer_types.items():
         print(f"  {count:4} {kind}")
+    print("\nShapes")
     for step, shape in info.shapes:
         print(f"  {step:24} {list(shape)}")
+    print("\nArrays")
+    for array in info.arrays:
+        print(f"  {array.name:64} {'×'.join(map(str, array.shape)) or 'scalar':16} {array.elements:11,} {array.dtype}")
     return 0

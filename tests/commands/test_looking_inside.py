@@ -66,3 +66,15 @@ def test_models_are_compared_and_one_that_fails_does_not_end_the_others(
 def test_one_model_is_no_comparison(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(photo), "--model", "embedded"]) == 1
     assert "A comparison takes 2 to 4 models, not 1" in capsys.readouterr().err
+
+
+def test_a_models_parts_and_arrays_are_listed_as_text(
+    fake_loader: FakeLoader, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "info", "embedded"]) == 0
+    text = capsys.readouterr().out
+    info = fake_loader("embedded").info()
+    for array in info.arrays:
+        assert any(line.split()[:1] == [array.name] for line in text.splitlines())
+    headings = [line for line in text.splitlines() if line in ("Parts", "Layers", "Shapes", "Arrays")]
+    assert headings == ["Parts", "Layers", "Shapes", "Arrays"]
