@@ -38,8 +38,7 @@ const wholeMatrix = make('button', { type: 'button', class: 'cs-button', hidden:
 const words = makeWordGrid({ choose });
 const wordsBox = make('details', { class: 'cs-all-words', open: true, ontoggle: () => schedule() }, make('summary', {}, 'All words'), words.node);
 const keep = make('div', { class: 'cs-keep', role: 'group', 'aria-label': 'Take along' }, make('span', { class: 'cs-hint' }, 'Take along'),
-  ...[['png', 'PNG', 'this map'], ['grid', 'PNG of all', 'all maps'], ['gif', 'GIF', 'the walk through the caption'], ['npz', 'NPZ', 'the numbers'], ['json', 'JSON', 'this view, to be opened again'], ['html', 'HTML', 'this explorer in one file']]
-    .map(([kind, text, about]) => make('button', { type: 'button', class: 'cs-button', title: `Save ${about}`, 'aria-label': `Save ${about} as ${text}`, onclick: () => trigger('file_wanted', { kind, view: currentView() }) }, text)));
+  ...(props.value.files || []).map(([kind, text, about]) => make('button', { type: 'button', class: 'cs-button', title: `Save ${about}`, 'aria-label': `Save ${about} as ${text}`, onclick: () => trigger('file_wanted', { kind, view: currentView() }) }, text)));
 const side = make('section', { class: 'cs-side', 'aria-label': 'Layers and heads' },
   make('div', { class: 'cs-side-head' }, make('h2', {}, 'Layers × heads'), sort.node), matrix.node, wholeMatrix, wordsBox);
 const body = make('div', { class: 'cs-explorer-body' },

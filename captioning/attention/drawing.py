@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ _ANCHORS: Mapping[str, str] = {
 }
 COLOUR_MAPS = tuple(_ANCHORS)
 """Names of colour scales, the default first."""
+Mode = Literal["overlay", "map", "weighted"]
+MODES: tuple[Mode, ...] = ("overlay", "map", "weighted")
+"""How a map is shown: over the picture, by itself, or by the picture's brightness; the default first."""
 LONGEST_SIDE = 1024
 """Overlays for files are drawn at most so large, in pixels."""
 _CELL, _LABEL = 224, 22
@@ -34,16 +38,22 @@ _LIGHT, _DARK = (255, 255, 255), (20, 20, 24)
 
 @dataclass(frozen=True, slots=True)
 class Brush:
-    """How maps are painted: their opacity in 0…1, the colour scale, and whether patches are blended or keep edges."""
+    """How maps are painted: their opacity in 0…1, the colour scale, and whether patches are blended or keep edges.
+
+    `mode` is "overlay" (over the picture), "map" (by itself) or "weighted" (the picture's own brightness).
+    """
 
     opacity: float = 0.6
     colour_map: str = COLOUR_MAPS[0]
     smooth: bool = True
+    mode: Mode = "overlay"
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
             raise OptionsError(f"The opacity must be between 0 and 1, not {self.opacity}.")
         colour_table(self.colour_map)  # which refuses a name that is none
+        if self.mode not in MODES:
+            raise OptionsError(f"A map is not shown by {self.mode!r}; choose from {', '.join(MODES)}.")
 
 
 @cache
@@ -60,6 +70,15 @@ def colour_table(name: str = "magma") -> NDArray[np.uint8]:
 
 
 _BRUSH = Brush()
+
+
+def paint_map(picture: Picture, heat: NDArray[np.float32], layout: PatchLayout, brush: Brush = _BRUSH) -> Image.Image:
+    """Return a map `[patches]` of values in 0…1 as the brush shows it, at the picture's size."""
+    if brush.mode == "weighted":
+        return weight_picture(picture, heat, layout, brush.smooth).image
+    if brush.mode == "map":
+        brush = replace(brush, opacity=1.0, smooth=False)
+    return overlay(picture, heat, layout, brush)
 
 
 def overlay(picture: Picture, heat: NDArray[np.float32], layout: PatchLayout, brush: Brush = _BRUSH) -> Image.Image:
@@ -109,7 +128,7 @@ def shrink(picture: Picture, longest: int = LONGEST_SIDE) -> Picture:
 
 def token_grid(
     picture: Picture,
-    maps: NDArray[np.float32],
+    maps: Sequence[NDArray[np.float32]] | NDArray[np.float32],
     labels: Sequence[str],
     layout: PatchLayout,
     brush: Brush = _BRUSH,
@@ -126,13 +145,13 @@ def token_grid(
         row, column = divmod(number, columns)
         left, top = gap + column * (width + gap), gap + row * (height + _LABEL + gap)
         _write(sheet, label, (left, top), width, _DARK)
-        sheet.paste(overlay(small, heat, layout, brush), (left, top + _LABEL))
+        sheet.paste(paint_map(small, heat, layout, brush), (left, top + _LABEL))
     return sheet
 
 
 def walk_gif(
     picture: Picture,
-    maps: NDArray[np.float32],
+    maps: Sequence[NDArray[np.float32]] | NDArray[np.float32],
     labels: Sequence[str],
     layout: PatchLayout,
     brush: Brush = _BRUSH,
@@ -147,7 +166,7 @@ def walk_gif(
     for label, heat in zip(labels, maps, strict=True):
         frame = Image.new("RGB", (width, height + _LABEL), _DARK)
         _write(frame, label, (4, 0), width - 8, _LIGHT)
-        frame.paste(overlay(small, heat, layout, brush), (0, _LABEL))
+        frame.paste(paint_map(small, heat, layout, brush), (0, _LABEL))
         frames.append(frame.quantize(128, dither=Image.Dither.NONE))
     file = io.BytesIO()
     # Every frame is kept, also one that equals the last: a word takes its time.

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from captioning.attention.views import Maps, View, quantise, restore
+from captioning.attention.views import Maps, View, to_grid
 from captioning.core.errors import OptionsError
 from captioning.core.types import Caption, CaptionTrace, DecodingOptions, PatchLayout, TokenAlternative, plain_dict
 
 _TRACE_KIND = "captionscope trace"
+_PACKED = "<f2"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,34 +37,37 @@ class SavedTrace:
 def trace_to_npz(trace: CaptionTrace, image: str, maps: Mapping[str, Maps] | None = None) -> bytes:
     """A trace of the picture called `image` as a compressed NPZ file.
 
-    It holds `image_attentions`, `prefix_attentions`, `boxes`, `tokens`, `token_ids` and `log_probs` as in
-    `CaptionTrace` and `Caption`, `map_NAME [tokens, patches]` for each of `maps`, and in `about` the rest as JSON.
+    It holds `attentions [layers, heads, tokens, prefix + patches]` in one piece, whose first column is the prefix;
+    `map_NAME [tokens, rows, columns]` for each of `maps` ([tokens, patches] where patches form no grid); `boxes`,
+    `tokens`, `token_ids` and `log_probs` as in `CaptionTrace` and `Caption`; and in `about` the rest as JSON.
     """
     caption = trace.caption
     about = _about(trace, image) | {"grid": _grid(trace.layout), "kind": trace.kind}
     file = io.BytesIO()
     np.savez_compressed(
         file,
-        image_attentions=trace.image_attentions,
-        prefix_attentions=trace.prefix_attentions,
+        attentions=_in_one_piece(trace),
         boxes=trace.layout.boxes,
         tokens=np.array(caption.tokens, np.str_),
         token_ids=np.array(caption.token_ids, np.int64),
         log_probs=np.array(caption.log_probs, np.float32),
         about=np.array(json.dumps(about, ensure_ascii=False)),
         allow_pickle=False,
-        **{f"map_{name}": values for name, values in (maps or {}).items()},
+        **{f"map_{name}": _in_rows(values, trace.layout) for name, values in (maps or {}).items()},
     )
     return file.getvalue()
 
 
-def trace_to_json(trace: CaptionTrace, image: str, view: View, shown: Mapping[str, Any] | None = None) -> str:
+def trace_to_json(
+    trace: CaptionTrace, image: str, view: View, maps: Maps, shown: Mapping[str, Any] | None = None
+) -> str:
     """A trace of the picture called `image` and the view of it, as JSON that `trace_from_json` opens again.
 
-    Weights are kept in a byte each, to within half of 1/255 of the largest in their row.
+    `attentions` are in one piece as in NPZ, `shape` says how, in little-endian half precision and base64. `maps`
+    [tokens, patches] are those of the view, written as plain rows of numbers.
     """
     caption = trace.caption
-    levels, largest = quantise(trace.image_attentions)
+    attentions = _in_one_piece(trace)
     document = {
         "kind": _TRACE_KIND,
         "caption": _about(trace, image)
@@ -78,12 +82,27 @@ def trace_to_json(trace: CaptionTrace, image: str, view: View, shown: Mapping[st
         "attention": trace.kind,
         "grid": _grid(trace.layout),
         "boxes": [[round(edge, 9) for edge in box] for box in trace.layout.boxes.tolist()],
-        "shape": list(levels.shape),
-        "weights": _pack(levels),
-        "largest": _pack(largest.astype("<f4")),
-        "prefix": _pack(trace.prefix_attentions.astype("<f4")),
+        "shape": list(attentions.shape),
+        "attentions": base64.b64encode(attentions.astype(_PACKED).tobytes()).decode(),
+        "maps": _round(_in_rows(maps, trace.layout).tolist()),
     }
     return json.dumps(document, ensure_ascii=False)
+
+
+def _in_one_piece(trace: CaptionTrace) -> NDArray[np.float32]:
+    """Return all attention `[layers, heads, tokens, prefix + patches]`; the prefix is the first column."""
+    whole: NDArray[np.float32] = np.concatenate((trace.prefix_attentions[..., None], trace.image_attentions), axis=-1)
+    return whole
+
+
+def _in_rows(maps: Maps, layout: PatchLayout) -> Maps:
+    """Return maps `[tokens, rows, columns]`, or as they are where the patches form no grid."""
+    return maps if layout.grid is None else to_grid(maps, layout)
+
+
+def _round(values: Any) -> Any:
+    """Return nested lists of numbers with six digits each."""
+    return [_round(value) for value in values] if isinstance(values, list) else float(f"{values:.6g}")
 
 
 def trace_from_json(text: str) -> SavedTrace:
@@ -95,13 +114,11 @@ def trace_from_json(text: str) -> SavedTrace:
         caption = _read_caption(document["caption"])
         grid = document["grid"] and (int(document["grid"][0]), int(document["grid"][1]))
         layout = PatchLayout(np.array(document["boxes"], np.float64), grid)
-        layers, heads, tokens, patches = map(int, document["shape"])
-        rows = (layers, heads, tokens)
-        weights = _unpack(document["weights"], np.uint8, (*rows, patches))
-        largest, prefix = (_unpack(document[name], "<f4", rows) for name in ("largest", "prefix"))
-        if document["attention"] not in ("cross", "self") or not np.isfinite((largest, prefix)).all():
+        packed = np.frombuffer(base64.b64decode(document["attentions"], validate=True), _PACKED)
+        attentions = packed.reshape(*map(int, document["shape"])).astype(np.float32)
+        if document["attention"] not in ("cross", "self") or not np.isfinite(attentions).all():
             raise ValueError(document["attention"])
-        trace = CaptionTrace(caption, restore(weights, largest), prefix, document["attention"], layout)
+        trace = CaptionTrace(caption, attentions[..., 1:], attentions[..., 0], document["attention"], layout)
         view = View(str(document["view"]["method"]), document["view"]["layer"], document["view"]["head"])
         return SavedTrace(trace, str(document["caption"]["image"]), view, dict(document["shown"]))
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, OptionsError) as error:
@@ -145,12 +162,3 @@ def _read_caption(values: Mapping[str, Any]) -> Caption:
 
 def _grid(layout: PatchLayout) -> list[int] | None:
     return None if layout.grid is None else list(layout.grid)
-
-
-def _pack(values: NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
-
-
-def _unpack(text: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-    values: NDArray[Any] = np.frombuffer(base64.b64decode(text, validate=True), dtype).reshape(shape)
-    return values

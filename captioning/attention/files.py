@@ -1,48 +1,22 @@
-"""Where a model looked, as a folder of files: a picture a word, all words together, a walk, the numbers, a page."""
+"""A folder of files that say where a model looked: a picture a word, and every format of attention."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from captioning.attention.drawing import Brush, overlay, shrink, to_png, token_grid, walk_gif
-from captioning.attention.export import trace_to_json, trace_to_npz
-from captioning.attention.page_value import (
-    explorer_html,
-    first_word,
-    look_value,
-    pack_weights,
-    picture_file,
-    shown_maps,
-)
-from captioning.attention.views import TRACED, Head, Maps, Scale, View, check_positions, default_view, map_tokens
+from captioning.attention.export import trace_from_json
+from captioning.attention.formats import FORMATS, Paint, Scene, draw_word, draw_words
+from captioning.attention.views import TRACED, Head, View, check_positions, default_view, map_tokens
 from captioning.captions.words import word_groups, word_text
 from captioning.core.contract import Captioner
 from captioning.core.errors import OptionsError
-from captioning.core.types import Caption, CaptionTrace, ModelSpec, Picture
+from captioning.core.formats import find_format
+from captioning.core.types import Caption, ModelSpec, Picture
 from captioning.core.whole_files import write_whole
 
-
-@dataclass(frozen=True, slots=True)
-class Paint:
-    """How maps are drawn: the scale of their values, and the brush."""
-
-    scale: Scale = "shared"
-    brush: Brush = field(default_factory=Brush)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sight:
-    """A caption's trace and the maps `[tokens, patches]` of all its tokens, which share a scale, in one view."""
-
-    picture: Picture
-    spec: ModelSpec
-    trace: CaptionTrace
-    view: View
-    maps: Maps
+_VIEW_FILE = find_format(FORMATS, "json").file
 
 
 def choose_view(spec: ModelSpec, method: str | None, layer: int | str | None, head: int | str | None) -> View:
@@ -96,62 +70,47 @@ def find_positions(caption: Caption, word: str | None, position: int | None) -> 
     return tuple(found)
 
 
-def look(captioner: Captioner, picture: Picture, caption: Caption, view: View) -> Sight:
+def look(captioner: Captioner, picture: Picture, caption: Caption, view: View, paint: Paint | None = None) -> Scene:
     """Trace a caption and map all its tokens. Raises what `trace` and `map_tokens` raise."""
     (features,) = captioner.encode([picture])
     trace = captioner.trace(features, caption)
-    maps = map_tokens(captioner, picture, caption, view.method, view.layer, view.head)
-    return Sight(picture, captioner.spec, trace, view, maps)
+    computed = {}
+    if view.method not in TRACED:
+        computed[view.method] = map_tokens(captioner, picture, caption, view.method)
+    return Scene(picture, captioner.spec, trace, view, paint or Paint(), computed)
 
 
-def write_files(sight: Sight, paint: Paint, folder: Path, positions: Sequence[int]) -> list[Path]:
-    """Write a PNG a token, `grid.png`, `walk.gif`, `trace.npz`, `trace.json` and `explorer.html`; which ones.
+def write_files(scene: Scene, folder: Path) -> list[Path]:
+    """Write a PNG a token and every format that shows more than one; return which ones.
 
-    Pictures are of the tokens at `positions`, on the scale of all; numbers and page hold every token.
-    Raises `OSError` where the folder cannot be written.
+    What an earlier call wrote into the folder is replaced: pictures of other words do not stay. Pictures are of the
+    scene's positions, on the scale of all; numbers and page hold every token. Raises `OSError` where the folder cannot
+    be written.
     """
-    caption, layout = sight.trace.caption, sight.trace.layout
-    labels = [caption.tokens[position].strip() for position in positions]
-    shown = shown_maps(sight.trace, sight.view, paint.scale, computed=sight.maps)[list(positions)]
-    opens = _opens_with(caption, paint, positions)
-    picture = shrink(sight.picture)
-    own = [
-        (f"{position:02d}-{_slug(label)}.png", lambda heat=heat: to_png(overlay(picture, heat, layout, paint.brush)))
-        for position, label, heat in zip(positions, labels, shown, strict=True)
-    ]
-    files: list[tuple[str, Callable[[], bytes]]] = [
-        *own,
-        ("grid.png", lambda: to_png(token_grid(picture, shown, labels, layout, paint.brush))),
-        ("walk.gif", lambda: walk_gif(picture, shown, labels, layout, paint.brush)),
-        ("trace.npz", lambda: trace_to_npz(sight.trace, sight.picture.name, {sight.view.method: sight.maps})),
-        ("trace.json", lambda: trace_to_json(sight.trace, sight.picture.name, sight.view, opens).encode()),
-        ("explorer.html", lambda: _explorer(sight, opens).encode()),
-    ]
     folder.mkdir(parents=True, exist_ok=True)
-    for name, make in files:
-        write_whole(folder / name, make())
-    return [folder / name for name, _ in files]
+    for name in _earlier_pictures(folder):
+        (folder / name).unlink(missing_ok=True)
+    formats = [known for known in FORMATS if known.name != "png"]
+    # The saved view first: it names the pictures, so that the next call finds them also when this one is interrupted.
+    for known in sorted(formats, key=lambda known: known.file != _VIEW_FILE):
+        write_whole(folder / known.file, known.make(scene))
+    words = draw_words(scene)
+    for word in words:
+        write_whole(folder / _picture_name(word.positions[0], word.label), draw_word(scene, word))
+    names = [_picture_name(word.positions[0], word.label) for word in words]
+    return [folder / name for name in (*names, *(known.file for known in formats))]
 
 
-def _opens_with(caption: Caption, paint: Paint, positions: Sequence[int]) -> dict[str, Any]:
-    """How the files open as a page: painted as they are, on the word that was asked for."""
-    return {
-        "chosen": positions[0] if len(positions) < len(caption.token_ids) else first_word(caption),
-        "scaling": paint.scale,
-        "colours": paint.brush.colour_map,
-        "opacity": paint.brush.opacity,
-        "smooth": paint.brush.smooth,
-        "merged": False,
-        "mode": "overlay",
-    }
+def _earlier_pictures(folder: Path) -> Iterator[str]:
+    """Yield the names of the pictures that an earlier call may have written, as its saved view tells."""
+    try:
+        caption = trace_from_json((folder / _VIEW_FILE).read_text(encoding="utf-8")).trace.caption
+    except (OSError, UnicodeDecodeError, OptionsError):
+        return  # no folder of ours, or none that can be told from one
+    for position, token in enumerate(caption.tokens):
+        yield _picture_name(position, token)
 
 
-def _explorer(sight: Sight, opens: Mapping[str, Any]) -> str:
-    maps = {} if sight.view.method in TRACED else {sight.view.method: sight.maps}
-    value = look_value(sight.trace, sight.spec, sight.picture, sight.view, paint=opens, maps=maps)
-    return explorer_html(value, picture_file(sight.picture), pack_weights(sight.trace))
-
-
-def _slug(label: str) -> str:
-    """A token as part of a file name on any system."""
-    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "token"
+def _picture_name(position: int, label: str) -> str:
+    """Return a file name for the picture of one token, which any system allows."""
+    return f"{position:02d}-{re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-') or 'token'}.png"

@@ -25,13 +25,11 @@ from captioning.attention.views import (
     entropy,
     image_share,
     map_tokens,
-    merge_words,
     methods_for,
     prefix_share,
     quantise,
-    remove_interference,
     rescale,
-    select,
+    view_maps,
 )
 from captioning.captions.export import caption_record
 from captioning.captions.words import word_groups
@@ -131,23 +129,22 @@ def trace_document(
     method: str = "attention",
     layer: int | None = None,
     head: Head = "mean",
+    scale: Scale = "shared",
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """A caption and the maps [tokens, patches] of one method as plain JSON, with where each patch lies.
 
-    Shares and entropies (bits) have one number a token. `check` is called between tokens where each takes a pass of
-    its own, and may raise `Stopped`. Raises what `map_tokens` raises.
+    The scale "minimum" takes off what all tokens share. Shares and entropies (bits) have one number a token. `check` is
+    called between tokens where each takes a pass of its own, and may raise `Stopped`. Raises what `map_tokens` raises.
     """
     (features,) = captioner.encode([picture])
     trace = captioner.trace(features, caption)
-    positions = range(len(caption.token_ids))
-    groups = [positions] if method in TRACED else [[position] for position in positions]
-    parts = []
-    for group in groups:
-        check()
-        parts.append(map_tokens(captioner, picture, caption, method, layer, head, group))
-    maps = np.concatenate(parts)
     traced = method in TRACED
+    parts = []
+    for position in [] if traced else range(len(caption.token_ids)):
+        check()
+        parts.append(map_tokens(captioner, picture, caption, method, positions=[position]))
+    maps = view_maps(trace, View(method, layer, head), scale, np.concatenate(parts) if parts else None)
     return {
         "model": caption.model_id,
         "revision": caption.revision,
@@ -156,6 +153,7 @@ def trace_document(
         "method": method,
         "layer": layer if traced else None,
         "head": head if traced else None,
+        "scale": scale,
         "kind": trace.kind,
         "grid": None if trace.layout.grid is None else list(trace.layout.grid),
         "boxes": [[round(edge, 6) for edge in box] for box in trace.layout.boxes.tolist()],
@@ -208,35 +206,16 @@ def pack_importance(importance: Mapping[tuple[int, ...], Maps]) -> dict[str, lis
     return {",".join(map(str, positions)): drops.round(5).tolist() for positions, drops in importance.items()}
 
 
-def shown_maps(
-    trace: CaptionTrace,
-    view: View,
-    scaling: Scale = "shared",
-    merged: bool = False,
-    computed: Maps | None = None,
-) -> Maps:
-    """Maps [tokens, patches], or [words, patches] if `merged`, in 0…1, as the explorer draws them.
+def share_maps(maps: Maps, scale: Scale = "shared") -> Maps:
+    """Return maps [tokens, patches], or [words, patches], in 0…1, as the explorer draws them.
 
-    `computed` are the maps of a method that a trace does not have. A scale that all maps share ends early, so that
-    one patch that draws every word does not hide the others: see `share_scale`.
+    A scale that all maps share ends at the weight that 98.5 % of all weights lie below, so that one patch that draws
+    every word does not hide the others.
     """
-    if view.method in TRACED:
-        maps = select(trace, view.layer, view.head, subtract_minimum=scaling == "minimum")
-        maps = remove_interference(maps) if view.method == "attention_clean" else maps
-    else:
-        assert computed is not None
-        maps = computed - computed.min(axis=0) if scaling == "minimum" else computed
-    if merged:
-        maps = merge_words(maps, word_groups(trace.caption))
-    if scaling == "per_map":
+    if scale == "per_map":
         return rescale(maps, "per_map")
-    return share_scale(maps)
-
-
-def share_scale(maps: Maps) -> Maps:
-    """Maps [..., patches] in 0…1 on one scale, which ends at the weight that 98.5 % of all weights lie below."""
     ceiling = np.quantile(maps, CLIPPED_SHARE) or maps.max()
-    return rescale(np.minimum(maps, ceiling), "shared")
+    return rescale(np.minimum(maps, ceiling))
 
 
 def picture_file(picture: Picture) -> bytes:

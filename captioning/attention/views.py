@@ -148,8 +148,20 @@ def map_tokens(
     if method not in TRACED:
         return captioner.explain(picture, caption, chosen, method)
     (features,) = captioner.encode([picture])
-    maps = select(captioner.trace(features, caption), layer, head)
-    return (remove_interference(maps) if method == "attention_clean" else maps)[check_positions(caption, chosen)]
+    return view_maps(captioner.trace(features, caption), View(method, layer, head))[check_positions(caption, chosen)]
+
+
+def view_maps(trace: CaptionTrace, view: View, scale: Scale = "shared", computed: Maps | None = None) -> Maps:
+    """Return the maps `[tokens, patches]` of a view, not scaled; "minimum" takes off what all tokens share.
+
+    `computed` are the maps of a method that a trace lacks.
+    """
+    subtract = scale == "minimum"
+    if view.method in TRACED:
+        maps = select(trace, view.layer, view.head, subtract_minimum=subtract)
+        return remove_interference(maps) if view.method == "attention_clean" else maps
+    assert computed is not None
+    return computed - computed.min(axis=0) if subtract else computed
 
 
 def check_method(spec: ModelSpec, method: str) -> None:
@@ -173,19 +185,14 @@ def check_positions(caption: Caption, positions: Sequence[int]) -> list[int]:
 def rescale(maps: Maps, how: Scale = "shared") -> Maps:
     """Maps `[tokens, patches]` in 0…1.
 
-    "shared" divides all by the largest weight of all, so that maps can be compared. "minimum" takes off what
-    every token gave a patch before that; see `select` for doing so head by head. "per_map" stretches each map by
-    itself, which makes a flat map look sure of itself. Raises `OptionsError` for anything else.
+    "per_map" stretches each map by itself, which makes a flat map look sure of itself. The others divide all by the
+    largest weight of all, so that maps can be compared; see `view_maps` for what "minimum" takes off before.
     """
-    if how not in SCALES:
-        raise OptionsError(f"There is no scale {how!r}; choose from {', '.join(SCALES)}.")
     if maps.size == 0:
         return maps
     if how == "per_map":
         maps = maps - maps.min(axis=-1, keepdims=True)
         return _divided(maps, maps.max(axis=-1, keepdims=True))
-    if how == "minimum":
-        maps = maps - maps.min(axis=0)
     return _divided(maps, maps.max())
 
 
@@ -287,15 +294,7 @@ def _along(starts: NDArray[np.float64], ends: NDArray[np.float64], length: int) 
 
 
 def quantise(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Weights `[…, patches]` in a byte each, and the largest of each row `[…]`, which 255 stands for.
-
-    `restore` gives them back to within half of 1/255 of each row's largest.
-    """
+    """Weights `[…, patches]` in a byte each, and the largest of each row `[…]`, which 255 stands for."""
     largest = weights.max(axis=-1)
     shares = _divided(weights, np.broadcast_to(largest[..., None], weights.shape))
     return np.rint(shares * 255).astype(np.uint8), largest
-
-
-def restore(levels: NDArray[np.uint8], largest: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What `quantise` was given, as near as a byte tells it."""
-    return levels.astype(np.float32) * (largest[..., None] / np.float32(255))

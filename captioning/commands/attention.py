@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,8 @@ def _head(text: str) -> int | str:
 
 
 def _attention(options: argparse.Namespace) -> int:
-    from captioning.attention.files import Paint, choose_view, find_positions, look, write_files
+    from captioning.attention.files import choose_view, find_positions, look, write_files
+    from captioning.attention.formats import Paint
     from captioning.attention.views import map_tokens
     from captioning.captions.prompts import check_prompts
     from captioning.media.images import open_image
@@ -100,14 +102,17 @@ def _attention(options: argparse.Namespace) -> int:
     positions = find_positions(caption, options.word, options.position)
     files: list[Path] = []
     if options.out is not None:
-        files = write_files(look(captioner, picture, caption, view), paint, options.out, positions)
+        files = write_files(replace(look(captioner, picture, caption, view, paint), positions=positions), options.out)
     if wants_json(options):
         from captioning.attention.page_value import trace_document
 
-        document = trace_document(captioner, picture, caption, view.method, view.layer, view.head)
+        document = trace_document(captioner, picture, caption, view.method, view.layer, view.head, options.scale)
         print_json(document | {"measured": view.measured, "files": [str(file) for file in files]})
     else:
-        maps = map_tokens(captioner, picture, caption, view.method, view.layer, view.head, positions)
+        if paint.scale == "minimum":
+            maps = look(captioner, picture, caption, view, paint).maps(view.method)[list(positions)]
+        else:  # what other words look at changes nothing, and may cost a pass a word
+            maps = map_tokens(captioner, picture, caption, view.method, view.layer, view.head, positions)
         _print_maps(captioner.trace(features, caption), view, positions, maps)
         for file in files:
             print(f"wrote {file}")

@@ -218,7 +218,7 @@ def test_a_word_is_measured_asked_about_again_and_taken_along(open_page: OpenPag
     assert page.locator("#cs-again img").count() == 1
     with page.expect_download() as download:
         page.get_by_role("button", name="Save this map as PNG").click()
-    assert download.value.suggested_filename == "cheetah-attention.png"
+    assert download.value.suggested_filename == "cheetah-map.png"
     with Image.open(download.value.path()) as image:
         assert image.format == "PNG"
     page.locator(".cs-strip-token").nth(5).click()

@@ -15,16 +15,17 @@ import pytest
 from PIL import Image
 
 from captioning.attention.drawing import Brush
-from captioning.attention.files import Paint, look, write_files
+from captioning.attention.files import look, write_files
+from captioning.attention.formats import Paint
 from captioning.attention.page_value import (
     explorer_html,
     first_word,
     look_value,
     pack_weights,
     picture_file,
-    shown_maps,
+    share_maps,
 )
-from captioning.attention.views import View
+from captioning.attention.views import View, view_maps
 from captioning.core.cancellation import Job
 from captioning.core.errors import CapabilityError, FeaturesError, ImageError, OptionsError, PromptError, Stopped
 from captioning.core.settings import Settings
@@ -232,18 +233,17 @@ def test_it_opens_on_the_first_word_that_names_something(seen: Seen) -> None:
 
 def test_maps_for_files_are_scaled_as_the_page_scales_them(sight: Sight) -> None:
     trace, view = sight.trace, View()
-    shared = shown_maps(trace, view)
+    shared = share_maps(view_maps(trace, view))
     assert shared.min() >= 0
     assert shared.max() == 1
     mean = trace.image_attentions.mean(axis=(0, 1))
     np.testing.assert_allclose(shared, np.minimum(mean / np.quantile(mean, 0.985), 1), rtol=1e-5)
-    each = shown_maps(trace, view, "per_map")
+    each = share_maps(view_maps(trace, view, "per_map"), "per_map")
     assert each.min(axis=1).tolist() == [0.0] * len(each)
     assert each.max(axis=1).tolist() == [1.0] * len(each)
-    above = shown_maps(trace, view, "minimum")
+    above = share_maps(view_maps(trace, view, "minimum"), "minimum")
     recipe = (trace.image_attentions - trace.image_attentions.min(axis=2, keepdims=True)).mean(axis=(0, 1))
     np.testing.assert_allclose(above, np.minimum(recipe / np.quantile(recipe, 0.985), 1), atol=1e-5)
-    assert shown_maps(trace, view, merged=True).shape == shared.shape, "every fake token is a word"
 
 
 def test_what_is_too_large_is_fetched_by_layer(sight: Sight, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,12 +258,12 @@ def test_what_is_too_large_is_fetched_by_layer(sight: Sight, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("kind", "start", "name"),
     [
-        ("png", b"\x89PNG", "photo-attention.png"),
-        ("grid", b"\x89PNG", "photo-attention-words.png"),
-        ("gif", b"GIF8", "photo-attention.gif"),
-        ("npz", b"PK", "photo-attention.npz"),
-        ("json", b"{", "photo-attention.json"),
-        ("html", b"<!DOCTYPE html>", "photo-attention.html"),
+        ("png", b"\x89PNG", "photo-map.png"),
+        ("grid", b"\x89PNG", "photo-grid.png"),
+        ("gif", b"GIF8", "photo-walk.gif"),
+        ("npz", b"PK", "photo-trace.npz"),
+        ("json", b"{", "photo-trace.json"),
+        ("html", b"<!DOCTYPE html>", "photo-explorer.html"),
     ],
 )
 def test_a_view_is_saved(fake_loader: FakeLoader, seen: Seen, kind: str, start: bytes, name: str) -> None:
@@ -324,8 +324,9 @@ def test_a_saved_view_whose_tokens_are_not_its_text_s_is_not_opened_on_another_p
 def test_what_the_command_line_saved_is_opened_too(
     fake_loader: FakeLoader, sight: Sight, seen: Seen, photo: Path, tmp_path: Path
 ) -> None:
-    traced = look(sight.captioner, sight.picture, seen.caption, View(layer=1))
-    write_files(traced, Paint(brush=Brush(colour_map="viridis")), tmp_path / "out", [4, 5])
+    paint = Paint(brush=Brush(colour_map="viridis"))
+    traced = look(sight.captioner, sight.picture, seen.caption, View(layer=1), paint)
+    write_files(replace(traced, positions=(4, 5)), tmp_path / "out")
     asked = read_saved_view(str(tmp_path / "out" / "trace.json"), str(photo), "auto")
     again, _, _ = look_at(fake_loader, asked, make_job())
     assert again.view.layer == 1

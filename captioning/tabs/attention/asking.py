@@ -11,7 +11,7 @@ from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
 from captioning.attention.drawing import hide_hottest, weight_picture
-from captioning.attention.page_value import picture_file, share_scale
+from captioning.attention.page_value import picture_file, share_maps
 from captioning.core.cancellation import Job
 from captioning.core.errors import OptionsError, PromptError
 from captioning.core.types import Picture
@@ -119,7 +119,7 @@ def ask_again(load: LoadCaptioner, seen: Seen, how: str, share: Any, view: Any, 
     heat = heat_of(sight, seen, chosen, positions, job.show)
     word = "".join(seen.caption.tokens[at] for at in positions).strip()
     if how == "weighted":
-        changed = weight_picture(sight.picture, share_scale(heat), sight.trace.layout)
+        changed = weight_picture(sight.picture, share_maps(heat), sight.trace.layout)
         told = f"weighted by the map of “{word}”"
     else:
         changed = hide_hottest(sight.picture, heat, sight.trace.layout, float(share))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from captioning.attention.drawing import COLOUR_MAPS
+from captioning.attention.drawing import COLOUR_MAPS, MODES
 from captioning.attention.page_value import identify, look_value, pack_importance, pack_maps
 from captioning.attention.views import (
     METHODS,
@@ -40,8 +40,6 @@ from captioning.serving.loading import LoadCaptioner, name_in_use
 from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.ui.parts import next_serial
 
-MODES = ("overlay", "map", "weighted")
-"""How a map is shown: over the picture, by itself, or by the picture's brightness."""
 _NO_VIEW = "That is no view of this caption; look at the picture again."
 Positions = tuple[int, ...]
 """The positions of the tokens of a word."""

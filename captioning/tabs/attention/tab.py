@@ -9,11 +9,13 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
+from captioning.attention.formats import FORMATS
 from captioning.attention.page_value import SCRIPTS, pack_weights, picture_file
 from captioning.attention.views import METHODS, Maps
 from captioning.captions.prompts import DEFAULT_PROMPT
 from captioning.core.cancellation import Job
-from captioning.core.errors import CaptioningError, OptionsError, PromptError
+from captioning.core.errors import CaptioningError, PromptError
+from captioning.core.formats import describe_formats
 from captioning.core.types import CaptionerStatus
 from captioning.tabs.attention.asking import AgainPanel
 from captioning.tabs.attention.believing import BeliefPanel
@@ -325,8 +327,6 @@ class AttentionTab:
         def work(job: Job[Step]) -> tuple[dict[str, Any], str]:
             if seen is None:
                 raise PromptError(NOTHING_SEEN)
-            if not isinstance(kind, str):
-                raise OptionsError("That view cannot be read; look at the picture again.")
             return self._render(self._findings.known(request, seen), kind, view, job)
 
         async for state in self._file_runs.follow(request, work):
@@ -338,7 +338,7 @@ class AttentionTab:
                 case Failed(sentence):
                     yield {self.kept: kept_value("failed", message=sentence)}
 
-    def _render(self, seen: Seen, kind: str, view: Any, job: Job[Step]) -> tuple[dict[str, Any], str]:
+    def _render(self, seen: Seen, kind: object, view: Any, job: Job[Step]) -> tuple[dict[str, Any], str]:
         """A file of what is seen that the page may fetch, and its name; runs in a worker."""
         data, name = render_file(self._page.load, seen, kind, view, job)
         path = save_bytes_to_cache(data, name, self.kept.GRADIO_CACHE)
@@ -357,4 +357,5 @@ def explorer_value(
         "message": message,
         "note": note,
         "look": look,
+        "files": describe_formats(FORMATS),
     }
