@@ -52,8 +52,9 @@ const modes = [['pan', 'Move'], ['lasso', 'Lasso'], ['select', 'Box']].map(([mod
 const zooms = [['+', 'Zoom in', () => zoom(1.5)], ['−', 'Zoom out', () => zoom(1 / 1.5)], ['Fit', 'Show the whole map', () => plot.fit()]]
   .map(([text, label, act]) => make('button', { type: 'button', class: 'cs-button', 'aria-label': label, title: label, onclick: act }, text));
 const pngButton = make('button', { type: 'button', class: 'cs-button', onclick: savePicture }, 'PNG');
-const saves = [['html', 'HTML', 'One file that works with no network'], ['csv', 'CSV', 'Names, labels, positions and captions'], ['json', 'JSON', 'The same, and how good the map is'], ['npz', 'NPZ', 'Features and positions for NumPy']]
-  .map(([kind, text, title]) => make('button', { type: 'button', class: 'cs-button', title, onclick: () => trigger('export_wanted', { kind, indices: null }) }, text));
+// The page draws its own PNG, of what is in view; pictures are packed for a selection alone.
+const saves = (props.value.formats || []).filter(([kind]) => kind !== 'png' && kind !== 'zip')
+  .map(([kind, text, about]) => make('button', { type: 'button', class: 'cs-button', title: `Save ${about}`, onclick: () => trigger('export_wanted', { kind, indices: null }) }, text));
 
 const holder = make('div', { class: 'cs-map-plot' });
 const hover = make('div', { class: 'cs-map-hover', hidden: true, 'aria-hidden': 'true' });

@@ -6,8 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from captioning.core.errors import OptionsError
+from captioning.core.formats import Format
 from captioning.core.types import (
     Caption,
     DecodingOptions,
@@ -84,6 +87,13 @@ def captions_to_csv(captions: Sequence[tuple[str, Caption]]) -> str:
     return file.getvalue()
 
 
+FORMATS: tuple[Format[Sequence[tuple[str, Caption]]], ...] = (
+    Format("json", "JSON", "captions.json", "captions and tokens", lambda named: captions_to_json(named).encode()),
+    Format("csv", "CSV", "captions.csv", "captions for a spreadsheet", lambda named: captions_to_csv(named).encode()),
+)
+"""Every file that is made of named captions."""
+
+
 def as_cell(cell: str) -> str:
     """A text for a cell of a CSV file, with an apostrophe in front where a spreadsheet would run it as a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
@@ -122,3 +132,44 @@ def segments_to_srt(segments: Sequence[Segment]) -> str:
 def _srt_time(seconds: float) -> str:
     total = round(seconds * 1000)
     return f"{total // 3_600_000:02d}:{total // 60_000 % 60:02d}:{total // 1000 % 60:02d},{total % 1000:03d}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClipCaptions:
+    """The captions of a clip, with its sampled frames as `frame_records` has them, and no pictures.
+
+    `segments` and their records are there once every frame was captioned by itself.
+    """
+
+    name: str
+    captions: Sequence[Caption]
+    options: DecodingOptions
+    frames: Sequence[dict[str, Any]]
+    seconds: float
+    skipped: int = 0
+    segments: Sequence[Segment] | None = None
+    timeline: Sequence[dict[str, Any]] = ()
+
+
+def clip_to_json(clip: ClipCaptions) -> str:
+    """A clip's captions, its sampled frames, and if known its timeline, as an indented JSON document."""
+    first = clip.captions[0]
+    named = [(clip.name, caption) for caption in clip.captions]
+    document = captions_document(named, first.model_id, first.revision, clip.options)
+    document |= {"frames": list(clip.frames), "seconds": clip.seconds, "skipped": clip.skipped}
+    if clip.segments is not None:
+        document["timeline"] = list(clip.timeline)
+    return json.dumps(document, ensure_ascii=False, indent=2)
+
+
+def _clip_to_srt(clip: ClipCaptions) -> str:
+    if clip.segments is None:
+        raise OptionsError("Subtitles need a caption for every frame; choose Caption every frame under Timeline first.")
+    return segments_to_srt(clip.segments)
+
+
+CLIP_FORMATS: tuple[Format[ClipCaptions], ...] = (
+    Format("json", "JSON", "captions.json", "captions, frames and timeline", lambda clip: clip_to_json(clip).encode()),
+    Format("srt", "SRT", "captions.srt", "subtitles", lambda clip: _clip_to_srt(clip).encode()),
+)
+"""Every file that is made of the captions of one clip."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from captioning.core.formats import Format
 from captioning.core.types import ModelInfo, ParameterArray, plain_dict
 
 ARRAY_COLUMNS = ("model", "name", "shape", "dtype", "elements", "bytes")
@@ -101,3 +103,16 @@ def _part_of(name: str, opened: set[str]) -> str:
     while depth < len(components) and ".".join(components[:depth]) in opened:
         depth += 1
     return ".".join(components[:depth])
+
+
+def _to_json(infos: Sequence[ModelInfo]) -> bytes:
+    documents = [info_document(info) for info in infos]
+    document = documents[0] if len(documents) == 1 else {"models": documents}
+    return json.dumps(document, ensure_ascii=False, indent=2).encode()
+
+
+FORMATS: tuple[Format[Sequence[ModelInfo]], ...] = (
+    Format("json", "JSON", "net.json", "what is inside the models", _to_json),
+    Format("csv", "CSV", "arrays.csv", "every array for a spreadsheet", lambda infos: arrays_to_csv(infos).encode()),
+)
+"""Every file that is made of what is inside models; the name is that of the first."""

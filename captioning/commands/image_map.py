@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from captioning.commands.shared import (
     ProgressLine,
@@ -18,8 +17,7 @@ from captioning.commands.shared import (
     print_json,
     wants_json,
 )
-from captioning.core.types import plain_dict
-from captioning.core.whole_files import whole_file, write_whole
+from captioning.core.whole_files import write_whole
 from captioning.image_map.options import MapOptions
 
 if TYPE_CHECKING:
@@ -60,7 +58,8 @@ def add(commands: Subparsers) -> None:
 def _map(options: argparse.Namespace) -> int:
     import tempfile
 
-    from captioning.image_map import MapOptions, make_map, map_document
+    from captioning.image_map import MapOptions, make_map
+    from captioning.image_map.formats import FORMATS, SavedMap
     from captioning.media.opening import open_any
 
     layout = MapOptions(options.n_neighbors, options.min_dist, options.seed, options.method)
@@ -72,34 +71,16 @@ def _map(options: argparse.Namespace) -> int:
         made = make_map(captioner, collection, layout, options.captions, ProgressLine().show)
         for one in made.failed:
             print(f"captioning: {one.name}: {one.reason}", file=sys.stderr)
-        about = {
-            "model": captioner.spec.model_id,
-            "revision": captioner.spec.revision,
-            "options": plain_dict(layout),
-            "method": made.projection.method,
-            "note": made.projection.note,
-        }
-        document = map_document(made.points, made.quality, made.failed, about)
-        if options.out:
-            _write_map(options.out, made, document, captioner.spec.title)
+        about = {"model": captioner.spec.model_id, "revision": captioner.spec.revision}
+        saved = SavedMap(made, captioner.spec.title, about)
+        for known in FORMATS if options.out else ():
+            if known.name != "zip":  # the pictures are there already
+                write_whole(options.out / known.file, known.make(saved))
     if wants_json(options):
-        print_json(document)
+        print_json(saved.document())
     else:
         _print_map(made)
     return 1 if made.failed else 0
-
-
-def _write_map(folder: Path, made: ImageMap, document: dict[str, Any], model: str) -> None:
-    from captioning.image_map import draw_map, map_to_csv, map_to_npz
-    from captioning.image_map.page_value import map_to_html
-
-    points = made.points
-    write_whole(folder / "map.html", map_to_html(made, model))
-    write_whole(folder / "map.csv", map_to_csv(points))
-    write_whole(folder / "map.json", json.dumps(document, ensure_ascii=False, indent=2))
-    write_whole(folder / "features.npz", map_to_npz(points))
-    with whole_file(folder / "map.png") as file:
-        draw_map(points.images, points.positions, points.clusters).save(file, "PNG")
 
 
 def _print_map(made: ImageMap) -> None:

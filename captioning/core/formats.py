@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from captioning.core.errors import OptionsError
@@ -26,9 +25,9 @@ class Format(Generic[Subject]):
     about: str
     make: Callable[[Subject], bytes]
 
-    def name_for(self, source: str) -> str:
-        """Return the name of a file that is made of `source`, which is itself the name of a file."""
-        return f"{Path(source).stem or 'picture'}-{self.file}"
+    def name_for(self, subject: str) -> str:
+        """Return the name of a file that is made of what is called `subject`."""
+        return f"{subject or 'picture'}-{self.file}"
 
 
 def find_format(formats: Sequence[Format[Subject]], name: object) -> Format[Subject]:

@@ -119,19 +119,28 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 4)
 
 
-def map_to_html(made: ImageMap, model: str, make_thumbnail: MakeThumbnail = thumbnail) -> str:
+def map_to_html(
+    made: ImageMap,
+    model: str,
+    make_thumbnail: MakeThumbnail = thumbnail,
+    on_picture: Callable[[int, int, str], None] = lambda *_: None,
+) -> str:
     """The map as a page that works from a file with no network; `model` is the title of whose features it shows.
 
-    It holds small copies of the pictures.
+    It holds small copies of the pictures; `on_picture` hears of each before it is made, as in `write_pictures`.
     """
     count = len(made.points.images)
     side, quality = (128, 72) if count <= _MANY else (72, 60)
+    thumbnails = []
+    for number, image in enumerate(made.points.images):
+        on_picture(number, count, image.name)
+        thumbnails.append(make_thumbnail(image.path, side, quality))
     value = {
         "map": describe_points(made)
         | describe_findings(made)
         | {"id": "file", "title": model, "change": "new", "after": None, "working": False},
         "answers": {
-            "thumbnails": [make_thumbnail(image.path, side, quality) for image in made.points.images],
+            "thumbnails": thumbnails,
             "neighbours": _all_neighbours(made),
         },
     }

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
 
 from captioning.captions.comparison import Comparison, compare_models, read_models
-from captioning.captions.export import captions_to_csv, captions_to_json
+from captioning.captions.export import FORMATS
 from captioning.core.cancellation import Job
 from captioning.core.errors import ImageError, PromptError
+from captioning.core.formats import find_format
 from captioning.core.types import Caption, CaptionerStatus, DecodingOptions
 from captioning.media.images import open_image
 from captioning.serving.loading import LoadCaptioner
@@ -31,8 +31,10 @@ from captioning.ui.status import status_value
 from captioning.ui.tab import Tab, current_tab
 from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.links import take_linked
+from captioning.web.saving import SaveStep, Saving
 from captioning.web.visitor import invites_names
 
+NO_CAPTIONS = "There are no captions to save yet; caption a picture first."
 NO_PICTURE = "There is no picture yet; drop one, paste one, use the webcam, or click a sample."
 
 
@@ -63,16 +65,14 @@ class CaptionTab:
                     self.compare = gr.Button("Compare", elem_id="cs-compare-start")
             with gr.Column(scale=7, min_width=320):
                 self.cards = make_caption_cards("cs-captions")
-                with gr.Row(elem_id="cs-export"):
-                    self.json_file = gr.DownloadButton("Save JSON", interactive=False, size="sm", elem_id="cs-json")
-                    self.csv_file = gr.DownloadButton("Save CSV", interactive=False, size="sm", elem_id="cs-csv")
+                self.saving = Saving("cs-caption-files", self._make_file, FORMATS)
                 self.comparison = make_comparison("cs-comparison")
         self._connect()
 
     def _connect(self) -> None:
         page = self._page
         inputs = [self.picture, page.model_id, self.prompts, *self.decoding.inputs]
-        outputs = [self.cards, page.status, self.json_file, self.csv_file, self.written]
+        outputs = [self.cards, page.status, self.written]
         for asked in (self.start.click, self.prompts.captions_wanted):
             asked(self._caption, inputs, [*outputs, page.picture], **page.model_event())
         self.picture.change(self._caption_if_any, inputs, [*outputs, page.picture], **page.model_event())
@@ -87,6 +87,7 @@ class CaptionTab:
             [self.comparison, page.status],
             **page.model_event(),
         )
+        self.saving.connect(page, [self.written])
         self.comparison.stop_wanted(self._comparisons.stop, None, None, **page.event(queue=False))
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
         take_linked(page, "caption", self.picture, list_samples)
@@ -120,7 +121,7 @@ class CaptionTab:
             return write_captions(self._page.load, path, model_id, read_prompts(prompts), options, job)
 
         step = Step("Getting the model ready")
-        yield {self.written: None} | self._no_files()
+        yield {self.written: None}
         async for state in self._runs.follow(request, work):
             match state:
                 case Progress(update, seconds):
@@ -134,7 +135,7 @@ class CaptionTab:
                 case Halted():
                     yield {self.cards: cards_value("stopped", step)}
                 case Failed(sentence):
-                    yield {self.cards: cards_value("failed", message=sentence)} | self._no_files()
+                    yield {self.cards: cards_value("failed", message=sentence)}
 
     async def _caption_if_any(
         self, request: gr.Request, path: str | None, *asked: Any
@@ -142,8 +143,7 @@ class CaptionTab:
         """Caption a picture as soon as it is there; where it was taken away, clear the cards."""
         if path is None:
             self._runs.supersede(request)
-            nothing = {self.cards: cards_value("idle", message=HINT), self.written: None, self._page.picture: None}
-            yield nothing | self._no_files()
+            yield {self.cards: cards_value("idle", message=HINT), self.written: None, self._page.picture: None}
             return
         async for update in self._caption(request, path, *asked):
             yield update
@@ -164,7 +164,7 @@ class CaptionTab:
             choice = read_choice(written, event)
         except PromptError as error:
             self._runs.supersede(request)
-            yield {self.cards: cards_value("failed", message=str(error))} | self._no_files()
+            yield {self.cards: cards_value("failed", message=str(error))}
             return
         assert written is not None
         before, branch = written.branches.get(choice.place, ())[-(MOST_BRANCHES - 1) :], choice.start()
@@ -246,24 +246,18 @@ class CaptionTab:
         """Lock the prompts where the model takes none."""
         return describe_prompts(self._page.load(model_id).spec, prompts)
 
-    def _no_files(self) -> dict[Any, Any]:
-        return {file: gr.update(value=None, interactive=False) for file in (self.json_file, self.csv_file)}
-
     def _show(self, written: Written) -> dict[Any, Any]:
-        """What was written, on the cards and as files."""
-        files = self._files(Path(written.path).name, written.captions())
-        return {self.cards: written.value(), self.written: written} | files
+        """Return the updates that show what was written."""
+        return {self.cards: written.value(), self.written: written}
 
-    def _files(self, name: str, captions: Sequence[Caption]) -> dict[Any, Any]:
-        """The captions as files to save."""
-        named = [(name, caption) for caption in captions]
-        texts = {self.json_file: (captions_to_json(named), "json"), self.csv_file: (captions_to_csv(named), "csv")}
-        updates = {}
-        for button, (text, suffix) in texts.items():
-            file_name = f"{Path(name).stem}-captions.{suffix}"
-            path = save_bytes_to_cache(text.encode(), file_name, button.GRADIO_CACHE)
-            updates[button] = gr.update(value=path, interactive=True)
-        return updates
+    def _make_file(
+        self, _: gr.Request, event: gr.EventData, __: Job[SaveStep], written: Written | None
+    ) -> tuple[str, bytes]:
+        """Make a file of the captions on the cards, branches included."""
+        if written is None:
+            raise PromptError(NO_CAPTIONS)
+        name, chosen = Path(written.path), find_format(FORMATS, getattr(event, "kind", None))
+        return chosen.name_for(name.stem), chosen.make([(name.name, caption) for caption in written.captions()])
 
 
 def write_captions(

@@ -285,7 +285,7 @@ def test_captions_can_be_saved_and_copied(open_page: OpenPage) -> None:
     choose_sample(page)
     page.wait_for_selector(DONE)
     with page.expect_download() as download:
-        page.locator("#cs-json").click()
+        page.locator("#cs-caption-files").get_by_role("button", name="Save JSON").click()
     document = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
     assert download.value.suggested_filename == "cheetah-captions.json"
     assert [c["prompt"] for c in document["captions"]] == list(DEFAULT_PROMPTS)

@@ -122,7 +122,7 @@ def test_a_folder_becomes_a_map_to_hover_click_lasso_search_colour_and_zoom(
     page.wait_for_selector(f"{GALLERY} h2:has-text('18 selected')")
     with page.expect_download() as download:
         page.locator(GALLERY).get_by_role("button", name="CSV").click()
-    assert download.value.suggested_filename == "image-map-18-selected.csv"
+    assert download.value.suggested_filename == "map-18-selected.csv"
     with page.expect_download() as download:
         page.locator(GALLERY).get_by_role("button", name="ZIP").click()
     with zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())) as archive:

@@ -57,7 +57,7 @@ def test_the_model_tab_shows_what_is_inside_and_how_it_sees_and_reads(
     panel.get_by_role("button", name="Elements").click()
     assert "decoder.layers.2999.linear.weight" in panel.locator(".cs-arrays code").first.inner_text()
     with page.expect_download() as download:
-        page.locator("#cs-net-csv").click()
+        page.locator("#cs-net-files").get_by_role("button", name="Save CSV").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
     assert len(rows) == 3002
 
@@ -200,7 +200,7 @@ def test_an_alternative_continues_the_caption_beside_the_old_one(open_page: Open
         page.keyboard.press(key)
     page.wait_for_function("() => document.querySelectorAll('.cs-branches .cs-copy:not([hidden])').length === 2")
     with page.expect_download() as download:
-        page.locator("#cs-json").click()
+        page.locator("#cs-caption-files").get_by_role("button", name="Save JSON").click()
     document = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
     assert len(document["captions"]) == 8
     card.get_by_role("button", name="Remove this branch").first.click()

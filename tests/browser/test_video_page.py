@@ -74,11 +74,11 @@ def test_a_clip_is_uploaded_captioned_compared_drawn_as_a_timeline_and_stopped(
     page.wait_for_selector('#cs-timeline .cs-panel[data-phase="done"]')
     assert 1 <= page.locator("#cs-timeline .cs-segments li").count() <= 8
     with page.expect_download() as download:
-        page.locator("#cs-clip-srt").click()
+        page.locator("#cs-clip-files").get_by_role("button", name="Save SRT").click()
     assert download.value.suggested_filename == "clip-captions.srt"
     assert "00:00:00,000 --> " in Path(download.value.path()).read_text(encoding="utf-8")
     with page.expect_download() as download:
-        page.locator("#cs-clip-json").click()
+        page.locator("#cs-clip-files").get_by_role("button", name="Save JSON").click()
     document = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
     assert len(document["frames"]) == 8
     assert document["timeline"]

@@ -267,21 +267,21 @@ def test_what_is_too_large_is_fetched_by_layer(sight: Sight, monkeypatch: pytest
     ],
 )
 def test_a_view_is_saved(fake_loader: FakeLoader, seen: Seen, kind: str, start: bytes, name: str) -> None:
-    data, file_name = render_file(fake_loader, seen, kind, VIEW, make_job())
+    file_name, data = render_file(fake_loader, seen, kind, VIEW, make_job().show)
     assert data.startswith(start)
     assert file_name == name
 
 
 def test_a_file_that_is_not_offered_or_a_view_that_is_none_is_refused(fake_loader: FakeLoader, seen: Seen) -> None:
     with pytest.raises(OptionsError, match="choose from png"):
-        render_file(fake_loader, seen, "exe", VIEW, make_job())
+        render_file(fake_loader, seen, "exe", VIEW, make_job().show)
     with pytest.raises(OptionsError, match="no view of this caption"):
-        render_file(fake_loader, seen, "png", {**VIEW, "opacity": 7}, make_job())
+        render_file(fake_loader, seen, "png", {**VIEW, "opacity": 7}, make_job().show)
 
 
 def test_a_saved_view_is_opened_again(fake_loader: FakeLoader, seen: Seen, photo: Path, tmp_path: Path) -> None:
     view = {**VIEW, "layer": 1, "head": 2, "colours": "jet", "scaling": "per_map"}
-    data, _ = render_file(fake_loader, seen, "json", view, make_job())
+    _, data = render_file(fake_loader, seen, "json", view, make_job().show)
     saved = tmp_path / "view.json"
     saved.write_bytes(data)
     again, sight, _ = look_at(fake_loader, read_saved_view(str(saved), str(photo), "auto"), make_job())
@@ -297,7 +297,7 @@ def test_a_saved_view_without_its_picture_says_which_one_and_what_to_do(
     fake_loader: FakeLoader, asked: Asked, tmp_path: Path, text: str
 ) -> None:
     seen, _, _ = look_at(fake_loader, replace(asked, text=text), make_job())
-    data, _ = render_file(fake_loader, seen, "json", VIEW, make_job())
+    _, data = render_file(fake_loader, seen, "json", VIEW, make_job().show)
     saved, other = tmp_path / "view.json", tmp_path / "other.png"
     saved.write_bytes(data)
     Image.new("RGB", (50, 40), "teal").save(other)
@@ -350,7 +350,7 @@ def test_what_the_command_line_saved_is_opened_too(
 def test_a_hostile_or_foreign_saved_view_is_one_sentence(
     fake_loader: FakeLoader, seen: Seen, photo: Path, tmp_path: Path, change: Callable[[Any], Any]
 ) -> None:
-    data, _ = render_file(fake_loader, seen, "json", VIEW, make_job())
+    _, data = render_file(fake_loader, seen, "json", VIEW, make_job().show)
     saved = tmp_path / "view.json"
     saved.write_text(json.dumps(change(json.loads(data))))
     with pytest.raises((OptionsError, FeaturesError)):

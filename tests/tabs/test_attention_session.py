@@ -63,7 +63,7 @@ class Visit:
 
     def keep(self, kind: str) -> Coroutine[Any, Any, None]:
         event: Any = SimpleNamespace(kind=kind, view=VIEW)
-        return self.follow(self.tab._keep(REQUEST, event, self.seen))
+        return self.follow(self.tab.saving.save(REQUEST, event, self.seen))
 
     def compute(self, method: str) -> Coroutine[Any, Any, None]:
         event: Any = SimpleNamespace(method=method)
@@ -335,7 +335,7 @@ def test_pictures_and_weights_are_packed_in_workers(visit: Visit, photo: Path, m
         await visit.keep("png")
 
     asyncio.run(journey())
-    assert visit.values[visit.tab.again.part]["phase"] == visit.values[visit.tab.kept]["phase"] == "done"
+    assert visit.values[visit.tab.again.part]["phase"] == visit.values[visit.tab.saving.part]["phase"] == "done"
     with gr.Blocks():
         section = PatchSection(visit.page)
     asyncio.run(visit.follow(section._show(REQUEST, str(photo), "auto", None)))
@@ -354,7 +354,7 @@ def test_a_file_and_a_cut_up_picture_say_something_while_they_are_made(
 
     asyncio.run(visit.look(photo))
     asyncio.run(journey(gate(tab, "render_file"), visit.keep("png")))
-    assert [update[visit.tab.kept]["phase"] for update in visit.told] == ["busy", "busy", "done"]
+    assert [update[visit.tab.saving.part]["phase"] for update in visit.told] == ["busy", "busy", "done"]
     with gr.Blocks():
         section = PatchSection(visit.page)
     shown = section._show(REQUEST, str(photo), "auto", None)

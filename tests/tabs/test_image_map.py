@@ -26,7 +26,7 @@ from captioning.image_map import MapOptions, thumbnail
 from captioning.media.scratch import Scratch
 from captioning.media.uploads import SentFile, clean_name
 from captioning.tabs.image_map.answers import Thumbnails, find_neighbours, make_answers
-from captioning.tabs.image_map.files import document_of, make_file
+from captioning.tabs.image_map.files import make_file
 from captioning.tabs.image_map.intake import Source, folder_source, gather, may_read_folders, read_sent_files
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import MapShelf, MapView, copy_groups, map_news, map_value, progress_value
@@ -431,33 +431,33 @@ def test_folders_are_read_for_those_at_the_machine_or_by_a_setting(
 
 def test_the_map_is_saved_as_text_arrays_pictures_and_one_file(loader: ColourLoader, drawn: Drawn) -> None:
     view = find_out(loader, drawn, make_job())
-    name, content = make_file(view, "csv", None, Thumbnails())
-    assert name == "image-map.csv"
+    name, content = make_file(view, "csv", None, Thumbnails(), make_job())
+    assert name == "map.csv"
     assert len(content.decode().splitlines()) == 19
-    name, content = make_file(view, "json", [2, 4], Thumbnails())
-    assert name == "image-map-2-selected.json"
+    name, content = make_file(view, "json", [2, 4], Thumbnails(), make_job())
+    assert name == "map-2-selected.json"
     document = json.loads(content)
     assert [point["image"] for point in document["points"]] == [view.images[2].name, view.images[4].name]
     assert {"x", "y", "cluster", "caption"} <= set(document["points"][0])
     assert document["quality"] is not None
-    _, content = make_file(view, "npz", [1], Thumbnails())
+    _, content = make_file(view, "npz", [1], Thumbnails(), make_job())
     with np.load(io.BytesIO(content)) as arrays:
         np.testing.assert_array_equal(arrays["positions"], view.positions[1:2])
-    _, content = make_file(view, "zip", [0, 7], Thumbnails())
+    _, content = make_file(view, "zip", [0, 7], Thumbnails(), make_job())
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert len(archive.namelist()) == 2
-    name, content = make_file(view, "html", None, Thumbnails())
+    name, content = make_file(view, "html", None, Thumbnails(), make_job())
     page = content.decode()
-    assert name == "image-map.html"
+    assert name == "map.html"
     assert "default-src 'none'" in page
     assert page.count("</script>") == 4
-    assert document_of(view)["model"] == "embedded"
+    assert document["model"] == "embedded"
 
 
 @pytest.mark.parametrize(("kind", "indices"), [("exe", None), (None, None), ("csv", [99]), ("csv", "0"), ("csv", [])])
 def test_what_cannot_be_saved_is_one_sentence(drawn: Drawn, kind: object, indices: object) -> None:
     with pytest.raises(OptionsError):
-        make_file(drawn.view, kind, indices, Thumbnails())
+        make_file(drawn.view, kind, indices, Thumbnails(), make_job())
 
 
 # ---- without the page ----

@@ -47,9 +47,9 @@ class Visit:
 
     async def save(self, kind: str) -> None:
         event: Any = SimpleNamespace(kind=kind, indices=None)
-        async for update in self.tab._save(REQUEST, event, self.view):
+        async for update in self.tab.saving.save(REQUEST, event, self.view):
             self.values |= update
-            self.saved.append(update[self.tab.file])
+            self.saved.append(update[self.tab.saving.part])
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what the page shows."""
@@ -135,14 +135,14 @@ def test_a_large_file_is_followed_and_stopped_and_the_captioning_goes_on(
         path.write_bytes(b"packed")
 
     monkeypatch.setattr(Thumbnails, "get", get)
-    monkeypatch.setattr("captioning.tabs.image_map.files.write_pictures", write_slowly)
+    monkeypatch.setattr("captioning.image_map.formats.write_pictures", write_slowly)
 
     async def session() -> None:
         captioning = asyncio.create_task(visit.open_folder(make_folder(tmp_path / "pictures", each=5)))
         await visit.until(lambda: visit.is_captioning)
         saving = asyncio.create_task(visit.save(kind))
         await visit.until(lambda: len(visit.saved) > 3)
-        visit.tab._file_runs.stop(REQUEST)
+        visit.tab.saving.runs.stop(REQUEST)
         await saving
         assert [visit.saved[0]["doing"], visit.saved[-1]["doing"]] == ["Making the file", "Stopped; no file was made."]
         steps = [saved for saved in visit.saved if saved["fraction"] is not None]
@@ -153,11 +153,11 @@ def test_a_large_file_is_followed_and_stopped_and_the_captioning_goes_on(
 
     asyncio.run(session())
     last = visit.saved[-1]
-    assert (last["phase"], last["name"]) == ("done", f"image-map.{kind}")
+    assert (last["phase"], last["name"]) == ("done", {"html": "map.html", "zip": "pictures.zip"}[kind])
     assert Path(last["file"]["path"]).is_file()
     assert len(visit.view.captions) == 15
 
 
 def test_files_of_maps_are_made_for_several_people_at_once(visit: Visit) -> None:
-    (event,) = [fn for fn in visit.blocks.fns.values() if fn.name == "_save"]
+    (event,) = [fn for fn in visit.blocks.fns.values() if fn.name == "save"]
     assert event.concurrency_limit == get_settings().model_events > 1

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from captioning.captions.export import clip_to_json
 from captioning.core.cancellation import Job
 from captioning.core.errors import OptionsError, Stopped, VideoError
 from captioning.core.types import DecodingOptions
@@ -21,9 +22,9 @@ from captioning.tabs.video.tab import follow_panel
 from captioning.tabs.video.work import (
     caption_clip,
     caption_frames,
-    clip_to_json,
     compare_counts,
     describe_film,
+    list_captions,
     look_across,
     sum_up,
 )
@@ -103,7 +104,7 @@ def test_a_timeline_captions_every_frame_and_is_exported(fake_loader: FakeLoader
     assert line.segments[-1].end == pytest.approx(3.0)
     value = timeline_value(PanelState("done"), line.shown, line.averaged[0].text)
     assert len(value["segments"]) == len(line.segments)
-    document = json.loads(clip_to_json(asked, line.clip, line.averaged, line))
+    document = json.loads(clip_to_json(list_captions(asked, line.clip, line.averaged, line)))
     assert [c["prompt"] for c in document["captions"]] == ["a video of", ""]
     assert [frame["index"] for frame in document["frames"]] == [3, 11, 18, 26]
     assert len(document["timeline"]) == len(line.segments)

@@ -8,25 +8,23 @@ from typing import Any
 from captioning.attention.drawing import Brush
 from captioning.attention.export import trace_from_json
 from captioning.attention.formats import FORMATS, Paint, Scene
-from captioning.core.cancellation import Job
 from captioning.core.errors import ImageError, OptionsError
 from captioning.core.formats import find_format
 from captioning.serving.loading import LoadCaptioner
-from captioning.tabs.attention.looking import Asked, Seen, Step, computed_maps, look_again, read_paint, read_view
-from captioning.ui.parts import next_serial
+from captioning.tabs.attention.looking import Asked, Seen, Step, Tell, computed_maps, look_again, read_paint, read_view
 
 _NO_SAVED_VIEW = "That file is no saved view; choose a JSON file that the explorer wrote."
 
 
-def render_file(load: LoadCaptioner, seen: Seen, kind: object, view: Any, job: Job[Step]) -> tuple[bytes, str]:
-    """Return a file of what is seen, and its name; runs in a worker.
+def render_file(load: LoadCaptioner, seen: Seen, kind: object, view: Any, tell: Tell) -> tuple[str, bytes]:
+    """Return the name and the content of a file of what is seen; runs in a worker.
 
     Raises `OptionsError` for what the page would not send.
     """
     chosen = find_format(FORMATS, kind)
-    sight = look_again(load, seen, lambda _: job.check())
+    sight = look_again(load, seen, lambda _: tell(Step("Making the file")))
     shown, positions, paint = read_view(view, sight.trace, sight.spec)
-    computed = computed_maps(sight, seen, shown.method, job.show)
+    computed = computed_maps(sight, seen, shown.method, tell)
     scene = Scene(
         sight.picture,
         sight.spec,
@@ -41,16 +39,7 @@ def render_file(load: LoadCaptioner, seen: Seen, kind: object, view: Any, job: J
         seen.importance,
         chosen=positions[0],
     )
-    return chosen.make(scene), chosen.name_for(sight.picture.name)
-
-
-KEPT_NOTHING: dict[str, Any] = {"serial": 0, "phase": "idle"}
-"""The part that saves files, before the first."""
-
-
-def kept_value(phase: str, file: dict[str, Any] | None = None, name: str = "", *, message: str = "") -> dict[str, Any]:
-    """What `assets/common/kept_file.js` saves."""
-    return {"serial": next_serial(), "phase": phase, "file": file, "name": name, "message": message}
+    return chosen.name_for(Path(sight.picture.name).stem), chosen.make(scene)
 
 
 def read_saved_view(saved: str | None, path: str | None, model_id: str) -> Asked:

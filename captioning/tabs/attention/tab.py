@@ -20,7 +20,7 @@ from captioning.core.types import CaptionerStatus
 from captioning.tabs.attention.asking import AgainPanel
 from captioning.tabs.attention.believing import BeliefPanel
 from captioning.tabs.attention.findings import Findings
-from captioning.tabs.attention.keeping import KEPT_NOTHING, kept_value, read_saved_view, render_file
+from captioning.tabs.attention.keeping import read_saved_view, render_file
 from captioning.tabs.attention.looking import (
     Asked,
     Seen,
@@ -39,6 +39,7 @@ from captioning.ui.picture import chosen_sample, list_samples, make_picture_inpu
 from captioning.ui.status import status_value
 from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.links import Link, linked_file
+from captioning.web.saving import SaveStep, Saving
 
 HINT = (
     "Choose a picture, and see where the model looks for each word of its caption: drop one, click a sample, or open a "
@@ -53,7 +54,7 @@ class AttentionTab:
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._runs, self._file_runs = Runs(), Runs()
+        self._runs = Runs()
         self._findings = Findings()
         self.seen = gr.State(None)
         self.shown = gr.State(None)
@@ -77,7 +78,7 @@ class AttentionTab:
                 self.explorer = make_part(SCRIPTS, explorer_value("idle", message=HINT), "cs-explorer")
                 self.belief = BeliefPanel(page, self.seen, self.explorer, self._findings, self._show_look)
                 self.again = AgainPanel(page, self.seen, self._findings)
-                self.kept = make_part("common/kept_file", KEPT_NOTHING, "cs-kept")
+                self.saving = Saving("cs-kept", self._make_file)
 
     def connect(self, tab: gr.Tab) -> None:
         """Hang the handlers on the opening of the tab, on what other tabs hand over, and on the tab's own parts."""
@@ -115,7 +116,7 @@ class AttentionTab:
         self.samples.sample_chosen(self._take_sample, None, self.picture, **page.event(queue=False))
         self.explorer.method_wanted(self._compute, [self.seen, self.shown], outputs, **page.model_event())
         self.explorer.work_stopped(self._runs.stop, None, None, **page.event(queue=False))
-        self.explorer.file_wanted(self._keep, [self.seen], [self.kept], **page.model_event())
+        self.saving.connect(page, [self.seen], self.explorer.file_wanted)
         self.reopen.upload(self._reopen, [self.reopen, self.picture, page.model_id], outputs, **page.model_event())
         self.belief.connect(self.shown)
         self.again.connect()
@@ -320,29 +321,19 @@ class AttentionTab:
 
     # ---- taking along ----
 
-    async def _keep(self, request: gr.Request, event: gr.EventData, seen: Seen | None) -> AsyncIterator[Any]:
-        """A file of what is seen, handed to the browser to save."""
+    def _make_file(
+        self, request: gr.Request, event: gr.EventData, job: Job[SaveStep], seen: Seen | None
+    ) -> tuple[str, bytes]:
+        """Make a file of what is seen."""
+        if seen is None:
+            raise PromptError(NOTHING_SEEN)
+        known = self._findings.known(request, seen)
         kind, view = getattr(event, "kind", None), getattr(event, "view", None)
 
-        def work(job: Job[Step]) -> tuple[dict[str, Any], str]:
-            if seen is None:
-                raise PromptError(NOTHING_SEEN)
-            return self._render(self._findings.known(request, seen), kind, view, job)
+        def tell(step: Step) -> None:
+            job.show(SaveStep(step.doing, step.fraction))
 
-        async for state in self._file_runs.follow(request, work):
-            match state:
-                case Progress():
-                    yield {self.kept: kept_value("busy")}
-                case Done((file, name)):
-                    yield {self.kept: kept_value("done", file, name)}
-                case Failed(sentence):
-                    yield {self.kept: kept_value("failed", message=sentence)}
-
-    def _render(self, seen: Seen, kind: object, view: Any, job: Job[Step]) -> tuple[dict[str, Any], str]:
-        """A file of what is seen that the page may fetch, and its name; runs in a worker."""
-        data, name = render_file(self._page.load, seen, kind, view, job)
-        path = save_bytes_to_cache(data, name, self.kept.GRADIO_CACHE)
-        return FileData(path=path).model_dump(), name
+        return render_file(self._page.load, known, kind, view, tell)
 
 
 def explorer_value(

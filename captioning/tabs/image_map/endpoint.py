@@ -10,8 +10,8 @@ from gradio.utils import get_upload_folder
 from captioning.core.cancellation import Job
 from captioning.core.errors import DataError
 from captioning.image_map import MapOptions
+from captioning.image_map.formats import SavedMap
 from captioning.serving.loading import LoadCaptioner
-from captioning.tabs.image_map.files import document_of
 from captioning.tabs.image_map.intake import Source, read_file_record
 from captioning.tabs.image_map.work import draw, find_out
 from captioning.ui.page import MODEL_QUEUE
@@ -43,7 +43,8 @@ def add_map_endpoint(load: LoadCaptioner, first_model: str) -> None:
                 raise DataError("There are no pictures; hand them in as images=[handle_file('photo.jpg'), …].")
             source = Source("files", files=tuple(read_file_record(image, "orig_name") for image in images))
             drawn = draw(load, source, str(model), options, get_upload_folder(), job)
-            return document_of(find_out(load, drawn, job, captions=captions))
+            view = find_out(load, drawn, job, captions=captions)
+            return SavedMap(view, view.title, {"model": view.model_id}).document()
 
         return await answer(work)
 

@@ -16,7 +16,7 @@ from captioning.core.settings import get_settings
 from captioning.image_map import MapOptions
 from captioning.image_map.page_value import SCRIPTS, plotly_file
 from captioning.tabs.image_map.answers import Thumbnails, make_answers
-from captioning.tabs.image_map.files import FileStep, file_value, save_file
+from captioning.tabs.image_map.files import make_file
 from captioning.tabs.image_map.intake import Source, may_read_folders, read_source
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, progress_value
@@ -27,6 +27,7 @@ from captioning.ui.status import status_value
 from captioning.ui.tab import current_tab
 from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.links import Link
+from captioning.web.saving import SaveStep, Saving
 
 Updates = AsyncIterator[dict[Any, Any]]
 NOTHING_CHANGED = "Stopped; nothing was changed."
@@ -39,7 +40,7 @@ class MapTab:
     def __init__(self, page: Page) -> None:
         gr.set_static_paths([plotly_file()])
         self._page = page
-        self._runs, self._file_runs = Runs(), Runs()
+        self._runs = Runs()
         self._shelf = MapShelf()
         self._thumbnails = Thumbnails()
         self.view = gr.State(None)
@@ -53,7 +54,7 @@ class MapTab:
                 self.controls = make_layout_controls()
                 self.refit = gr.Button("Refit", interactive=False, size="md", elem_id="cs-map-refit")
         self.progress = make_part("map/progress", progress_value(), "cs-map-progress")
-        self.file = make_part("common/download", file_value(), "cs-map-file")
+        self.saving = Saving("cs-map-file", self._make_file)
         self.map = make_part(
             SCRIPTS, map_value(None), "cs-map", server_functions=make_answers(self._shelf, self._thumbnails, page.load)
         )
@@ -68,8 +69,7 @@ class MapTab:
         self.refit.click(self._refit, inputs, outputs, **page.model_event())
         self.progress.stop_wanted(self._runs.stop, None, None, **page.event(queue=False))
         self.map.point_opened(self._open_point, self.view, [page.picture, page.tabs], **page.event(queue=False))
-        self.map.export_wanted(self._save, self.view, self.file, **page.work_event())
-        self.file.stop_wanted(self._file_runs.stop, None, None, **page.event(queue=False))
+        self.saving.connect(page, [self.view], self.map.export_wanted)
         tab.select(self._describe_folder, self.view, self.intake, **page.event(queue=False))
 
     # ---- pictures come in ----
@@ -209,26 +209,13 @@ class MapTab:
         selected = "attention" if tab == "attention" else "caption"
         return {self._page.picture: str(path), self._page.tabs: gr.update(selected=selected)}
 
-    async def _save(self, request: gr.Request, event: gr.EventData, view: MapView | None) -> Updates:
-        """The map, or some of it, as a file that is saved as soon as it is made."""
-        kind, indices = getattr(event, "kind", None), getattr(event, "indices", None)
-
-        def work(job: Job[FileStep]) -> tuple[str, str]:
-            if view is None:
-                raise DataError(NO_MAP)
-            return save_file(view, kind, indices, self._thumbnails, self.file.GRADIO_CACHE, job)
-
-        yield {self.file: file_value("busy", FileStep())}
-        async for state in self._file_runs.follow(request, work):
-            match state:
-                case Progress(step):
-                    yield {self.file: file_value("busy", step or FileStep())}
-                case Done((name, path)):
-                    yield {self.file: file_value("done", name=name, path=path)}
-                case Halted():
-                    yield {self.file: file_value("stopped")}
-                case Failed(sentence):
-                    yield {self.file: file_value("failed", message=sentence)}
+    def _make_file(
+        self, _: gr.Request, event: gr.EventData, job: Job[SaveStep], view: MapView | None
+    ) -> tuple[str, bytes]:
+        """Make the map, or some of it, a file."""
+        if view is None:
+            raise DataError(NO_MAP)
+        return make_file(view, getattr(event, "kind", None), getattr(event, "indices", None), self._thumbnails, job)
 
 
 def intake_value(adding: bool = False, may_read_folders: bool | None = None) -> dict[str, Any]:

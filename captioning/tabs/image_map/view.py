@@ -10,13 +10,16 @@ from typing import Any, Literal
 
 from gradio.data_classes import FileData
 
+from captioning.core.formats import describe_formats
 from captioning.image_map import ImageMap
+from captioning.image_map.formats import FORMATS
 from captioning.image_map.page_value import describe_findings, describe_points, first_copies, plotly_file
 from captioning.media.collection import FailedImage
 from captioning.media.scratch import Scratch
 from captioning.ui.parts import next_serial
 
 Change = Literal["new", "added", "refit"]
+_FORMATS = describe_formats(FORMATS)
 
 
 def new_map_id() -> str:
@@ -58,10 +61,10 @@ class MapShelf:
 def map_value(view: MapView | None, change: Change = "new", after: MapView | None = None) -> dict[str, Any]:
     """What `assets/map/map.js` draws: `view`, which differs by `change` from the map that the page shows."""
     if view is None:
-        return {"serial": next_serial(), "map": None}
+        return {"serial": next_serial(), "map": None, "formats": _FORMATS}
     described = describe_map(view) | {"change": change, "after": after.map_id if after else None}
     described["plotly"] = FileData(path=str(plotly_file())).model_dump()
-    return {"serial": next_serial(), "map": described}
+    return {"serial": next_serial(), "map": described, "formats": _FORMATS}
 
 
 def describe_map(view: MapView) -> dict[str, Any]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
 
-from captioning.captions.model_report import array_bytes, arrays_to_csv, info_document, memory_by_part
+from captioning.captions.model_report import FORMATS, array_bytes, memory_by_part
 from captioning.core.cancellation import Job
+from captioning.core.errors import OptionsError
+from captioning.core.formats import find_format
 from captioning.core.types import ModelInfo
 from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.header import menu_choices
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
+from captioning.web.saving import SaveStep, Saving
 from captioning.web.visitor import invites_names
 
 Listener = Callable[..., Any]
@@ -54,7 +55,7 @@ class NetSection:
     def __init__(self, page: Page) -> None:
         self._page = page
         self._runs = Runs()
-        self.shown = gr.State(None)
+        self.shown, self.infos = gr.State(None), gr.State(())
         with gr.Row(equal_height=False, elem_classes="cs-toolbar"):
             self.other = gr.Dropdown(
                 [("Side by side with…", NOBODY), *menu_choices()],
@@ -66,17 +67,17 @@ class NetSection:
                 elem_id="cs-other-model",
                 min_width=240,
             )
-            self.json_file = gr.DownloadButton("Save JSON", interactive=False, size="sm", elem_id="cs-net-json")
-            self.csv_file = gr.DownloadButton("Save CSV", interactive=False, size="sm", elem_id="cs-net-csv")
+            self.saving = Saving("cs-net-files", self._make_file, FORMATS)
         self.net = make_part("model/net", net_value("idle"), "cs-net")
 
     def connect(self, opened: Listener) -> None:
         """Hang the handlers on the listener of the section's opening and on its own controls."""
         page = self._page
         inputs = [page.model_id, self.other, self.shown]
-        outputs = [self.net, self.json_file, self.csv_file, self.shown]
+        outputs = [self.net, self.infos, self.shown]
         for listener in (opened, self.other.input):
             listener(self._show, inputs, outputs, **page.model_event())
+        self.saving.connect(page, [self.infos])
         self.net.stop_wanted(self._runs.stop, None, None, **page.event(queue=False))
 
     async def _show(self, request: gr.Request, model_id: str, other: str | None, shown: Any) -> AsyncIterator[Any]:
@@ -92,27 +93,20 @@ class NetSection:
                     if seconds > 0.3 or update:
                         yield {self.net: net_value("busy", message=update or "Looking inside")}
                 case Done(infos):
-                    yield {self.net: net_value("done", infos), self.shown: wanted} | self._files(infos)
+                    yield {self.net: net_value("done", infos), self.infos: infos, self.shown: wanted}
                 case Halted():
                     yield {self.net: net_value("stopped", message="Stopped.")}
                 case Failed(sentence):
                     yield {self.net: net_value("failed", message=sentence)}
 
-    def _files(self, infos: Sequence[ModelInfo]) -> dict[Any, Any]:
-        """The first model as files to save; beside another, both in one JSON document."""
-        name = infos[0].spec.model_id.rpartition("/")[2].replace(":", "-")
-        documents = [info_document(info) for info in infos]
-        document = documents[0] if len(documents) == 1 else {"models": documents}
-        texts = {
-            self.json_file: (json.dumps(document, ensure_ascii=False, indent=2), f"{name}-net.json"),
-            self.csv_file: (arrays_to_csv(infos), f"{name}-arrays.csv"),
-        }
-        return {
-            button: gr.update(
-                value=save_bytes_to_cache(text.encode(), file_name, button.GRADIO_CACHE), interactive=True
-            )
-            for button, (text, file_name) in texts.items()
-        }
+    def _make_file(
+        self, _: gr.Request, event: gr.EventData, __: Job[SaveStep], infos: Sequence[ModelInfo]
+    ) -> tuple[str, bytes]:
+        """Make a file of what is shown, named after the first model."""
+        if not infos:
+            raise OptionsError("No model is shown yet; open Net information first.")
+        chosen = find_format(FORMATS, getattr(event, "kind", None))
+        return chosen.name_for(infos[0].spec.model_id.rpartition("/")[2].replace(":", "-")), chosen.make(infos)
 
 
 def look_inside(load: LoadCaptioner, models: Sequence[str], job: Job[str]) -> list[ModelInfo]:

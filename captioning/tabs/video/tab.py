@@ -15,10 +15,11 @@ from gradio.processing_utils import save_bytes_to_cache
 from captioning.captions.clip_captions import (
     split_words,
 )
-from captioning.captions.export import segments_to_srt
+from captioning.captions.export import CLIP_FORMATS, ClipCaptions
 from captioning.captions.prompts import VIDEO_PROMPTS
 from captioning.core.cancellation import Job
 from captioning.core.errors import VideoError
+from captioning.core.formats import find_format
 from captioning.core.messages import explain
 from captioning.core.settings import get_settings
 from captioning.media.animation import ANIMATIONS
@@ -33,9 +34,9 @@ from captioning.tabs.video.work import (
     PanelStep,
     caption_clip,
     caption_frames,
-    clip_to_json,
     compare_counts,
     convert_animation,
+    list_captions,
     look_across,
     sum_up,
 )
@@ -61,8 +62,10 @@ from captioning.ui.prompt_list import describe_prompts, make_prompt_list, read_p
 from captioning.ui.status import status_value
 from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 from captioning.web.links import take_linked
+from captioning.web.saving import SaveStep, Saving
 from captioning.web.visitor import check_helper
 
+NO_CAPTIONS = "There are no captions to save yet; caption a clip first."
 NO_CLIP = "There is no clip yet; drop one, record one, or click a sample."
 HINT = "Choose a clip, and its caption is written here: drop one, record one, or click a sample."
 
@@ -75,7 +78,7 @@ class VideoTab:
         self._store = FrameStore()
         self._runs, self._count_runs, self._time_runs, self._word_runs = Runs(), Runs(), Runs(), Runs()
         self._summary_runs = Runs()
-        self.asked = gr.State(None)
+        self.asked, self.captions = gr.State(None), gr.State(None)
         with gr.Row(equal_height=False, elem_classes="cs-columns"):
             with gr.Column(scale=4, min_width=320):
                 self.clip = gr.Video(label="Clip", height=300, elem_id="cs-clip", sources=["upload", "webcam"])
@@ -107,11 +110,7 @@ class VideoTab:
                         elem_id="cs-summarizer",
                     )
                     self.summary = make_summary("cs-summary")
-                with gr.Row(elem_classes="cs-export"):
-                    self.json_file = gr.DownloadButton(
-                        "Save JSON", interactive=False, size="sm", elem_id="cs-clip-json"
-                    )
-                    self.srt_file = gr.DownloadButton("Save SRT", interactive=False, size="sm", elem_id="cs-clip-srt")
+                self.saving = Saving("cs-clip-files", self._make_file, CLIP_FORMATS)
         self._connect()
 
     def _connect(self) -> None:
@@ -133,8 +132,7 @@ class VideoTab:
             self.word,
             self.summary,
             self.asked,
-            self.json_file,
-            self.srt_file,
+            self.captions,
             page.picture,
             page.status,
         ]
@@ -149,12 +147,14 @@ class VideoTab:
         converted = [self.animation, *inputs]
         self.animation.upload(self._take_animation, converted, [self.clip, *outputs], **page.work_event())
         page.model_id.change(self._describe_prompts, [page.model_id, self.prompts], self.prompts, **page.event())
-        files = [self.json_file, self.srt_file, page.status]
         self.counts.panel_wanted(self._compare, self.asked, [self.counts, page.status], **page.model_event())
-        self.timeline.panel_wanted(self._draw_timeline, self.asked, [self.timeline, *files], **page.model_event())
+        self.timeline.panel_wanted(
+            self._draw_timeline, self.asked, [self.timeline, self.captions, page.status], **page.model_event()
+        )
         self.word.word_wanted(self._look, self.asked, [self.word, page.status], **page.model_event())
         asked_summary = [self.asked, self.summarizer]
         self.summary.panel_wanted(self._sum_up, asked_summary, [self.summary, page.status], **page.model_event())
+        self.saving.connect(page, [self.captions])
         panels = (
             (self.counts, self._count_runs),
             (self.timeline, self._time_runs),
@@ -229,17 +229,17 @@ class VideoTab:
         """Panels and files as they are before a caption; what the panels work on is stopped."""
         for runs in (self._count_runs, self._time_runs, self._word_runs, self._summary_runs):
             runs.supersede(request)
-        files = {file: gr.update(value=None, interactive=False) for file in (self.json_file, self.srt_file)}
         return {
             self.asked: None,
+            self.captions: None,
             self.counts: counts_value(PanelState()),
             self.timeline: timeline_value(PanelState()),
             self.word: word_value(PanelState()),
             self.summary: summary_value(PanelState()),
-        } | files
+        }
 
     def _open_panels(self, asked: Asked, result: Captioned) -> dict[Any, Any]:
-        """Panels that can be used, and the captions as a file."""
+        """Panels that can be used, and the captions that can be saved."""
         ready = PanelState(ready=True)
         caption = result.step.captions[0]
         return {
@@ -247,9 +247,7 @@ class VideoTab:
             self.timeline: timeline_value(ready),
             self.word: word_value(ready, split_words(caption)),
             self.summary: summary_value(ready),
-            self.json_file: self._as_file(
-                self.json_file, asked, "json", clip_to_json(asked, result.clip, result.step.captions)
-            ),
+            self.captions: list_captions(asked, result.clip, result.step.captions),
         }
 
     def _open_frame(self, event: gr.EventData, asked: Asked | None) -> Any:
@@ -274,9 +272,14 @@ class VideoTab:
         name = f"{Path(clip.index.name).stem}-{frame.seconds:.2f}s.png"
         return str(save_bytes_to_cache(file.getvalue(), name, self.clip.GRADIO_CACHE))
 
-    def _as_file(self, button: gr.DownloadButton, asked: Asked, suffix: str, text: str) -> dict[str, Any]:
-        name = f"{Path(asked.path).stem}-captions.{suffix}"
-        return gr.update(value=save_bytes_to_cache(text.encode(), name, button.GRADIO_CACHE), interactive=True)
+    def _make_file(
+        self, _: gr.Request, event: gr.EventData, __: Job[SaveStep], captions: ClipCaptions | None
+    ) -> tuple[str, bytes]:
+        """Make a file of what the page shows of the clip."""
+        if captions is None:
+            raise VideoError(NO_CAPTIONS)
+        chosen = find_format(CLIP_FORMATS, getattr(event, "kind", None))
+        return chosen.name_for(Path(captions.name).stem), chosen.make(captions)
 
     def _take_sample(self, event: gr.EventData) -> str:
         return chosen_clip(event, self.clip.GRADIO_CACHE)
@@ -317,21 +320,16 @@ class VideoTab:
             yield {self.counts: counts_value(state, rows or ())} | self._tell_status(state, asked)
 
     async def _draw_timeline(self, request: gr.Request, asked: Asked | None) -> AsyncIterator[dict[Any, Any]]:
-        """A caption for every frame, merged into segments, and as files."""
+        """A caption for every frame, merged into segments."""
         work = partial(caption_frames, self._store, self._page.load)
         async for state, line in follow_panel(self._time_runs, request, work, asked):
             value = timeline_value(state)
             if line is not None:
                 value = timeline_value(state, line.shown, line.averaged[0].text)
-            files = {}
+            captions = {}
             if state.phase == "done" and asked is not None and line is not None:
-                text = clip_to_json(asked, line.clip, line.averaged, line)
-                srt = segments_to_srt(line.segments)
-                files = {
-                    self.json_file: self._as_file(self.json_file, asked, "json", text),
-                    self.srt_file: self._as_file(self.srt_file, asked, "srt", srt),
-                }
-            yield {self.timeline: value} | files | self._tell_status(state, asked)
+                captions = {self.captions: list_captions(asked, line.clip, line.averaged, line)}
+            yield {self.timeline: value} | captions | self._tell_status(state, asked)
 
     async def _look(
         self, request: gr.Request, asked: Asked | None, event: gr.EventData

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from captioning.captions.clip_captions import (
     merge_segments,
     split_words,
 )
-from captioning.captions.export import captions_document, frame_records, segment_records
+from captioning.captions.export import ClipCaptions, frame_records, segment_records
 from captioning.core.cancellation import Job
 from captioning.core.errors import OptionsError
 from captioning.core.settings import get_settings
@@ -251,12 +250,16 @@ def describe_film(clip: Clip) -> dict[str, Any]:
     return film_value(clip.frames, repeats, " · ".join(fact for fact in facts if fact))
 
 
-def clip_to_json(asked: Asked, clip: Clip, captions: Sequence[Caption], line: Timeline | None = None) -> str:
-    """A clip's captions, its sampled frames, and if known its timeline, as an indented JSON document."""
-    first = captions[0]
-    named = [(clip.index.name, caption) for caption in captions]
-    document = captions_document(named, first.model_id, first.revision, asked.options)
-    document |= {"frames": frame_records(clip.frames), "seconds": clip.index.duration, "skipped": clip.skipped}
-    if line is not None:
-        document["timeline"] = segment_records(line.segments, line.clip.frames)
-    return json.dumps(document, ensure_ascii=False, indent=2)
+def list_captions(asked: Asked, clip: Clip, captions: Sequence[Caption], line: Timeline | None = None) -> ClipCaptions:
+    """Return the captions of a clip, and if known its timeline, as files take them."""
+    segments = None if line is None else line.segments
+    return ClipCaptions(
+        clip.index.name,
+        captions,
+        asked.options,
+        frame_records(clip.frames),
+        clip.index.duration,
+        clip.skipped,
+        segments,
+        segment_records(segments or (), clip.frames),
+    )
