@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from captioning.captions.branches import write_branch
 from captioning.captions.comparison import Comparison, compare_models, read_models
 from captioning.captions.export import FORMATS
 from captioning.core.cancellation import Job
@@ -19,7 +20,7 @@ from captioning.core.types import Caption, CaptionerStatus, DecodingOptions
 from captioning.media.images import open_image
 from captioning.serving.loading import LoadCaptioner
 from captioning.tabs.header import menu_choices
-from captioning.ui.branches import MOST_BRANCHES, Written, read_branch, read_choice, write_branch
+from captioning.ui.branches import MOST_BRANCHES, Written, read_branch, read_choice
 from captioning.ui.caption_cards import HINT, Step, cards_value, make_caption_cards
 from captioning.ui.comparison import comparison_value, make_comparison
 from captioning.ui.decoding import make_decoding_controls, read_options
@@ -171,7 +172,8 @@ class CaptionTab:
         # The oldest makes room at once: what is clicked meanwhile goes by the numbers that the page shows.
         written = written.with_branches(choice.place, before)
         yield {self.cards: written.with_branches(choice.place, [*before, branch]).value(), self.written: written}
-        work = partial(write_branch, self._page.load, written, choice)
+        chosen = (choice.caption, choice.position, choice.alternative)
+        work = partial(write_branch, self._page.load, written.path, written.model_id, *chosen)
         async for state in self._runs.follow(request, work):
             match state:
                 case Progress(None):

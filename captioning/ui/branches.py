@@ -1,4 +1,4 @@
-"""Going on from a word that a model might have written: which one was clicked, and the caption from there."""
+"""The captions and branches that a session looks at, and which alternative was clicked."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from captioning.core.cancellation import Job
 from captioning.core.errors import PromptError
-from captioning.core.types import Caption, CaptionerStatus, TokenAlternative
-from captioning.media.images import open_image
-from captioning.serving.loading import LoadCaptioner
+from captioning.core.types import Caption, TokenAlternative
 from captioning.ui.caption_cards import Branch, Step, cards_value
 
 MOST_BRANCHES = 4
@@ -100,52 +97,6 @@ def read_choice(written: Written | None, event: gr.EventData) -> Choice:
 def read_branch(event: gr.EventData) -> tuple[int, int]:
     """The place of a caption and the number of its branch. Raises `PromptError` for what the page would not send."""
     return _whole(event, "caption"), _whole(event, "branch")
-
-
-def write_branch(
-    load: LoadCaptioner, written: Written, choice: Choice, job: Job[Caption]
-) -> tuple[Caption, CaptionerStatus]:
-    """The caption that goes on from a choice, by token ids, with the options of the old one; runs in a worker.
-
-    It may become as long as the old one might have become. What was the prompt stays the prompt.
-    """
-    captioner = load(written.model_id, report=lambda _: job.check())
-    old, position = choice.caption, choice.position
-    num_prompt_tokens = min(old.num_prompt_tokens, position)
-    if choice.alternative.token_id == captioner.end_token.token_id:
-        return _ended(old, position, num_prompt_tokens), captioner.status()
-    (features,) = captioner.encode([open_image(written.path)])
-    prefix = (*old.token_ids[:position], choice.alternative.token_id)
-    room = max(1, old.options.max_new_tokens - (position + 1 - num_prompt_tokens))
-    options = replace(old.options, num_captions=1, max_new_tokens=room)
-
-    # A changed word of the prompt shortens the prompt.
-    prompt = old.prompt if position >= old.num_prompt_tokens else "".join(old.tokens[:position]).strip()
-
-    def as_branch(caption: Caption) -> Caption:
-        return replace(caption, prompt=prompt, num_prompt_tokens=num_prompt_tokens)
-
-    def on_token(captions: Sequence[Caption]) -> None:
-        job.check()
-        if captions:
-            job.show(as_branch(captions[0]))
-
-    (caption,) = captioner.decode(features, [prefix], options, on_token)
-    return as_branch(caption), captioner.status()
-
-
-def _ended(old: Caption, position: int, num_prompt_tokens: int) -> Caption:
-    """The caption as it is if it ends before `position`."""
-    return replace(
-        old,
-        text="".join(old.tokens[:position]).strip(),
-        token_ids=old.token_ids[:position],
-        tokens=old.tokens[:position],
-        log_probs=old.log_probs[:position],
-        alternatives=old.alternatives[:position],
-        num_prompt_tokens=num_prompt_tokens,
-        seconds=0.0,
-    )
 
 
 def _whole(event: gr.EventData, name: str) -> int:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from captioning.captions.branches import write_branch
 from captioning.captions.comparison import compare_models, read_models
 from captioning.core.cancellation import Job
 from captioning.core.errors import OptionsError, PromptError, Stopped, UnknownModelError
-from captioning.core.types import DecodingOptions
+from captioning.core.types import Caption, DecodingOptions
 from captioning.tabs.caption import write_captions
-from captioning.ui.branches import MOST_BRANCHES, Choice, Written, read_choice, write_branch
+from captioning.ui.branches import MOST_BRANCHES, Choice, Written, read_choice
 from captioning.ui.caption_cards import Branch
 from captioning.ui.comparison import comparison_value
 from tests.conftest import FakeLoader
@@ -35,9 +36,14 @@ def click(**data: object) -> Any:
     return SimpleNamespace(**{"caption": 0, "branch": -1, "position": 3, "choice": 1} | data)
 
 
+def write(loader: FakeLoader, written: Written, choice: Choice) -> Caption:
+    chosen = (choice.caption, choice.position, choice.alternative)
+    return write_branch(loader, written.path, written.model_id, *chosen, make_job())[0]
+
+
 def go_on(loader: FakeLoader, written: Written, **data: object) -> tuple[Choice, Branch]:
     choice = read_choice(written, click(**data))
-    caption, _ = write_branch(loader, written, choice, make_job())
+    caption = write(loader, written, choice)
     return choice, Branch(choice.position, choice.alternative.token, "", caption)
 
 
@@ -75,7 +81,7 @@ def test_choosing_the_end_ends_the_caption(fake_loader: FakeLoader, written: Wri
     choice = read_choice(written, click())
     end = fake_loader.fakes["embedded"].end_token
     ending = replace(choice, alternative=choice.alternative._replace(token_id=end.token_id, token=end.token))
-    caption, _ = write_branch(fake_loader, written, ending, make_job())
+    caption = write(fake_loader, written, ending)
     assert caption.token_ids == written.step.captions[0].token_ids[:3]
     assert "".join(caption.tokens) == caption.text
 
