@@ -1,4 +1,4 @@
-"""Which layers of a network weigh, and a way to keep their weights as they run, gradients included."""
+"""Attention layers of a network: keep their weights as they run, gradients included, and scale their heads."""
 
 from __future__ import annotations
 
@@ -12,23 +12,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionLayers:
-    """The layers that weigh, in order; each gives its weights `[N, heads, L, S]`, alone or second of what it returns.
-
-    `words` weighs among the words, or where picture and words are one sequence, among all of it. `cross` weighs
-    the encoder's states, and is empty in one sequence. `encoder` weighs among the encoder's states, and is empty
-    where the encoder is no Transformer, or does not keep one state a patch all the way.
-    """
-
-    words: Sequence[nn.Module]
-    cross: Sequence[nn.Module] = ()
-    encoder: Sequence[nn.Module] = ()
-
-
 @dataclass(slots=True)
 class Recorded:
-    """Weights `[N, heads, L, S]` of each layer, one each time it ran."""
+    """Weights `[N, heads, L, S]` of each layer, one each time it ran.
+
+    `words` are attention among the words, or where picture and words are one sequence, among all of it. `cross` is
+    attention to the encoder's states, empty in one sequence. `encoder` is attention among the encoder's states, empty
+    where the encoder is no Transformer, or does not keep one state a patch all the way.
+    """
 
     words: list[list[Tensor]] = field(default_factory=list)
     cross: list[list[Tensor]] = field(default_factory=list)
@@ -41,18 +32,41 @@ def find_layers(module: nn.Module, pattern: str) -> list[nn.Module]:
 
 
 @contextmanager
-def recorded_weights(module: nn.Module, layers: AttentionLayers) -> Iterator[Recorded]:
-    """Keep what the layers weigh inside this block; transformers' own models show their weights meanwhile."""
+def recorded_weights(
+    module: nn.Module, *, words: Sequence[nn.Module] = (), encoder: Sequence[nn.Module] = ()
+) -> Iterator[Recorded]:
+    """Keep the weights of these layers inside this block; transformers' own models show their weights meanwhile.
+
+    Each layer returns its weights `[N, heads, L, S]`, alone or second.
+    """
     record = Recorded()
     with ExitStack() as stack:
         stack.enter_context(_eager_attention(module))
-        for name in ("words", "cross", "encoder"):
-            lists: list[list[Tensor]] = getattr(record, name)
-            for layer in getattr(layers, name):
+        for lists, layers in ((record.words, words), (record.encoder, encoder)):
+            for layer in layers:
                 kept: list[Tensor] = []
                 lists.append(kept)
                 stack.callback(layer.register_forward_hook(_keep_in(kept)).remove)
         yield record
+
+
+@contextmanager
+def scaled_heads(outputs: Sequence[nn.Module], head_mask: Tensor | None) -> Iterator[None]:
+    """Scale what each head hands on, `head_mask [layers, heads]`, inside this block.
+
+    `outputs` are the layers that mix the heads of each attention; their inputs hold the heads side by side.
+    """
+
+    def scale(factors: Tensor) -> Any:
+        return lambda _, inputs: ((inputs[0].unflatten(-1, (len(factors), -1)) * factors.view(-1, 1)).flatten(-2),)
+
+    pairs = zip(outputs, head_mask, strict=True) if head_mask is not None else ()
+    hooks = [layer.register_forward_pre_hook(scale(factors)) for layer, factors in pairs]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _keep_in(kept: list[Tensor]) -> Any:

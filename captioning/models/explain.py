@@ -1,8 +1,8 @@
 """Maps beyond raw attention: gradients of a token's log-probability, and relevance carried through the layers.
 
-Shared by all families, which only name their attention layers. Everything runs in the model's own precision, whose
-range is what gradients need, and is multiplied and summed in float32; in float16 the log-probability is scaled up
-before the backward pass, because small gradients would vanish.
+Shared by all families: a network keeps its attention weights while it runs. Everything runs in the model's own
+precision, whose range is what gradients need, and is multiplied and summed in float32; in float16 the log-probability
+is scaled up before the backward pass, because small gradients would vanish.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-
-from captioning.models.attention_layers import recorded_weights
 
 if TYPE_CHECKING:
     from captioning.core.types import PatchLayout
@@ -52,7 +50,7 @@ def _gradient_attention(
     """
     with torch.no_grad():
         cache = network.start(network.encode(pixel_values)[0], layout)
-    with recorded_weights(network.module, network.attention_layers) as record:
+    with network.recorded_weights() as record:
         logits = network.step(ids, torch.ones_like(ids), cache)
     weights = [kept[-1] for kept in record.cross or record.words]
     columns = slice(None) if record.cross else cache.opening.columns
@@ -68,10 +66,9 @@ def _relevance(network: Network, pixel_values: Tensor, ids: Tensor, rows: Sequen
 
     The target is the token's log-probability, where the publication takes its logit.
     """
-    layers = network.attention_layers
-    with recorded_weights(network.module, layers) as record:
-        with torch.set_grad_enabled(bool(layers.encoder)):
-            states = network.encode(pixel_values.requires_grad_(bool(layers.encoder)))[0]
+    with network.recorded_weights() as record:
+        with torch.set_grad_enabled(bool(record.encoder)):
+            states = network.encode(pixel_values.requires_grad_(bool(record.encoder)))[0]
         if not states.requires_grad:
             states = states.detach().requires_grad_()
         cache = network.start(states, layout)

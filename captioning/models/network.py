@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from captioning.core.types import ModelInput, PatchLayout, Picture
-from captioning.models.attention_layers import AttentionLayers
+from captioning.models.attention_layers import Recorded
 from captioning.models.pixels import PixelRecipe
 
 if TYPE_CHECKING:
@@ -82,9 +82,8 @@ class Network(Decoder, Protocol):
         """
         ...
 
-    @property
-    def attention_layers(self) -> AttentionLayers:
-        """The layers that weigh; what `explain` needs of a family, beside gradients through `encode` and `step`."""
+    def recorded_weights(self) -> AbstractContextManager[Recorded]:
+        """Keep the weights of all attention layers inside this block; beside gradients, all that `explain` needs."""
         ...
 
     def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:

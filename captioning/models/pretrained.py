@@ -96,15 +96,15 @@ def _mismatch(name: str, detail: str) -> str:
     return f"{name}: the weights do not fit config.json ({detail}); copy both from one model."
 
 
-def write_folder(module: Any, tokenizer: Tokenizer, pixels: PixelRecipe, folder: Path, card: str) -> None:
-    """Write a transformers model in the hub's layout: weights, tokenizer, how it wants its pictures, and its card.
+def write_network(network: Any, folder: Path, card: str) -> None:
+    """Write a trainable network of transformers' layers in the hub's layout, with its tokenizer, recipe and card.
 
     A file appears whole or not at all, and the weights last: without them a folder is no model.
     """
     staging = folder / f"model{SUFFIX}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    _write_files(module, tokenizer, pixels, staging, card)
+    _write_files(network.module, network.tokenizer, network.pixels, staging, card)
     for file in sorted(staging.iterdir(), key=lambda file: file.suffix == ".safetensors"):
         file.replace(folder / file.name)
     staging.rmdir()

@@ -1,4 +1,4 @@
-"""Tokenizers of word pieces and of bytes, from a model's own files; and one token as text."""
+"""Tokenizers of word pieces and of bytes, from a model's own files; and texts as a network reads and writes them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,72 @@ _NO_SPACE_BEFORE = frozenset(".,!?")
 _BLANK = "\u2581"
 """What SentencePiece writes for a blank (Kudo & Richardson 2018)."""
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
+
+
+class TokenizerAdapter:
+    """The half of a network that turns texts into tokens and back, by the model's own tokenizer.
+
+    Each token becomes text once: captions repeat their words and alternatives, and streaming repeats captions.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        start_ids: tuple[int, ...],
+        end_id: int,
+        *,
+        lead: str = "",
+        extra_tokens: Sequence[str] = (),
+        origin: str = "",
+    ) -> None:
+        """Set the tokens that start and end every caption, and what is unusual about the model.
+
+        `lead` is the character that stands before every caption; its tokens are left out. `extra_tokens` are tokens
+        that the model has beyond its tokenizer's; `origin` says where the words come from if not from the model.
+        """
+        self.tokenizer = tokenizer
+        self.start_ids = start_ids
+        self.end_id = end_id
+        self._extra_tokens = tuple(extra_tokens)
+        self._origin = origin
+        # A text is split as it would be behind the lead.
+        self._lead = lead if not lead or lead.isspace() else f"{lead} "
+        self._num_lead_ids = len(tokenizer.encode(lead, add_special_tokens=False).ids) if lead else 0
+        self._texts: dict[int, str] = {}
+
+    def text_to_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text, without start and end tokens; blanks at its ends are dropped.
+
+        To GPT-2 a space belongs to the word that follows. A prompt that ended with an end token would be finished.
+        """
+        stripped = text.strip()
+        if not stripped:
+            return []
+        return list(self.tokenizer.encode(self._lead + stripped, add_special_tokens=False).ids[self._num_lead_ids :])
+
+    def ids_to_text(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones left out."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+    def token_text(self, token_id: int) -> str:
+        """Return one token as text; it begins with a space where it begins a word, perhaps from the second on."""
+        text = self._texts.get(token_id)
+        if text is None:
+            extra = token_id - self.tokenizer.get_vocab_size() if self._extra_tokens else -1
+            is_extra = 0 <= extra < len(self._extra_tokens)
+            text = self._extra_tokens[extra] if is_extra else token_text(self.tokenizer, token_id)
+            self._texts[token_id] = text
+        return text
+
+    def describe_tokenizer(self) -> Mapping[str, str | int]:
+        """Return name, size and special tokens of the vocabulary, and its origin if it is not the model's own."""
+        described: dict[str, str | int] = {
+            "type": describe_kind(self.tokenizer),
+            "vocabulary": self.tokenizer.get_vocab_size(),
+            "start token": self.token_text(self.start_ids[0]),
+            "end token": self.token_text(self.end_id),
+        }
+        return described | ({"origin": self._origin} if self._origin else {})
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -34,6 +34,11 @@ def network(tiny_captioners: dict[str, NetworkCaptioner]) -> BlipNetwork:
     return network
 
 
+def layers_of(network: BlipNetwork) -> list[Any]:
+    module: Any = network.module
+    return list(module.text_decoder.bert.encoder.layer)
+
+
 @pytest.fixture
 def folder(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
@@ -112,10 +117,11 @@ def test_a_vocabulary_file_alone_makes_the_same_tokenizer(network: BlipNetwork, 
 def test_each_part_works_alone(network: BlipNetwork) -> None:
     pixels = network.preprocess(drawing(0)).pixel_values[None]
     with torch.inference_mode():
-        states = network.image_encoder(pixels).last_hidden_state
+        module: Any = network.module
+        states = module.vision_model(pixels).last_hidden_state
         ids = torch.tensor([[network.start_ids[0], 100, 98]])
-        apart = network.text_decoder(ids, encoder_hidden_states=states).logits
-        whole = network.module(pixel_values=pixels, input_ids=ids).logits
+        apart = module.text_decoder(ids, encoder_hidden_states=states).logits
+        whole = module(pixel_values=pixels, input_ids=ids).logits
     torch.testing.assert_close(apart, whole)
 
 
@@ -127,7 +133,7 @@ def test_the_embedding_is_the_mean_patch(network: BlipNetwork) -> None:
 
 
 def test_keys_of_the_picture_are_computed_once(network: BlipNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    (layer, *_) = network._layers()
+    (layer, *_) = layers_of(network)
     sizes: list[int] = []
     hook = layer.crossattention.self.key.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
     with torch.inference_mode():
@@ -158,7 +164,7 @@ def test_hooks_are_gone_after_a_masked_trace(network: BlipNetwork) -> None:
     ids = torch.tensor([[network.start_ids[0], 100]])
     with torch.inference_mode():
         network.attend(ids, states, torch.zeros(2, 4))
-    dense = [layer.crossattention.output.dense for layer in network._layers()]
+    dense = [layer.crossattention.output.dense for layer in layers_of(network)]
     assert not any(layer._forward_pre_hooks for layer in dense)
 
 
@@ -167,7 +173,7 @@ def test_masking_all_heads_equals_a_picture_that_says_nothing(network: BlipNetwo
     ids = torch.full((2, 3), network.start_ids[0])
     mask = torch.ones(2, 4)
     mask[0] = 0
-    dense = network._layers()[1].crossattention.self.query
+    dense = layers_of(network)[1].crossattention.self.query
     seen: list[torch.Tensor] = []
     hook = dense.register_forward_hook(lambda _, __, output: seen.append(output))
     with torch.inference_mode():

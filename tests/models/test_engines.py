@@ -1,4 +1,4 @@
-"""What computes a network's plain verbs is held, token for token, against the network's own layers."""
+"""Engines are held, token for token, against the libraries' own layers run the plain way."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from captioning.models.decoding.engine import Engine, torch_engine
 from captioning.models.decoding.loop import score_rows, write_captions
 from captioning.models.decoding.text_decoder import one_a_picture
 from captioning.models.network import Network
+from tests.models.plain import PlainDecoder
 from tests.tiny_models import drawing
 
 DECLARED = (
@@ -100,7 +101,7 @@ def test_pictures_look_the_same_to_every_engine(engine: Engine, network_captione
 @pytest.mark.parametrize("mode", EVERY_MODE)
 @pytest.mark.parametrize("pictures", ROWS)
 @torch.inference_mode()
-def test_rows_of_any_pictures_equal_the_networks_own(
+def test_rows_of_any_pictures_equal_the_plain_way(
     engine: Engine, network_captioner: NetworkCaptioner, mode: str, pictures: tuple[int, ...]
 ) -> None:
     network = network_captioner._network
@@ -109,12 +110,13 @@ def test_rows_of_any_pictures_equal_the_networks_own(
     states = network.encode(pixels)[0][list(pictures)]
     prefixes = [network.text_to_ids(prompt) for prompt in PROMPTS]
     arguments = (states, model_input.layout, prefixes, MODES[mode])
-    ours, expected = (write_captions(one, *arguments) for one in (engine, network))
+    plain = PlainDecoder(network)
+    ours, expected = (write_captions(one, *arguments) for one in (engine, plain))
     assert [row.token_ids for row in ours] == [row.token_ids for row in expected]
     for mine, own in zip(ours, expected, strict=True):
         assert mine.log_probs == pytest.approx(own.log_probs, abs=1e-4)
     finished = [row.token_ids for row in ours][:5]
-    scores = [score_rows(one, states[: len(finished)], model_input.layout, finished) for one in (engine, network)]
+    scores = [score_rows(one, states[: len(finished)], model_input.layout, finished) for one in (engine, plain)]
     for mine, own in zip(*scores, strict=True):
         assert mine.log_probs == pytest.approx(own.log_probs, abs=1e-4)
 

@@ -148,7 +148,7 @@ def test_pictures_of_different_shapes_are_encoded_and_scored_together(captioner:
 def test_a_picture_is_read_once_for_all_that_follows(captioner: NetworkCaptioner, network: ImageTextNetwork) -> None:
     (features,) = captioner.encode([drawing(7)])
     lengths: list[int] = []
-    hook = network._mixers[0].register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[1]))
+    hook = network.mixers[0].register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[1]))
     for options in (DecodingOptions(max_new_tokens=3), DecodingOptions(max_new_tokens=3, num_beams=2)):
         captions = captioner.decode(features, ["", "the woman"], options)
     captioner.trace(features, captions[1])

@@ -127,7 +127,7 @@ def test_a_state_stands_for_the_patch_in_its_box(vision: str, tmp_path: Path) ->
 
 def _patch_states(network: VisionEncoderDecoderNetwork, pixels: torch.Tensor) -> torch.Tensor:
     """What a picture is before its patches see each other, averaged over each, `[patches, channels]`."""
-    stem: Any = network.image_encoder.get_submodule("embeddings")
+    stem: Any = network.module.get_submodule("encoder.embeddings")
     stem = stem.patch_embedding if hasattr(stem, "patch_embedding") else stem.patch_embeddings.projection
     with torch.inference_mode():
         grid = stem(pixels)
@@ -181,7 +181,9 @@ def test_the_embedding_is_the_mean_patch_before_it_is_projected(tiny_captioners:
     assert hasattr(network.module, "enc_to_dec_proj")
     (features,) = captioner.encode([drawing(0)])
     with torch.inference_mode():
-        states = network.image_encoder(captioner.preprocess(drawing(0)).pixel_values[None]).last_hidden_state[0]
+        states = network.module.get_submodule("encoder")(
+            captioner.preprocess(drawing(0)).pixel_values[None]
+        ).last_hidden_state[0]
     mean = states[1:].mean(dim=0)
     torch.testing.assert_close(features.image_embeds, mean / mean.norm())
     assert features.encoder_hidden_states.shape[1] == 32 != states.shape[1]
@@ -438,9 +440,9 @@ def test_both_halves_of_a_pair_keep_their_own_weights(halves: dict[str, Path]) -
     vision = ViTModel.from_pretrained(halves["vit"], add_pooling_layer=False).state_dict()
     text = GPT2LMHeadModel.from_pretrained(halves["gpt2"]).state_dict()
     for name, value in vision.items():
-        assert torch.equal(network.image_encoder.state_dict()[name], value), name
+        assert torch.equal(network.module.get_submodule("encoder").state_dict()[name], value), name
     for name, value in text.items():
-        assert torch.equal(network.text_decoder.state_dict()[name], value), name
+        assert torch.equal(network.module.get_submodule("decoder").state_dict()[name], value), name
     assert (
         hub.open_network(spec, CPU, torch.bfloat16).module.state_dict()["enc_to_dec_proj.bias"].dtype == torch.bfloat16
     )

@@ -1,83 +1,92 @@
-"""What decoders on transformers' own layers share: a picture's keys computed once, and heads on a dimmer.
-
-This is the way of attention, explanations, scaled heads and training, which need the layers themselves; captions are
-written by `text_decoder`.
-"""
+"""A decoder whose words look at the picture in cross-attention: everything that follows from its declared layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
+
+from captioning.models.attention_layers import Recorded, recorded_weights, scaled_heads
+from captioning.models.tokens import TokenizerAdapter
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import EncoderDecoderCache
 
-Projection = Callable[["Tensor"], "tuple[Tensor, Tensor]"]
-"""A layer's keys and values `[N, heads, S, head_dim]` of encoder states `[N, S, hidden]`."""
+    from captioning.core.types import PatchLayout
+    from captioning.models.decoding.text_decoder import TextCache, TextDecoder
+    from captioning.models.decoding.text_layers import TextLayers
 
 
-class PictureCache:
-    """The keys and values that a batch of rows has so far: of the patches, computed once, and of the words.
+class CrossAttentionDecoder(TokenizerAdapter, ABC):
+    """The half of a network that writes; a family adds the half that looks, and declares the layers of both.
 
-    `states [1, prefix + patches, hidden]` only tells the layers that there is a picture. `same_picture` says that
-    all rows see the same one, so that choosing among rows need not move its keys.
+    Steps, traces, scaled heads, explanations and training all run `text_layers`. `encoder_layers` are the attention
+    layers of the encoder, for explanations; there are none where the encoder is no Transformer.
     """
 
-    def __init__(self, keys: EncoderDecoderCache, states: Tensor, same_picture: bool, num_rows: int) -> None:
-        self.keys = keys
-        self.states = states
-        self.same_picture = same_picture
-        self.num_rows = num_rows
+    module: nn.Module
+    encoder_layers: Sequence[nn.Module] = ()
+    _writer: TextDecoder | None = None
 
-    @classmethod
-    def start(cls, states: Tensor, projections: Sequence[Projection]) -> PictureCache:
-        """A fresh cache for rows that see `states [rows, prefix + patches, hidden]`; equal rows are computed once."""
-        from transformers import DynamicCache, EncoderDecoderCache
+    @abstractmethod
+    def text_layers(self) -> TextLayers:
+        """Return the decoder's layers and what they do."""
 
-        rows = len(states)
-        same_picture = rows == 1 or bool((states == states[:1]).all())
-        source = states[:1] if same_picture else states
-        patches = DynamicCache()
-        for number, project in enumerate(projections):
-            keys, values = project(source)
-            patches.update(_repeat(keys, rows), _repeat(values, rows), number)
-        return cls(EncoderDecoderCache(DynamicCache(), patches), states[:1], same_picture, rows)
+    def start(self, states: Tensor, layout: PatchLayout | None = None) -> TextCache:
+        """Return a fresh cache for rows that see `states [rows, prefix + patches, hidden]`; `layout` is not needed."""
+        return self._decoder.start(states)
 
-    def select(self, rows: Tensor) -> PictureCache:
-        """Replace the rows by `rows` of the old ones, in place."""
-        self.keys.self_attention_cache.reorder_cache(rows)
-        if not (self.same_picture and len(rows) == self.num_rows):
-            self.keys.cross_attention_cache.reorder_cache(rows)
-        self.num_rows = len(rows)
-        return self
+    def step(self, input_ids: Tensor, attention_mask: Tensor, cache: TextCache) -> Tensor:
+        """Return logits `[rows, new, vocab]`; with gradients enabled, dropout runs where the module is in training."""
+        return self._decoder.step(input_ids, attention_mask, cache)
 
+    def select(self, cache: TextCache, rows: Tensor) -> TextCache:
+        """Replace the cache's rows by `rows` of the old ones, in place."""
+        return self._decoder.select(cache, rows)
 
-def _repeat(x: Tensor, rows: int) -> Tensor:
-    """`[1, …]` or `[rows, …]` → `[rows, …]` of its own memory: products over expanded rows copy them every time."""
-    return x.expand(rows, *x.shape[1:]).contiguous()
+    def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
+        """Return logits `[N, L, vocab]` of whole captions, for training, dropout included."""
+        layers = self._decoder.layers
+        return layers.head(layers.read(input_ids, layers.project(states), Recorded()))
 
+    def attend(
+        self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
+    ) -> Tensor:
+        """Return cross-attention `[layers, N, heads, L, prefix + patches]` from one pass.
 
-def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """`[N, S, hidden]` → `[N, heads, S, head_dim]`."""
-    return x.view(*x.shape[:-1], num_heads, -1).transpose(1, 2)
+        `head_mask [layers, heads]` scales each head's output before the layer mixes the heads.
+        """
+        import torch
 
+        layers, record = self._decoder.layers, Recorded()
+        with self.scaled_heads(head_mask):
+            layers.read(input_ids, layers.project(states), record)
+        return torch.stack([weights for (weights,) in record.cross])
 
-@contextmanager
-def scaled_heads(outputs: Sequence[nn.Module], head_mask: Tensor | None) -> Iterator[None]:
-    """Scale what each head hands on, `head_mask [layers, heads]`, inside this block.
+    def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:
+        """Scale what each head of the cross-attention hands on, inside this block."""
+        return scaled_heads([layer.picture.output for layer in self._decoder.layers.layers], head_mask)
 
-    `outputs` are the layers that mix the heads of each attention; their inputs hold the heads side by side.
-    """
+    @contextmanager
+    def recorded_weights(self) -> Iterator[Recorded]:
+        """Keep the weights of all attention layers inside this block."""
+        with recorded_weights(self.module, encoder=self.encoder_layers) as record:
+            self._decoder.record = record
+            try:
+                yield record
+            finally:
+                self._decoder.record = None
 
-    def scale(factors: Tensor) -> Any:
-        return lambda _, inputs: ((inputs[0].unflatten(-1, (len(factors), -1)) * factors.view(-1, 1)).flatten(-2),)
+    @property
+    def _decoder(self) -> TextDecoder:
+        if self._writer is None:
+            from captioning.models.decoding.text_decoder import TextDecoder
 
-    pairs = zip(outputs, head_mask, strict=True) if head_mask is not None else ()
-    hooks = [layer.register_forward_pre_hook(scale(factors)) for layer, factors in pairs]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+            # It forgets every picture: training changes the weights that a picture's keys are made with.
+            self._writer = TextDecoder(self.text_layers(), remembers=False)
+        return self._writer
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the decoder out of a copy: its layers are those of this network's module, not of the copy's."""
+        return {name: value for name, value in self.__dict__.items() if name != "_writer"}

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from captioning.models.decoding.text_decoder import TextDecoder, TextLayers
+from captioning.models.decoding.text_decoder import TextDecoder
+from captioning.models.decoding.text_layers import TextLayers
 
 if TYPE_CHECKING:
     from torch import Tensor

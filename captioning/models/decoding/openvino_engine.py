@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from captioning.core.errors import ModelError
 from captioning.models.decoding.engine import Engine, text_layers, torch_engine
-from captioning.models.decoding.text_decoder import PictureDecoder, TextCache, TextLayers, added_mask
+from captioning.models.decoding.text_decoder import PictureDecoder, TextCache
+from captioning.models.decoding.text_layers import TextLayers, added_mask
 
 if TYPE_CHECKING:
     from captioning.models.network import Network

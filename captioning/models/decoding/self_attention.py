@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captioning.models.decoding.cross_attention import scaled_heads
+from captioning.models.attention_layers import Recorded, recorded_weights, scaled_heads
+from captioning.models.tokens import TokenizerAdapter
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,16 +45,19 @@ class SequenceCache:
     opening: Opening
 
 
-class SelfAttentionDecoder(ABC):
+class SelfAttentionDecoder(TokenizerAdapter, ABC):
     """The half of a network that writes; a family adds the half that looks, and says how both are read.
 
-    `mixers` are the layers that mix the heads of each attention, in order.
+    `word_layers` are the attention layers of picture and words, `mixers` the layers that mix their heads, in order.
+    `encoder_layers` are the attention layers of the encoder, where it keeps one state a patch all the way.
     """
 
-    def __init__(self, mixers: Sequence[nn.Module]) -> None:
-        self._mixers = mixers
-        self._last: tuple[Tensor, PatchLayout, Opening] | None = None
-        self._remembers = True
+    module: nn.Module
+    word_layers: Sequence[nn.Module]
+    mixers: Sequence[nn.Module]
+    encoder_layers: Sequence[nn.Module] = ()
+    _last: tuple[Tensor, PatchLayout, Opening] | None = None
+    _remembers = True
 
     @abstractmethod
     def read_picture(self, states: Tensor, layout: PatchLayout) -> Opening:
@@ -94,11 +98,15 @@ class SelfAttentionDecoder(ABC):
         with self.scaled_heads(head_mask):
             cache = _fresh_cache(self._open(states, layout), len(states))
             weights = self._read(input_ids, torch.ones_like(input_ids), cache, need_weights=True)[1]
-        if len(weights) != len(self._mixers):
+        if len(weights) != len(self.mixers):
             raise RuntimeError(
-                f"{len(weights)} attention maps for {len(self._mixers)} layers; load the model with eager attention"
+                f"{len(weights)} attention maps for {len(self.mixers)} layers; load the model with eager attention"
             )
         return torch.stack([layer[..., cache.opening.columns] for layer in weights])
+
+    def recorded_weights(self) -> AbstractContextManager[Recorded]:
+        """Keep the weights of all attention layers inside this block."""
+        return recorded_weights(self.module, words=self.word_layers, encoder=self.encoder_layers)
 
     @contextmanager
     def scaled_heads(self, head_mask: Tensor | None) -> Iterator[None]:
@@ -106,7 +114,7 @@ class SelfAttentionDecoder(ABC):
         # A picture that some heads did not see is another one, and nothing to remember.
         remembers, self._remembers = self._remembers, head_mask is None
         try:
-            with scaled_heads(self._mixers, head_mask):
+            with scaled_heads(self.mixers, head_mask):
                 yield
         finally:
             self._remembers = remembers

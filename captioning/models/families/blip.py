@@ -6,21 +6,20 @@ looks at all of them in every layer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.core.errors import ModelFilesError, UnknownModelError
 from captioning.core.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
-from captioning.models.attention_layers import AttentionLayers, find_layers
-from captioning.models.decoding.cross_attention import PictureCache, Projection, scaled_heads, split_heads
+from captioning.models.attention_layers import find_layers
+from captioning.models.decoding.cross_attention import CrossAttentionDecoder
 from captioning.models.family import ModelFamily
 from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe, check_shape
-from captioning.models.pretrained import kept_words
+from captioning.models.pretrained import write_network
 from captioning.models.random_weights import ORIGIN, build_random, made_up_words
-from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
+from captioning.models.tokens import make_wordpiece, read_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import BlipForConditionalGeneration
 
-    from captioning.models.decoding.text_decoder import TextLayers
+    from captioning.models.decoding.text_layers import TextLayers
 
 FAMILY_NAME = "blip"
 ARCHITECTURE = "BlipForConditionalGeneration"
@@ -63,27 +62,21 @@ _UNTRAINED_VISION: Mapping[str, Mapping[str, int]] = {
 _EXTRA_TOKENS = ("[DEC]", "[ENC]")
 
 
-class BlipNetwork:
-    """BLIP with its tokenizer, as `NetworkCaptioner` wants it; `image_encoder` and `text_decoder` work apart."""
+class BlipNetwork(CrossAttentionDecoder):
+    """BLIP with its tokenizer, as `NetworkCaptioner` wants it."""
 
     num_prefix_tokens = 1
 
     def __init__(
         self, module: BlipForConditionalGeneration, tokenizer: Tokenizer, pixels: PixelRecipe, origin: str = ""
     ) -> None:
-        text = module.config.text_config
-        vision = module.config.vision_config
+        text, vision = module.config.text_config, module.config.vision_config
+        super().__init__(tokenizer, (text.bos_token_id,), text.sep_token_id, extra_tokens=_EXTRA_TOKENS, origin=origin)
         self.module: nn.Module = module
-        self.image_encoder: nn.Module = module.vision_model
-        self.text_decoder: nn.Module = module.text_decoder
-        self.tokenizer = tokenizer
         self.pixels = pixels
-        self.origin = origin
         self.max_tokens: int = text.max_position_embeddings
-        self.start_ids: tuple[int, ...] = (text.bos_token_id,)
-        self.end_id: int = text.sep_token_id
-        self._num_layers: int = text.num_hidden_layers
-        self._num_heads: int = text.num_attention_heads
+        self.encoder_layers = find_layers(module.vision_model, r"encoder\.layers\.\d+\.self_attn")
+        self._blip: Any = module
         side = vision.image_size // vision.patch_size
         self._layout = PatchLayout.from_grid(side, side)
 
@@ -102,131 +95,15 @@ class BlipNetwork:
         """
         from torch.nn.functional import normalize
 
-        states: Tensor = self.image_encoder(pixel_values).last_hidden_state
+        states: Tensor = self._blip.vision_model(pixel_values).last_hidden_state
         return states, normalize(states[:, 1:].float().mean(dim=1), dim=-1)
 
-    def start(self, states: Tensor, layout: PatchLayout | None = None) -> PictureCache:
-        """A fresh cache for rows that see `states [rows, 1 + patches, hidden]`; equal rows are computed once."""
-        return PictureCache.start(states, [self._projection(layer) for layer in self._layers()])
-
-    def step(self, input_ids: Tensor, attention_mask: Tensor, cache: PictureCache) -> Tensor:
-        """Logits `[rows, new, vocab]`; positions are counted without padding."""
-        positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
-        logits: Tensor = self.text_decoder(
-            input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            encoder_hidden_states=cache.states,
-            **kept_words(cache.keys),
-            use_cache=True,
-        ).logits
-        return logits
-
-    def select(self, cache: PictureCache, rows: Tensor) -> PictureCache:
-        """The cache with its rows replaced by `rows` of the old one, in place."""
-        return cache.select(rows)
-
-    def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
-        """Logits `[N, L, vocab]` of whole captions, for training: the library's own decoder, dropout included."""
-        import torch
-
-        states = states.repeat_interleave(len(input_ids) // len(states), dim=0)
-        logits: Tensor = self.text_decoder(
-            input_ids, attention_mask=torch.ones_like(input_ids), encoder_hidden_states=states, use_cache=False
-        ).logits
-        return logits
-
-    def attend(
-        self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
-    ) -> Tensor:
-        """Cross-attention `[layers, N, heads, L, 1 + patches]` from one pass.
-
-        `head_mask [layers, heads]` scales each head's output before the layer mixes the heads.
-        """
-        import torch
-
-        with self.scaled_heads(head_mask):
-            weights = self.text_decoder.get_submodule("bert")(
-                input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                position_ids=torch.arange(input_ids.shape[1], device=input_ids.device)[None].expand_as(input_ids),
-                encoder_hidden_states=states,
-                is_decoder=True,
-                use_cache=False,
-                output_attentions=True,
-            ).cross_attentions
-        if len(weights) != self._num_layers:
-            raise RuntimeError(
-                f"{len(weights)} attention maps for {self._num_layers} layers; load BLIP with eager attention"
-            )
-        return torch.stack(weights)
-
-    @property
-    def attention_layers(self) -> AttentionLayers:
-        """What weighs in the decoder and in the vision transformer."""
-        return AttentionLayers(
-            words=[layer.attention for layer in self._layers()],
-            cross=[layer.crossattention for layer in self._layers()],
-            encoder=find_layers(self.image_encoder, r"encoder\.layers\.\d+\.self_attn"),
-        )
-
-    def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:
-        """Scale what each head of the cross-attention hands on."""
-        return scaled_heads([layer.crossattention.output.dense for layer in self._layers()], head_mask)
-
     def text_layers(self) -> TextLayers:
-        """The decoder's layers and what they do."""
-        from captioning.models.decoding.text_decoder import TextLayers, bert_layer
+        """Return the layers of BLIP's text decoder, which is a BERT."""
+        from captioning.models.decoding.bert_layers import bert_layers
 
-        embeddings: Any = self.text_decoder.get_submodule("bert.embeddings")
-
-        def embed(input_ids: Tensor, positions: Tensor) -> Tensor:
-            words = embeddings.word_embeddings(input_ids) + embeddings.position_embeddings(positions)
-            embedded: Tensor = embeddings.LayerNorm(words)
-            return embedded
-
-        return TextLayers(
-            embed=embed,
-            layers=[bert_layer(layer) for layer in self._layers()],
-            head=self.text_decoder.get_submodule("cls"),
-            num_heads=self._num_heads,
-            norm_first=False,
-        )
-
-    def text_to_ids(self, text: str) -> list[int]:
-        """The tokens of a text, without [CLS] and [SEP]: a prompt that ends with [SEP] would already be finished."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def ids_to_text(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
-
-    def token_text(self, token_id: int) -> str:
-        """One token as text; it begins with a space where it begins a word."""
-        extra = token_id - self.tokenizer.get_vocab_size()
-        return _EXTRA_TOKENS[extra] if 0 <= extra < len(_EXTRA_TOKENS) else token_text(self.tokenizer, token_id)
-
-    def describe_tokenizer(self) -> Mapping[str, str | int]:
-        """Name, size and special tokens of the vocabulary, and where it comes from if not from the model."""
-        described: dict[str, str | int] = {
-            "type": describe_kind(self.tokenizer),
-            "vocabulary": self.tokenizer.get_vocab_size(),
-            "start token": self.token_text(self.start_ids[0]),
-            "end token": self.token_text(self.end_id),
-        }
-        return described | ({"origin": self.origin} if self.origin else {})
-
-    def _layers(self) -> list[Any]:
-        return list(self.text_decoder.get_submodule("bert.encoder.layer").children())
-
-    def _projection(self, layer: Any) -> Projection:
-        attention = layer.crossattention.self
-
-        def project(states: Tensor) -> tuple[Tensor, Tensor]:
-            keys, values = (split_heads(linear(states), self._num_heads) for linear in (attention.key, attention.value))
-            return keys, values
-
-        return project
+        decoder = self._blip.text_decoder
+        return bert_layers(decoder.bert, decoder.cls, self._blip.config.text_config.num_attention_heads)
 
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> BlipNetwork:
@@ -246,13 +123,6 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> BlipNetwork:
         )
     check_shape(pixels, (vision.image_size, vision.image_size), name_of(folder))
     return BlipNetwork(module.to(device).eval(), tokenizer, pixels)
-
-
-def save(network: BlipNetwork, folder: Path, card: str) -> None:
-    """Write a folder that `load` and transformers read."""
-    from captioning.models.pretrained import write_folder
-
-    write_folder(network.module, network.tokenizer, network.pixels, folder, card)
 
 
 def untrained(name: str, device: torch.device, dtype: torch.dtype) -> BlipNetwork:
@@ -296,5 +166,5 @@ FAMILY = ModelFamily(
     load=load,
     untrained=untrained,
     untrained_names=tuple(_UNTRAINED_VISION),
-    save=save,
+    save=write_network,
 )

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from captioning.core.errors import ModelFilesError, UnknownModelError
 from captioning.core.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
-from captioning.models.attention_layers import AttentionLayers, find_layers
+from captioning.models.attention_layers import find_layers
 from captioning.models.decoding.self_attention import Opening, SelfAttentionDecoder
 from captioning.models.family import ModelFamily
 from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe, check_shape, lay_patches
 from captioning.models.pretrained import kept_words
 from captioning.models.random_weights import ORIGIN, build_random, made_up_words
-from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
+from captioning.models.tokens import make_wordpiece, read_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -60,15 +60,14 @@ class GitNetwork(SelfAttentionDecoder):
     num_prefix_tokens = 1
 
     def __init__(self, module: GitForCausalLM, tokenizer: Tokenizer, pixels: PixelRecipe, origin: str = "") -> None:
-        super().__init__([layer.attention.output.dense for layer in module.git.encoder.layer])
         config = module.config
+        super().__init__(tokenizer, (config.bos_token_id,), config.eos_token_id, origin=origin)
         self.module: nn.Module = module
-        self.tokenizer = tokenizer
         self.pixels = pixels
-        self.origin = origin
         self.max_tokens: int = config.max_position_embeddings
-        self.start_ids: tuple[int, ...] = (config.bos_token_id,)
-        self.end_id: int = config.eos_token_id
+        self.word_layers = find_layers(module.git, r"encoder\.layer\.\d+\.attention\.self")
+        self.mixers = find_layers(module.git, r"encoder\.layer\.\d+\.attention\.output\.dense")
+        self.encoder_layers = find_layers(module.git, r"image_encoder\..*layers\.\d+\.self_attn")
         self._patch_size: int = config.vision_config.patch_size
         self._git: Any = module.git
 
@@ -116,36 +115,6 @@ class GitNetwork(SelfAttentionDecoder):
             output_attentions=need_weights,
         )
         return output.logits, output.attentions or ()
-
-    @property
-    def attention_layers(self) -> AttentionLayers:
-        """What weighs in the decoder and in CLIP's image encoder."""
-        return AttentionLayers(
-            words=find_layers(self._git, r"encoder\.layer\.\d+\.attention\.self"),
-            encoder=find_layers(self._git, r"image_encoder\..*layers\.\d+\.self_attn"),
-        )
-
-    def text_to_ids(self, text: str) -> list[int]:
-        """The tokens of a text, without [CLS] and [SEP]."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def ids_to_text(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
-
-    def token_text(self, token_id: int) -> str:
-        """One token as text; it begins with a space where it begins a word."""
-        return token_text(self.tokenizer, token_id)
-
-    def describe_tokenizer(self) -> Mapping[str, str | int]:
-        """Name, size and special tokens of the vocabulary, and where it comes from if not from the model."""
-        described: dict[str, str | int] = {
-            "type": describe_kind(self.tokenizer),
-            "vocabulary": self.tokenizer.get_vocab_size(),
-            "start token": self.token_text(self.start_ids[0]),
-            "end token": self.token_text(self.end_id),
-        }
-        return described | ({"origin": self.origin} if self.origin else {})
 
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> GitNetwork:

@@ -7,22 +7,21 @@ are and which token starts a caption is read from the configuration.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.core.errors import ModelFilesError, UnknownModelError
-from captioning.core.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
-from captioning.models.attention_layers import AttentionLayers, find_layers
-from captioning.models.decoding.cross_attention import PictureCache, Projection, scaled_heads, split_heads
+from captioning.core.types import Capabilities, ModelInput, ModelSpec, Picture
+from captioning.models.attention_layers import find_layers
+from captioning.models.decoding.cross_attention import CrossAttentionDecoder
 from captioning.models.family import ModelFamily
 from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe, Size, check_shape, lay_patches
-from captioning.models.pretrained import kept_words
+from captioning.models.pretrained import write_network
 from captioning.models.random_weights import ORIGIN, build_random, made_up_words
-from captioning.models.tokens import describe_kind, make_wordpiece, read_tokenizer, token_text
+from captioning.models.tokens import make_wordpiece, read_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import VisionEncoderDecoderModel
 
-    from captioning.models.decoding.text_decoder import TextLayer, TextLayers
+    from captioning.models.decoding.text_layers import TextLayers
 
 FAMILY_NAME = "vision_encoder_decoder"
 CAPABILITIES = Capabilities(explanation_methods=("gradient_attention", "relevance", "input_gradient"))
@@ -106,29 +105,22 @@ class PatchGrid:
         return cls(prefix, -(-shape[0] // stride[0]), -(-shape[1] // stride[1]), stride, shape)
 
 
-class VisionEncoderDecoderNetwork:
-    """An encoder-decoder with its tokenizer, as `NetworkCaptioner` wants it; the two halves work apart."""
+class VisionEncoderDecoderNetwork(CrossAttentionDecoder):
+    """An encoder-decoder with its tokenizer, as `NetworkCaptioner` wants it."""
 
     def __init__(
         self, module: VisionEncoderDecoderModel, tokenizer: Tokenizer, pixels: PixelRecipe, origin: str = ""
     ) -> None:
-        text = module.config.decoder
+        start = _special_id(module, "decoder_start_token_id", "bos_token_id")
+        super().__init__(tokenizer, (start,), _special_id(module, "eos_token_id"), origin=origin)
         self.module: nn.Module = module
-        self.image_encoder: nn.Module = module.encoder
-        self.text_decoder: nn.Module = module.decoder
-        self.tokenizer = tokenizer
         self.pixels = pixels
-        self.origin = origin
         self.grid = PatchGrid.read(module.config.encoder, pixels.shape)
         self.num_prefix_tokens = self.grid.num_prefix_tokens
-        self.max_tokens: int = text.max_position_embeddings
-        self.start_ids: tuple[int, ...] = (_special_id(module, "decoder_start_token_id", "bos_token_id"),)
-        self.end_id: int = _special_id(module, "eos_token_id")
-        self._project: nn.Module | None = getattr(module, "enc_to_dec_proj", None)
-        self._words: nn.Module = module.decoder.base_model
-        self._head: nn.Module = module.decoder.lm_head if text.model_type == "gpt2" else module.decoder.cls
-        self._num_heads: int = text.num_attention_heads
-        self._writes_with_gpt2 = text.model_type == "gpt2"
+        self.max_tokens: int = module.config.decoder.max_position_embeddings
+        # Swin joins patches and attends within windows, so it has no such layers.
+        self.encoder_layers = find_layers(module.encoder, r"(.*\.)?layers\.\d+\.(attention|self_attn)")
+        self._parts: Any = module
 
     def preprocess(self, image: Picture) -> ModelInput:
         """The picture as its recipe says; the boxes of the patches undo a crop."""
@@ -146,170 +138,21 @@ class VisionEncoderDecoderNetwork:
         """
         from torch.nn.functional import normalize
 
-        states: Tensor = self.image_encoder(pixel_values).last_hidden_state
+        states: Tensor = self._parts.encoder(pixel_values).last_hidden_state
         embeds = normalize(states[:, self.num_prefix_tokens :].float().mean(dim=1), dim=-1)
-        return (states if self._project is None else self._project(states)), embeds
-
-    def start(self, states: Tensor, layout: PatchLayout | None = None) -> PictureCache:
-        """A fresh cache for rows that see `states [rows, prefix + patches, hidden]`; equal rows are computed once."""
-        return PictureCache.start(states, [self._projection(attention) for attention in self._cross_attentions()])
-
-    def step(self, input_ids: Tensor, attention_mask: Tensor, cache: PictureCache) -> Tensor:
-        """Logits `[rows, new, vocab]`; positions are counted without padding."""
-        positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
-        logits: Tensor = self.text_decoder(
-            input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            encoder_hidden_states=cache.states,
-            **kept_words(cache.keys),
-            use_cache=True,
-        ).logits
-        return logits
-
-    def select(self, cache: PictureCache, rows: Tensor) -> PictureCache:
-        """The cache with its rows replaced by `rows` of the old one, in place."""
-        return cache.select(rows)
-
-    def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
-        """Logits `[N, L, vocab]` of whole captions, for training: the library's own decoder, dropout included."""
-        import torch
-
-        states = states.repeat_interleave(len(input_ids) // len(states), dim=0)
-        logits: Tensor = self.text_decoder(
-            input_ids, attention_mask=torch.ones_like(input_ids), encoder_hidden_states=states, use_cache=False
-        ).logits
-        return logits
-
-    def attend(
-        self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
-    ) -> Tensor:
-        """Cross-attention `[layers, N, heads, L, prefix + patches]` from one pass.
-
-        `head_mask [layers, heads]` scales each head's output before the layer mixes the heads.
-        """
-        import torch
-
-        with self.scaled_heads(head_mask):
-            weights = self._words(
-                input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                position_ids=torch.arange(input_ids.shape[1], device=input_ids.device)[None].expand_as(input_ids),
-                encoder_hidden_states=states,
-                use_cache=False,
-                output_attentions=True,
-            ).cross_attentions
-        num_layers = len(self._cross_attentions())
-        if len(weights) != num_layers:
-            raise RuntimeError(
-                f"{len(weights)} attention maps for {num_layers} layers; load the model with eager attention"
-            )
-        return torch.stack(weights)
-
-    @property
-    def attention_layers(self) -> AttentionLayers:
-        """What weighs in the decoder and in the encoder; Swin joins patches and weighs in windows, so it has none."""
-        attention = r"h\.\d+\.attn" if self._writes_with_gpt2 else r"encoder\.layer\.\d+\.attention"
-        return AttentionLayers(
-            words=find_layers(self._words, attention),
-            cross=self._cross_attentions(),
-            encoder=find_layers(self.image_encoder, r"(.*\.)?layers\.\d+\.(attention|self_attn)"),
-        )
-
-    def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:
-        """Scale what each head of the cross-attention hands on."""
-        attentions = self._cross_attentions()
-        return scaled_heads([a.c_proj if self._writes_with_gpt2 else a.output.dense for a in attentions], head_mask)
+        project = getattr(self._parts, "enc_to_dec_proj", None)
+        return (states if project is None else project(states)), embeds
 
     def text_layers(self) -> TextLayers:
-        """The decoder's layers and what they do."""
-        from captioning.models.decoding.text_decoder import TextLayers, bert_layer
+        """Return the layers of the text decoder."""
+        decoder, config = self._parts.decoder, self._parts.config.decoder
+        if config.model_type == "gpt2":
+            from captioning.models.decoding.gpt2_layers import gpt2_layers
 
-        words: Any = self._words
-        if self._writes_with_gpt2:
-            return TextLayers(
-                embed=lambda input_ids, positions: words.wte(input_ids) + words.wpe(positions),
-                layers=[_gpt2_layer(block) for block in words.h],
-                head=lambda x: self._head(words.ln_f(x)),
-                num_heads=self._num_heads,
-                norm_first=True,
-            )
-        embeddings = words.embeddings
+            return gpt2_layers(decoder.transformer, decoder.lm_head, config.num_attention_heads)
+        from captioning.models.decoding.bert_layers import bert_layers
 
-        def embed(input_ids: Tensor, positions: Tensor) -> Tensor:
-            # Every word is of the first kind: this decoder reads one text, not two.
-            kinds = embeddings.token_type_embeddings.weight[0]
-            states = embeddings.word_embeddings(input_ids) + embeddings.position_embeddings(positions) + kinds
-            embedded: Tensor = embeddings.LayerNorm(states)
-            return embedded
-
-        return TextLayers(
-            embed=embed,
-            layers=[bert_layer(layer) for layer in words.encoder.layer],
-            head=self._head,
-            num_heads=self._num_heads,
-            norm_first=False,
-        )
-
-    def text_to_ids(self, text: str) -> list[int]:
-        """The tokens of a text without start and end, as the model's own tokenizer splits it; empty for blanks.
-
-        Blanks at its ends are dropped: to GPT-2 a space belongs to the word that follows.
-        """
-        return list(self.tokenizer.encode(text.strip(), add_special_tokens=False).ids)
-
-    def ids_to_text(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
-
-    def token_text(self, token_id: int) -> str:
-        """One token as text; it begins with a space where it begins a word, to GPT-2 from the second word on."""
-        return token_text(self.tokenizer, token_id)
-
-    def describe_tokenizer(self) -> Mapping[str, str | int]:
-        """Name, size and special tokens of the vocabulary, and where it comes from if not from the model."""
-        described: dict[str, str | int] = {
-            "type": describe_kind(self.tokenizer),
-            "vocabulary": self.tokenizer.get_vocab_size(),
-            "start token": self.token_text(self.start_ids[0]),
-            "end token": self.token_text(self.end_id),
-        }
-        return described | ({"origin": self.origin} if self.origin else {})
-
-    def _cross_attentions(self) -> list[Any]:
-        layers = self._words.get_submodule("h" if self._writes_with_gpt2 else "encoder.layer")
-        return [layer.get_submodule("crossattention") for layer in layers.children()]
-
-    def _projection(self, attention: Any) -> Projection:
-        def project(states: Tensor) -> tuple[Tensor, Tensor]:
-            if self._writes_with_gpt2:
-                keys, values = attention.c_attn(states).chunk(2, dim=-1)
-            else:
-                keys, values = attention.self.key(states), attention.self.value(states)
-            return split_heads(keys, self._num_heads), split_heads(values, self._num_heads)
-
-        return project
-
-
-def _gpt2_layer(block: Any) -> TextLayer:
-    from captioning.models.decoding.text_decoder import PictureAttention, TextLayer, WordAttention
-
-    words, picture = block.attn, block.crossattention
-
-    def project_words(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, keys, values = words.c_attn(x).chunk(3, dim=-1)
-        return query, keys, values
-
-    def project_picture(states: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = picture.c_attn(states).chunk(2, dim=-1)
-        return keys, values
-
-    return TextLayer(
-        words=WordAttention(project_words, words.c_proj, block.ln_1, words.scaling),
-        picture=PictureAttention(picture.q_attn, project_picture, picture.c_proj, block.ln_cross_attn, picture.scaling),
-        feed_forward=block.mlp,
-        feed_forward_norm=block.ln_2,
-    )
+        return bert_layers(decoder.bert, decoder.cls, config.num_attention_heads)
 
 
 def as_size(value: Any) -> Size:
@@ -356,13 +199,6 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> VisionEncode
     )
     check_sizes(module.config.encoder, module.config.decoder, pixels, tokenizer, name)
     return VisionEncoderDecoderNetwork(module.to(device).eval(), tokenizer, pixels)
-
-
-def save(network: VisionEncoderDecoderNetwork, folder: Path, card: str) -> None:
-    """Write a folder that `load` and transformers read."""
-    from captioning.models.pretrained import write_folder
-
-    write_folder(network.module, network.tokenizer, network.pixels, folder, card)
 
 
 def check_sizes(encoder: Any, decoder: Any, pixels: PixelRecipe, tokenizer: Tokenizer, name: str) -> None:
@@ -418,5 +254,5 @@ FAMILY = ModelFamily(
     untrained=untrained,
     untrained_names=("vit-gpt2",),
     objection=_object,
-    save=save,
+    save=write_network,
 )

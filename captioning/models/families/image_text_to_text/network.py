@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from captioning.core.types import ModelInput, PatchLayout, Picture
-from captioning.models.attention_layers import AttentionLayers
 from captioning.models.decoding.self_attention import Opening, SelfAttentionDecoder
 from captioning.models.families.image_text_to_text.prompts import Prompt
 from captioning.models.families.image_text_to_text.views import View
 from captioning.models.pretrained import kept_words
-from captioning.models.tokens import describe_kind, token_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,28 +30,21 @@ class ImageTextNetwork(SelfAttentionDecoder):
     num_prefix_tokens = 0
 
     def __init__(self, module: Any, tokenizer: Tokenizer, view: View, prompt: Prompt, origin: str = "") -> None:
-        parts = module.model
-        language_model = parts.language_model if hasattr(parts, "language_model") else parts.text_model
-        super().__init__([layer.self_attn.o_proj for layer in language_model.layers])
-        self.attention_layers = AttentionLayers(words=[layer.self_attn for layer in language_model.layers])
         self.module: nn.Module = module
-        self._words: nn.Module = module.get_input_embeddings()
-        self._image_id: int = module.config.image_token_id
-        self.tokenizer = tokenizer
         self.view = view
         self.prompt = prompt
-        self.origin = origin
-        self._parts: Any = parts
-        longest = self.prompt_ids(view.largest)
-        self.start_ids: tuple[int, ...] = (longest[-1],)
-        self.max_tokens: int = _reach(module.config.get_text_config()) - len(longest) + 1
+        self._words: nn.Module = module.get_input_embeddings()
+        self._image_id: int = module.config.image_token_id
+        self._parts: Any = module.model
         ends = module.generation_config.eos_token_id
         self._end_ids: list[int] = list(ends) if isinstance(ends, list) else [ends]
-        self.end_id = self._end_ids[0]
-        # What people type is split as it would be behind the prompt.
-        last = prompt.text[-1]
-        self._lead = last if last.isspace() else f"{last} "
-        self._num_lead_ids = len(tokenizer.encode(last, add_special_tokens=False).ids)
+        longest = self.prompt_ids(view.largest)
+        super().__init__(tokenizer, (longest[-1],), self._end_ids[0], lead=prompt.text[-1], origin=origin)
+        self.max_tokens: int = _reach(module.config.get_text_config()) - len(longest) + 1
+        parts = self._parts
+        language_model = parts.language_model if hasattr(parts, "language_model") else parts.text_model
+        self.word_layers = [layer.self_attn for layer in language_model.layers]
+        self.mixers = [layer.self_attn.o_proj for layer in language_model.layers]
 
     def prompt_ids(self, layout: PatchLayout) -> list[int]:
         """Everything before the caption, the places of the picture's patches included."""
@@ -110,31 +101,10 @@ class ImageTextNetwork(SelfAttentionDecoder):
         )
         return self._with_one_end(output.logits), output.attentions or ()
 
-    def text_to_ids(self, text: str) -> list[int]:
-        """The tokens of a text that begins the answer."""
-        if not text.strip():
-            return []
-        ids = self.tokenizer.encode(self._lead + text.strip(), add_special_tokens=False).ids
-        return list(ids[self._num_lead_ids :])
-
-    def ids_to_text(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
-
-    def token_text(self, token_id: int) -> str:
-        """One token as text; it begins with a space where it begins a word, but perhaps for the very first."""
-        return token_text(self.tokenizer, token_id)
-
     def describe_tokenizer(self) -> Mapping[str, str | int]:
-        """Name, size and special tokens of the vocabulary, and the instruction that captions answer."""
-        described: dict[str, str | int] = {
-            "type": describe_kind(self.tokenizer),
-            "vocabulary": self.tokenizer.get_vocab_size(),
-            "start token": self.token_text(self.start_ids[0]),
-            "end token": ", ".join(self.token_text(end_id) for end_id in self._end_ids),
-            "instruction": self.prompt.instruction,
-        }
-        return described | ({"origin": self.origin} if self.origin else {})
+        """Return what is known of the vocabulary, all tokens that end a caption, and the instruction it answers."""
+        ends = ", ".join(self.token_text(end_id) for end_id in self._end_ids)
+        return {**super().describe_tokenizer(), "end token": ends, "instruction": self.prompt.instruction}
 
     def _with_one_end(self, logits: Tensor) -> Tensor:
         """Logits `[rows, new, vocab]` where the first end token has what all of them had together."""

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.core.errors import ModelFilesError
 from captioning.core.types import Capabilities, ModelInput, ModelSpec, PatchLayout, Picture
 from captioning.core.whole_files import write_whole
-from captioning.models.attention_layers import AttentionLayers, find_layers
-from captioning.models.decoding.cross_attention import scaled_heads
+from captioning.models.attention_layers import find_layers
+from captioning.models.decoding.cross_attention import CrossAttentionDecoder
 from captioning.models.family import ModelFamily
 from captioning.models.files import name_of
 from captioning.models.pixels import PixelRecipe
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-    from captioning.models.decoding.text_decoder import TextLayer, TextLayers
-    from captioning.models.families.patch_captioner.network import KeysAndValues, PatchNetwork
+    from captioning.models.decoding.text_layers import TextLayers
+    from captioning.models.families.patch_captioner.network import PatchNetwork
 
 MODEL_TYPE = "patch_captioner"
 PAD, START, END = "<pad>", "<bos>", "<eos>"
@@ -57,25 +56,19 @@ def special_id(tokenizer: Tokenizer, token: str) -> int:
     return number
 
 
-class PatchDecoderCache:
-    """The keys and values that a batch of rows has so far: of the patches, and of the words."""
-
-    def __init__(self, patches: list[KeysAndValues]) -> None:
-        self.patches = patches
-        self.words: list[KeysAndValues] | None = None
-
-
-class PatchCaptionerNetwork:
+class PatchCaptionerNetwork(CrossAttentionDecoder):
     """A `PatchNetwork` with its tokenizer, as `NetworkCaptioner` wants it."""
 
+    module: PatchNetwork
+
     def __init__(self, module: PatchNetwork, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer, (special_id(tokenizer, START),), special_id(tokenizer, END))
         self.module = module
-        self.tokenizer = tokenizer
         self.config = module.config
         self.num_prefix_tokens: int = module.image_encoder.num_prefix_tokens
         self.max_tokens = self.config.max_positions
-        self.start_ids: tuple[int, ...] = (special_id(tokenizer, START),)
-        self.end_id = special_id(tokenizer, END)
+        # Only CLIP's image encoder has any.
+        self.encoder_layers = find_layers(module, r"image_encoder\.vision\..*layers\.\d+\.self_attn")
         self._joint_id = self.text_to_ids("and")[0]
         side = self.config.image_size
         self.pixels = PixelRecipe(
@@ -95,82 +88,9 @@ class PatchCaptionerNetwork:
         patches, embeds = self.module.image_encoder(pixel_values)
         return patches, embeds
 
-    def start(self, states: Tensor, layout: PatchLayout | None = None) -> PatchDecoderCache:
-        """A fresh cache for rows that see `states [rows, prefix + patches, hidden]`."""
-        return PatchDecoderCache(self.module.text_decoder.project_patches(states))
-
-    def step(self, input_ids: Tensor, attention_mask: Tensor, cache: PatchDecoderCache) -> Tensor:
-        """Logits `[rows, new, vocab]`."""
-        logits: Tensor
-        logits, cache.words, _ = self.module.text_decoder(input_ids, cache.patches, attention_mask, cache.words)
-        return logits
-
-    def select(self, cache: PatchDecoderCache, rows: Tensor) -> PatchDecoderCache:
-        """The cache with its rows replaced by `rows` of the old one."""
-        chosen = PatchDecoderCache([(keys[rows], values[rows]) for keys, values in cache.patches])
-        if cache.words is not None:
-            chosen.words = [(keys[rows], values[rows]) for keys, values in cache.words]
-        return chosen
-
-    def teach(self, input_ids: Tensor, states: Tensor) -> Tensor:
-        """Logits `[N, L, vocab]` of whole captions, for training."""
-        decoder = self.module.text_decoder
-        logits: Tensor = decoder(input_ids, decoder.project_patches(states))[0]
-        return logits
-
-    def attend(
-        self, input_ids: Tensor, states: Tensor, head_mask: Tensor | None, layout: PatchLayout | None = None
-    ) -> Tensor:
-        """Cross-attention `[layers, N, heads, L, prefix + patches]`."""
-        import torch
-
-        decoder = self.module.text_decoder
-        patches = decoder.project_patches(states)
-        with self.scaled_heads(head_mask):
-            weights = decoder(input_ids, patches, need_weights=True)[2]
-        return torch.stack(weights)
-
-    @property
-    def attention_layers(self) -> AttentionLayers:
-        """What weighs in the decoder, and in CLIP's image encoder where that one looks."""
-        return AttentionLayers(
-            words=find_layers(self.module, r"text_decoder\.layers\.\d+\.self_attention\.weigh"),
-            cross=find_layers(self.module, r"text_decoder\.layers\.\d+\.cross_attention\.weigh"),
-            encoder=find_layers(self.module, r"image_encoder\.vision\..*layers\.\d+\.self_attn"),
-        )
-
-    def scaled_heads(self, head_mask: Tensor | None) -> AbstractContextManager[None]:
-        """Scale what each head of the cross-attention hands on."""
-        mixers = find_layers(self.module, r"text_decoder\.layers\.\d+\.cross_attention\.out_proj")
-        return scaled_heads(mixers, head_mask)
-
     def text_layers(self) -> TextLayers:
-        """The decoder's layers and what they do."""
-        from torch.nn.functional import linear
-
-        from captioning.models.decoding.text_decoder import TextLayers
-
-        decoder = self.module.text_decoder
-        last = decoder.max_positions - 1
-        return TextLayers(
-            embed=lambda input_ids, places: decoder.tokens(input_ids) + decoder.positions(places.clamp(max=last)),
-            layers=[_text_layer(layer) for layer in decoder.layers],
-            head=lambda x: linear(decoder.norm(x), decoder.tokens.weight),
-            num_heads=self.config.num_heads,
-            norm_first=True,
-        )
-
-    def text_to_ids(self, text: str) -> list[int]:
-        """The tokens of a text; empty for an empty one."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids) if text.strip() else []
-
-    def ids_to_text(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out."""
-        return str(self.tokenizer.decode(list(token_ids))).strip()
-
-    def token_text(self, token_id: int) -> str:
-        """One token as text; it begins with a space where it begins a word."""
-        return str(self.tokenizer.decode([token_id], skip_special_tokens=False))
+        """Return the decoder's layers and what they do."""
+        return self.module.text_decoder.declare()
 
     @property
     def has_whole_words(self) -> bool:
@@ -201,13 +121,9 @@ class PatchCaptionerNetwork:
         return repeated_next(token_ids, self._joint_id) if self.has_whole_words else ()
 
     def describe_tokenizer(self) -> Mapping[str, str | int]:
-        """Name, size and special tokens of the vocabulary."""
-        return {
-            "type": "whole words, lower-cased" if self.has_whole_words else "byte-pair encoding, lower-cased",
-            "vocabulary": self.tokenizer.get_vocab_size(),
-            "start token": START,
-            "end token": END,
-        }
+        """Return name, size and special tokens of the vocabulary."""
+        described = super().describe_tokenizer()
+        return {**described, "type": "whole words, lower-cased"} if self.has_whole_words else described
 
 
 def repeated_next(words: Sequence[int], joint: int | None) -> set[int]:
@@ -226,33 +142,6 @@ def repeated_next(words: Sequence[int], joint: int | None) -> set[int]:
             if before[:-1] == begun:
                 found.add(before[-1])
     return found
-
-
-def _text_layer(layer: Any) -> TextLayer:
-    from torch.nn.functional import linear
-
-    from captioning.models.decoding.text_decoder import PictureAttention, TextLayer, WordAttention
-
-    words, picture = layer.self_attention, layer.cross_attention
-    width, scale = words.embed_dim, words.head_dim**-0.5
-
-    def project_words(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, keys, values = linear(x, words.in_proj_weight, words.in_proj_bias).chunk(3, dim=-1)
-        return query, keys, values
-
-    def query_picture(x: Tensor) -> Tensor:
-        return linear(x, picture.in_proj_weight[:width], picture.in_proj_bias[:width])
-
-    def project_picture(states: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = linear(states, picture.in_proj_weight[width:], picture.in_proj_bias[width:]).chunk(2, dim=-1)
-        return keys, values
-
-    return TextLayer(
-        words=WordAttention(project_words, words.out_proj, layer.self_norm, scale),
-        picture=PictureAttention(query_picture, project_picture, picture.out_proj, layer.cross_norm, scale),
-        feed_forward=layer.ffn,
-        feed_forward_norm=layer.ffn_norm,
-    )
 
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> PatchCaptionerNetwork:

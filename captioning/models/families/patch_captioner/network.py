@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captioning.models.decoding.text_layers import Dropout, PictureAttention, TextLayer, TextLayers, WordAttention
 from captioning.models.families.patch_captioner.clip_encoder import ClipEncoder
 from captioning.models.families.patch_captioner.config import PatchNetworkConfig
 from captioning.models.families.patch_captioner.packaged_encoder import PackagedEncoder
@@ -106,112 +107,43 @@ class ConvolutionalEncoder(nn.Module):
         return F.interpolate(square, (rows, columns), mode="bicubic").flatten(2)[0].T
 
 
-class CachedAttention(nn.MultiheadAttention):
-    """torch's attention layer, whose keys and values may be computed once and kept.
-
-    `forward` is torch's own. `project_keys` and `attend` give the same result from kept keys, faster, and
-    with every head's weights and output in reach.
-    """
-
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
-        super().__init__(hidden_size, num_heads, batch_first=True)
-        self.weigh = nn.Softmax(dim=-1)  # a layer, so that what it gives can be kept
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
-
-    def project_keys(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """`[N, S, hidden]` → keys and values, each `[N, heads, S, head_dim]`."""
-        assert self.in_proj_weight is not None
-        assert self.in_proj_bias is not None
-        width = self.embed_dim
-        keys, values = F.linear(source, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
-        return self._split(keys), self._split(values)
-
-    def attend(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        mask: Tensor | None = None,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend with `query [N, L, hidden]`; `mask [N, 1, L, S]` is true where a key may be seen.
-
-        Keys and values of M < N pictures serve N / M queries each that follow each other; then there is no mask.
-        Returns the output `[N, L, hidden]` and, where asked for, the weights `[N, heads, L, S]`.
-        """
-        assert self.in_proj_weight is not None
-        assert self.in_proj_bias is not None
-        width = self.embed_dim
-        heads = self._split(F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width]))
-        num_rows, num_pictures = len(query), len(keys)
-        if num_rows != num_pictures:
-            heads = _fold(heads, num_pictures)
-        weights: Tensor | None = None
-        # On a CPU the fused kernel's backward pass is several times slower than plain products.
-        if need_weights or torch.is_grad_enabled():
-            scores = heads @ keys.transpose(-1, -2) / self.head_dim**0.5
-            if mask is not None:
-                scores = scores.masked_fill(~mask, float("-inf"))
-            weights = self.weigh(scores)
-            mixed = weights @ values
-        else:
-            mixed = F.scaled_dot_product_attention(heads, keys, values, attn_mask=mask)
-        if num_rows != num_pictures:
-            mixed = _unfold(mixed, num_rows)
-            weights = None if weights is None else _unfold(weights, num_rows)
-        output: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
-        return output, weights
-
-
-def _fold(x: Tensor, num_pictures: int) -> Tensor:
-    """Join rows `[M · copies, heads, L, d]` of each picture: `[M, heads, copies · L, d]`."""
-    _, heads, length, width = x.shape
-    return x.reshape(num_pictures, -1, heads, length, width).transpose(1, 2).flatten(2, 3)
-
-
-def _unfold(x: Tensor, num_rows: int) -> Tensor:
-    """Split what `_fold` joined: `[M, heads, copies · L, d]` → `[M · copies, heads, L, d]`."""
-    num_pictures, heads, _, width = x.shape
-    return x.reshape(num_pictures, heads, num_rows // num_pictures, -1, width).transpose(1, 2).flatten(0, 1)
-
-
-KeysAndValues = tuple[Tensor, Tensor]
-
-
 class DecoderLayer(nn.Module):
     """Self-attention over the words, cross-attention to the patches, a feed-forward net; norms come first."""
 
     def __init__(self, config: PatchNetworkConfig) -> None:
         super().__init__()
         hidden = config.hidden_size
-        self.self_attention = CachedAttention(hidden, config.num_heads)
-        self.cross_attention = CachedAttention(hidden, config.num_heads)
+        self.self_attention = nn.MultiheadAttention(hidden, config.num_heads, batch_first=True)
+        self.cross_attention = nn.MultiheadAttention(hidden, config.num_heads, batch_first=True)
         self.self_norm = nn.LayerNorm(hidden)
         self.cross_norm = nn.LayerNorm(hidden)
         self.ffn_norm = nn.LayerNorm(hidden)
         self.ffn = nn.Sequential(nn.Linear(hidden, config.ffn_size), nn.GELU(), nn.Linear(config.ffn_size, hidden))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        past: KeysAndValues | None,
-        patches: KeysAndValues,
-        mask: Tensor,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, KeysAndValues, Tensor | None]:
-        """One step over `x [N, L, hidden]`; returns the new `x`, the grown self-attention keys and cross weights."""
-        query = self.self_norm(x)
-        keys, values = self.self_attention.project_keys(query)
-        if past is not None:
-            keys, values = torch.cat((past[0], keys), dim=2), torch.cat((past[1], values), dim=2)
-        x = x + self.dropout(self.self_attention.attend(query, keys, values, mask)[0])
-        seen, weights = self.cross_attention.attend(self.cross_norm(x), *patches, need_weights=need_weights)
-        x = x + self.dropout(seen)
-        x = x + self.dropout(self.ffn(self.ffn_norm(x)))
-        return x, (keys, values), weights
+    def declare(self) -> TextLayer:
+        """Return what this layer does."""
+        words, picture = self.self_attention, self.cross_attention
+        width, scale = words.embed_dim, words.head_dim**-0.5
+
+        def project_words(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            query, keys, values = F.linear(x, words.in_proj_weight, words.in_proj_bias).chunk(3, dim=-1)
+            return query, keys, values
+
+        def query_picture(x: Tensor) -> Tensor:
+            return F.linear(x, picture.in_proj_weight[:width], picture.in_proj_bias[:width])
+
+        def project_picture(states: Tensor) -> tuple[Tensor, Tensor]:
+            weight, bias = picture.in_proj_weight[width:], picture.in_proj_bias[width:]
+            keys, values = F.linear(states, weight, bias).chunk(2, dim=-1)
+            return keys, values
+
+        return TextLayer(
+            words=WordAttention(project_words, words.out_proj, self.self_norm, scale),
+            picture=PictureAttention(query_picture, project_picture, picture.out_proj, self.cross_norm, scale),
+            feed_forward=self.ffn,
+            feed_forward_norm=self.ffn_norm,
+        )
 
 
 class TextDecoder(nn.Module):
@@ -220,6 +152,7 @@ class TextDecoder(nn.Module):
     def __init__(self, config: PatchNetworkConfig) -> None:
         super().__init__()
         self.max_positions = config.max_positions
+        self.num_heads = config.num_heads
         self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.positions = nn.Embedding(config.max_positions, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
@@ -228,50 +161,26 @@ class TextDecoder(nn.Module):
         nn.init.normal_(self.tokens.weight, std=config.hidden_size**-0.5)
         nn.init.normal_(self.positions.weight, std=0.02)
 
-    def project_patches(self, encoder_hidden_states: Tensor) -> list[KeysAndValues]:
-        """Every layer's cross-attention keys and values of `[N, patches, hidden]`, computed once a picture."""
-        return [layer.cross_attention.project_keys(encoder_hidden_states) for layer in self._layers()]
+    def declare(self) -> TextLayers:
+        """Return the layers and what they do."""
+        last = self.max_positions - 1
+        return TextLayers(
+            embed=lambda input_ids, places: self.tokens(input_ids) + self.positions(places.clamp(max=last)),
+            layers=[layer.declare() for layer in self.layers if isinstance(layer, DecoderLayer)],
+            head=lambda x: F.linear(self.norm(x), self.tokens.weight),
+            num_heads=self.num_heads,
+            norm_first=True,
+            dropout=Dropout(embedded=self.dropout, added=self.dropout),
+        )
 
-    def _layers(self) -> list[DecoderLayer]:
-        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+    def project_patches(self, encoder_hidden_states: Tensor) -> list[Tensor]:
+        """Return every layer's keys and values of `[N, patches, hidden]`."""
+        return self.declare().project(encoder_hidden_states)
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        patches: list[KeysAndValues],
-        attention_mask: Tensor | None = None,
-        past: list[KeysAndValues] | None = None,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, list[KeysAndValues], list[Tensor]]:
-        """Score the next token after each of `input_ids [N, L]`.
-
-        `attention_mask [N, past + L]` is 0 on left padding. Returns logits `[N, L, vocab]`, the grown cache, and with
-        `need_weights` the cross-attention weights of every layer, `[N, heads, L, patches]` each.
-        """
-        length = input_ids.shape[1]
-        total = length + (past[0][0].shape[2] if past else 0)
-        if attention_mask is None:
-            attention_mask = input_ids.new_ones(input_ids.shape[0], total)
-        positions = (attention_mask.cumsum(dim=1) - 1)[:, -length:].clamp(0, self.max_positions - 1)
-        causal = torch.ones(length, total, dtype=torch.bool, device=input_ids.device).tril(total - length)
-        # A padded row must see something, or its softmax is not a number: it sees itself.
-        itself = torch.eye(total, dtype=torch.bool, device=input_ids.device)[-length:]
-        mask = (causal & attention_mask.bool()[:, None, None, :]) | itself
-        x = self.dropout(self.tokens(input_ids) + self.positions(positions))
-        cache: list[KeysAndValues] = []
-        all_weights: list[Tensor] = []
-        for number, layer in enumerate(self._layers()):
-            x, keys_and_values, weights = layer(
-                x,
-                past[number] if past else None,
-                patches[number],
-                mask,
-                need_weights,
-            )
-            cache.append(keys_and_values)
-            if weights is not None:
-                all_weights.append(weights)
-        return F.linear(self.norm(x), self.tokens.weight), cache, all_weights
+    def forward(self, input_ids: Tensor, patches: list[Tensor]) -> tuple[Tensor]:
+        """Score the next token after each of `input_ids [N, L]`, `[N, L, vocab]`."""
+        layers = self.declare()
+        return (layers.head(layers.read(input_ids, patches)),)
 
 
 class PatchNetwork(nn.Module):
