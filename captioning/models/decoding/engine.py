@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from captioning.models.decoding.cross_attention import CrossAttentionDecoder
 from captioning.models.decoding.text_decoder import TextDecoder
 from captioning.models.decoding.text_layers import TextLayers
 
@@ -38,8 +39,7 @@ class Engine:
 
 def text_layers(network: Network) -> TextLayers | None:
     """A network's decoder as layers, or `None` for one that reads picture and words as one sequence."""
-    declare: Callable[[], TextLayers] | None = getattr(network, "text_layers", None)
-    return None if declare is None else declare()
+    return network.text_layers() if isinstance(network, CrossAttentionDecoder) else None
 
 
 def torch_engine(network: Network, note: str = "") -> Engine:
