@@ -19,6 +19,7 @@ from captioning.page import launch_options
 from captioning.serving.loading import LoadCaptioner, load_captioner
 from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.web.address import check_address, read_host
+from captioning.web.origins import read_addresses
 from captioning.web.showcase import prepare, tour
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
         "--port", type=int, default=port, help="port to listen on (default: GRADIO_SERVER_PORT, else 7860)"
     )
     parser.add_argument("--root-path", help="path under which a proxy serves it (default: GRADIO_ROOT_PATH)")
+    parser.add_argument("--hosts", metavar="NAMES", help="further names it is reached under, with commas")
+    parser.add_argument("--origins", metavar="SITES", help="sites whose pages may use it, as https://example.org")
     parser.add_argument("--model", help="registry name, folder or hub name that answers first (default: auto)")
     parser.add_argument("--device", help="cpu, cuda, … (default: auto)")
     parser.add_argument("--precision", help="float32, bfloat16 or float16 (default: what suits the device)")
@@ -62,6 +65,7 @@ def launch(demo: gr.Blocks, flags: argparse.Namespace) -> None:
     model = flags.model or get_settings().model
     try:
         check_address(flags.host, flags.port)
+        addresses = read_addresses(flags.hosts, flags.origins, flags.root_path, flags.host)
         _check_machine(flags)
         if flags.showcase:
             for line in prepare(load, model):
@@ -76,7 +80,7 @@ def launch(demo: gr.Blocks, flags: argparse.Namespace) -> None:
         root_path=flags.root_path,
         prevent_thread_lock=True,
         quiet=True,
-        **launch_options(),
+        **launch_options(addresses),
     )
     print(f"Captionscope is open at {address} (Ctrl+C ends it).", flush=True)
     if flags.showcase:

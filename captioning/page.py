@@ -22,6 +22,7 @@ from captioning.web.endpoints import add_endpoints
 from captioning.web.guard import RequestGuard
 from captioning.web.links import open_links
 from captioning.web.login import LoginGate, check_login, read_names
+from captioning.web.origins import Addresses, OriginGuard, read_addresses
 from captioning.web.temporary import own_folder, sweeping
 from captioning.web.visitor import for_visitors
 
@@ -51,13 +52,18 @@ def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -
     return demo
 
 
-def launch_options() -> dict[str, Any]:
-    """What `demo.launch` needs beyond an address: looks, limits, and nothing that records or contacts anybody."""
+def launch_options(addresses: Addresses | None = None) -> dict[str, Any]:
+    """Return what `demo.launch` needs beyond an address: looks, limits, and nothing that records or contacts anybody.
+
+    `addresses` are those that the server answers under, by default what the settings say. `app_kwargs` holds every
+    guard, for `gr.mount_gradio_app` too.
+    """
     settings = get_settings()
     upload_bytes = max(settings.max_upload_bytes, settings.video_bytes)
-    doors = [Middleware(RequestGuard, upload_bytes, settings.max_request_bytes)]
+    doors = [Middleware(OriginGuard, addresses or read_addresses())]
     if check_login(settings):
-        doors.insert(0, Middleware(LoginGate, read_names(settings.login_names)))
+        doors.append(Middleware(LoginGate, read_names(settings.login_names)))
+    doors.append(Middleware(RequestGuard, upload_bytes, settings.max_request_bytes))
     password = settings.password.encode()
     return {
         "theme": make_theme(),

@@ -66,6 +66,14 @@ class Settings:
     login_names: Annotated[
         str, "Hugging Face names that may come in, with commas between them; empty for everybody who signed in"
     ] = ""
+    hosts: Annotated[
+        str,
+        "names under which the server is reached, with commas between them; *.example.org stands for many; IP "
+        "addresses, names without a dot and this machine's own need not be listed",
+    ] = ""
+    origins: Annotated[
+        str, "other sites whose pages may embed this one and send it requests, as https://example.org, with commas"
+    ] = ""
     queue_size: Annotated[int, "events that may wait; beyond them the answer is 503"] = 32
     sessions: Annotated[
         int, "pages and clients that are remembered, at 0.4 MB each; whoever was away longest starts anew"

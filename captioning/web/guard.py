@@ -34,7 +34,7 @@ class RequestGuard:
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
             await self._app(scope, receive, send)
             return
-        if _header(scope, b"content-type").startswith("multipart/form-data"):
+        if header(scope, b"content-type").startswith("multipart/form-data"):
             await self._pass_counted(scope, receive, send, self._max_upload_bytes + _FORM_BYTES)
         else:
             await self._pass_checked(scope, receive, send, self._max_request_bytes)
@@ -43,7 +43,7 @@ class RequestGuard:
         """Hand an upload on piece by piece, and cut it off where it exceeds the limit."""
         if _declared_length(scope) > limit:
             await _discard(receive, _PATIENCE * limit)
-            await _refuse(send, 413, _too_large(limit))
+            await refuse(send, 413, _too_large(limit))
             return
         received = 0
 
@@ -61,7 +61,7 @@ class RequestGuard:
         """Read a small body whole, look at it, and hand it on."""
         if _declared_length(scope) > limit:
             await _discard(receive, _PATIENCE * limit)
-            await _refuse(send, 413, _too_large(limit))
+            await refuse(send, 413, _too_large(limit))
             return
         body = b""
         more = True
@@ -74,10 +74,10 @@ class RequestGuard:
             if len(body) > limit:
                 if more:
                     await _discard(receive, _PATIENCE * limit)
-                await _refuse(send, 413, _too_large(limit))
+                await refuse(send, 413, _too_large(limit))
                 return
         if names_address(body):
-            await _refuse(send, 400, "Addresses are not fetched; upload the file itself.")
+            await refuse(send, 400, "Addresses are not fetched; upload the file itself.")
             return
         handed_on = False
 
@@ -110,13 +110,14 @@ def names_address(body: bytes) -> bool:
     return False
 
 
-def _header(scope: Scope, name: bytes) -> str:
+def header(scope: Scope, name: bytes) -> str:
+    """Return a request's header, empty where there is none."""
     values = [value for key, value in scope["headers"] if key.lower() == name]
     return values[0].decode("latin-1") if values else ""
 
 
 def _declared_length(scope: Scope) -> int:
-    text = _header(scope, b"content-length")
+    text = header(scope, b"content-length")
     return int(text) if text.isdecimal() else 0
 
 
@@ -133,7 +134,8 @@ async def _discard(receive: Receive, limit: int) -> None:
         more = message.get("more_body", False)
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
+async def refuse(send: Send, status: int, sentence: str) -> None:
+    """Answer a request with a status and a sentence."""
     body = json.dumps({"detail": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
