@@ -6,10 +6,10 @@ import base64
 import io
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from captioning.core.errors import ImageError
-from captioning.media.images import open_undecoded, to_rgb
+from captioning.media.images import open_undecoded
 
 
 def thumbnail(path: Path, side: int = 128, quality: int = 78) -> str:
@@ -28,8 +28,9 @@ def thumbnail(path: Path, side: int = 128, quality: int = 78) -> str:
 
 def _shrink(path: Path, side: int) -> Image.Image:
     """Upright, and on white where it lets something through."""
-    with open_undecoded(path, path.name) as image:
+    head = open_undecoded(path.read_bytes(), path.name)
+    with head.image as image:
         image.draft("RGB", (2 * side, 2 * side))
-        small = to_rgb(ImageOps.exif_transpose(image))
+        small, _ = head.render()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small

@@ -37,7 +37,7 @@ def animation_to_mp4(path: str | os.PathLike[str], out: Path, on_frame: OnFrame 
             stream.width, stream.height = (max(2, side - side % 2) for side in sides)
             for start in range(0, len(index), _CHUNK):
                 numbers = range(start, min(start + _CHUNK, len(index)))
-                for frame in read_frames(index, numbers, max_side=_LONGEST_SIDE)[0]:
+                for frame in read_frames(index, numbers, max_side=_LONGEST_SIDE).frames:
                     picture = av.VideoFrame.from_ndarray(np.asarray(frame.image.image), format="rgb24")
                     picture.pts, picture.time_base = round(frame.seconds / _UNIT), _UNIT
                     container.mux(stream.encode(picture))

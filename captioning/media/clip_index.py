@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from PIL import ImageSequence
 
 from captioning.core.errors import CaptioningError, ImageError, VideoError
 from captioning.core.settings import get_settings
+from captioning.media.display import PLAIN, Display, display_of
 from captioning.media.images import open_undecoded, shown_name
+from captioning.media.kinds import HEAD_BYTES, kind_of, refuse_as_clip
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -33,7 +34,6 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,asf,ogg,ivf,nut,mxf,obu,h264,hevc,m4v,"
     "mp3,wav,flac,aac"
 )
-_MAGIC = re.compile(rb"....(ftyp|moov|mdat|free|wide)|RIFF|\x1aE\xdf\xa3|GIF8|FLV|OggS|0&\xb2u|\0\0\1|ID3", re.DOTALL)
 _EXACT_FORMATS = ("mov", "matroska", "avi")
 """Containers with a table of where each frame lies; in others decord lands somewhere near and miscounts."""
 _CHECK_EVERY = 500
@@ -48,9 +48,11 @@ _MOST_FRAMES_PER_SECOND = 60
 class ClipIndex:
     """What a clip is made of: when each frame is shown, and how large it is when upright.
 
-    `seconds [frames]` count from the first frame; `pts [frames]` are the same times as the file writes them, and
-    `None` where it writes none. `keys` are those of `pts` at which decoding can begin. `size` is width and height in
-    pixels. `exact` says that a reader which counts frames can go to any of them. `reader` says who can read it.
+    `seconds [frames]` and `duration` count from the container's start, as players show times; pictures may begin
+    later than sound. `pts [frames]` are the same times as the file writes them, and `None` where it writes none.
+    `keys` are those of `pts` at which decoding can begin. `size` is width and height in pixels. `exact` says that a
+    reader which counts frames can go to any of them. `stream` counts streams of pictures, `display` says how frames
+    are shown, `reader` who can read them.
     """
 
     path: Path
@@ -62,6 +64,8 @@ class ClipIndex:
     keys: NDArray[np.int64] | None = None
     exact: bool = False
     reader: Literal["video", "pillow"] = "video"
+    stream: int = 0
+    display: Display = PLAIN
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -72,6 +76,9 @@ def index_clip(path: str | os.PathLike[str], name: str | None = None, on_frame: 
     name = name or shown_name(Path(path).name)
     source = Path(path).absolute()  # to FFmpeg, whatever stands before the colon of 12:30.mp4 is a protocol
     head = _read_head(source, name)
+    kind = kind_of(head)
+    if kind is not None and kind.sort in ("picture", "other"):
+        raise VideoError(refuse_as_clip(name, kind))
     if (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[:8] == b"\x89PNG\r\n\x1a\n":
         return _index_pictures(source, name, on_frame)
     with open_container(source, name, head) as container:
@@ -93,7 +100,7 @@ def _read_head(source: Path, name: str) -> bytes:
         raise VideoError(f"{name} is too large ({size / 2**20:,.0f} MB); keep it under {limit / 2**20:,.0f} MB.")
     try:
         with source.open("rb") as file:
-            return file.read(64)
+            return file.read(HEAD_BYTES)
     except OSError as error:
         raise VideoError(f"{name} cannot be read ({error.strerror or 'input error'}).") from error
 
@@ -105,43 +112,49 @@ def open_container(source: Path, name: str, head: bytes) -> InputContainer:
     try:
         return av.open(str(source), options={"format_whitelist": _FORMATS}, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        if _MAGIC.match(head):
-            raise VideoError(f"{name} is damaged or cut off and cannot be opened; save or upload it again.") from error
-        raise VideoError(
-            f"{name} is not a video in a format that can be read (MP4, MOV, WebM, MKV, AVI, GIF and others)."
-        ) from error
+        raise VideoError(refuse_as_clip(name, kind_of(head))) from error
 
 
 def _index_container(container: InputContainer, source: Path, name: str, on_frame: OnFrame | None) -> ClipIndex:
-    stream = video_stream(container, name)
+    number = find_film(container, name)
+    stream = container.streams.video[number]
     codec = stream.codec_context
     _check_pixels(codec.width, codec.height, name)
     if container.duration is not None:
         _check_minutes(container.duration / 1e6, name)
-    times, lasts, keys, stored = _read_times(container, name, on_frame)
+    times, lasts, keys, stored = _read_times(container, stream, name, on_frame)
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     # A trimmed clip lists fewer frames than were filmed, and stores more than it shows. Fragments declare nothing.
     listed = len(stream.index_entries) if stream.frames and container.format.name.startswith("mov") else 0
     if stored < listed:
         have, whole = stored / rate, listed / rate
         raise VideoError(f"{name} is cut off after about {have:.1f} of {whole:.1f} s; save or upload it again.")
-    size = _upright_size(container, stream)
+    display = _read_display(container, stream)
+    size = _upright_size(stream, display)
     # AVI writes no times: with frames out of order, only decoding tells which is which.
     ordered = not (container.format.name == "avi" and codec.name in ("h264", "hevc"))
     if None in times or not ordered:
         duration = len(times) / rate
         _check_minutes(duration, name)
-        return ClipIndex(source, name, size, np.arange(len(times)) / rate, duration)
+        return ClipIndex(source, name, size, np.arange(len(times)) / rate, duration, stream=number, display=display)
     pts, first = np.unique(np.array(times, np.int64), return_index=True)
     unit = float(stream.time_base or Fraction(1, 1000))
-    shown = (pts - pts[0]) * unit
+    shown = (pts - pts[0]) * unit + _find_lead(container, stream)
     usual = float(np.median(np.diff(shown))) if len(pts) > 1 else 1 / rate
     duration = float(shown[-1]) + (lasts[int(first[-1])] * unit or usual)
     _check_minutes(duration, name)
     enter = np.unique(np.array(keys or times[:1], np.int64))
     longest = int(np.diff([0, *np.searchsorted(pts, enter), len(pts)]).max())
     exact = container.format.name.startswith(_EXACT_FORMATS) and longest <= _LONGEST_GROUP and not _overlap(times, keys)
-    return ClipIndex(source, name, size, shown, duration, pts, enter, exact)
+    return ClipIndex(source, name, size, shown, duration, pts, enter, exact, stream=number, display=display)
+
+
+def _find_lead(container: InputContainer, stream: VideoStream) -> float:
+    """Return how many seconds after the file's start its pictures begin; 0 where what it says makes no sense."""
+    if container.start_time is None or stream.start_time is None or stream.time_base is None:
+        return 0.0
+    lead = float(stream.start_time * stream.time_base) - container.start_time / 1e6
+    return lead if 0 < lead < get_settings().video_minutes * 60 else 0.0
 
 
 def _overlap(times: Sequence[int | None], keys: Sequence[int]) -> bool:
@@ -155,18 +168,48 @@ def _overlap(times: Sequence[int | None], keys: Sequence[int]) -> bool:
     return False
 
 
-def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The stream of moving pictures; a cover is none. Raises `VideoError` where there is none."""
-    for stream in container.streams.video:
-        if stream.codec_context is not None and "attached_pic" not in str(stream.disposition):
-            return stream
+def find_film(container: InputContainer, name: str) -> int:
+    """Return which stream of pictures is the film: no cover, thumbnail or picture of one frame beside others.
+
+    Raises `VideoError` where there is none.
+    """
+    from av.stream import Disposition
+
+    still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    found = [
+        number
+        for number, stream in enumerate(container.streams.video)
+        if stream.codec_context is not None and not stream.disposition & still
+    ]
+    if len(found) > 1:
+        return _first_that_moves(container, found)
+    if found:
+        return found[0]
     if container.streams.audio:
         raise VideoError(f"{name} holds only sound; choose a clip with a moving picture.")
     raise VideoError(f"{name} holds no video, or is cut off before it; choose another file, or upload it again.")
 
 
+def _first_that_moves(container: InputContainer, found: Sequence[int]) -> int:
+    """Return the first of these streams with more than one frame; the first where all have one."""
+    import av
+
+    counts = dict.fromkeys(found, 0)
+    streams = [container.streams.video[number] for number in found]
+    numbers = {stream.index: number for stream, number in zip(streams, found, strict=True)}
+    with suppress(av.error.FFmpegError):
+        for packet in container.demux(streams):
+            if packet.size:
+                counts[numbers[packet.stream.index]] += 1
+            if counts[found[0]] > 1:
+                break
+    with suppress(av.error.FFmpegError):
+        container.seek(0, backward=True)
+    return next((number for number in found if counts[number] > 1), found[0])
+
+
 def _read_times(
-    container: InputContainer, name: str, on_frame: OnFrame | None
+    container: InputContainer, stream: VideoStream, name: str, on_frame: OnFrame | None
 ) -> tuple[list[int | None], list[int], list[int], int]:
     """Time and duration of every frame as the file writes them, in the file's order, and the times of key frames.
 
@@ -176,7 +219,7 @@ def _read_times(
     lasts: list[int] = []
     keys: list[int] = []
     stored = 0
-    for number, packet in enumerate(read_packets(container, name)):
+    for number, packet in enumerate(read_packets(container, stream)):
         if on_frame is not None and number % _CHECK_EVERY == 0:
             on_frame(0, 0)
         if not packet.size:
@@ -193,11 +236,11 @@ def _read_times(
     return times, lasts, keys, stored
 
 
-def read_packets(container: InputContainer, name: str) -> Iterator[Packet[Any]]:
-    """The packets of the clip's pictures, as far as they can be read."""
+def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[Any]]:
+    """The packets of a stream, as far as they can be read."""
     import av
 
-    packets = container.demux(video_stream(container, name))
+    packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
@@ -229,22 +272,27 @@ def _check_minutes(seconds: float, name: str) -> None:
         raise VideoError(f"{name} is {seconds / 60:.0f} minutes long; keep it under {limit}.")
 
 
-def _upright_size(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
-    """Width and height as shown: pixels made square, turned as the first frame that can be decoded says."""
-    import av
-
+def _upright_size(stream: VideoStream, display: Display) -> tuple[int, int]:
+    """Width and height as shown: pixels made square, turned as the first frame is."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if stream.sample_aspect_ratio:
         width = max(1, round(width * float(stream.sample_aspect_ratio)))
+    return (height, width) if display.swapped else (width, height)
+
+
+def _read_display(container: InputContainer, stream: VideoStream) -> Display:
+    """Return how the first frame that can be decoded is to be shown."""
+    import av
+
     with suppress(av.error.FFmpegError):
         container.seek(0, backward=True)
-    for number, packet in enumerate(read_packets(container, "")):
+    for number, packet in enumerate(read_packets(container, stream)):
         with suppress(av.error.FFmpegError):
             for frame in packet.decode():
-                return (height, width) if round(frame.rotation / 90) % 2 else (width, height)
+                return display_of(frame)
         if number > _CHECK_EVERY:
             break
-    return width, height
+    return Display()
 
 
 def _index_pictures(source: Path, name: str, on_frame: OnFrame | None) -> ClipIndex:
@@ -253,7 +301,7 @@ def _index_pictures(source: Path, name: str, on_frame: OnFrame | None) -> ClipIn
     duration = 0.0
     minutes = get_settings().video_minutes
     try:
-        with open_undecoded(source, name) as image:
+        with open_undecoded(source.read_bytes(), name).image as image:
             for number, frame in enumerate(ImageSequence.Iterator(image), start=1):
                 if on_frame is not None:
                     on_frame(0, 0)
@@ -271,6 +319,8 @@ def _index_pictures(source: Path, name: str, on_frame: OnFrame | None) -> ClipIn
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise VideoError(f"{name} is damaged or cut off and cannot be decoded; save or upload it again.") from error
     if len(stays) < 2:
-        raise VideoError(f"{name} is a picture that does not move; open it as a picture.")
+        raise VideoError(
+            f"{name} is a picture that does not move; caption it on the Caption tab or by the command caption."
+        )
     shown = np.cumsum([0.0, *stays[:-1]])
     return ClipIndex(source, name, size, shown, duration, reader="pillow")

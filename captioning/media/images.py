@@ -4,53 +4,94 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import re
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from captioning.core.errors import ImageError
 from captioning.core.settings import get_settings
 from captioning.core.types import Picture
+from captioning.media.deep_colour import deep_format, is_dark, psd_size, read_deep_colour
+from captioning.media.kinds import HEIC, kind_of, refuse_as_picture
+from captioning.media.metadata import exif_orientation, take_apart
+from captioning.media.pixels import to_rgb, turn_upright
 
 _MOST_COUNTED = 300
 """Frames of an animation; a small file can hold millions, and to count them is to walk through all."""
 _PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS or 0
-# Pillow warns of what the limit on pixels, checked before anything is decoded, refuses.
+_ADDRESS = re.compile(r"(?:https?|ftps?|s3|gs|hf|data|file):", re.IGNORECASE)
+# What is wrong with a file is said in the one sentence of an `ImageError`; Pillow would print it once more.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Undecoded:
+    """A picture whose head was read; `orientation` and colour `profile` were read apart from it.
+
+    `note` tells what had to be done already.
+    """
+
+    image: Image.Image
+    orientation: int = 1
+    profile: bytes = b""
+    note: str = ""
+
+    def render(self) -> tuple[Image.Image, tuple[str, ...]]:
+        """Return the picture decoded, upright, and in sRGB, with notes on it. Raises what Pillow raises."""
+        self.image.load()
+        rgb, notes = to_rgb(self.image, self.profile)
+        return turn_upright(rgb, self.orientation), tuple(filter(None, (self.note, *notes)))
 
 
 def open_image(source: ImageSource, name: str | None = None) -> Picture:
     """Read a picture from a path, bytes, a PIL image or an array `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`.
 
-    Turns it upright as its EXIF data says, puts transparency on white, takes the first frame of an animation
-    (and notes it). Arrays are unsigned 8 or 16-bit integers, booleans, or floats in 0…1. Raises `ImageError` for
-    what is no picture, is cut off, has no pixels, or has more than the settings allow.
+    Turns it upright as its metadata says, converts its colours to sRGB, puts transparency on white, takes the first
+    frame of an animation; `note` tells of what is not plain. Arrays are unsigned 8 or 16-bit integers, booleans, or
+    floats in 0…1. Raises `ImageError` for what is no picture, is cut off, has no pixels, or has more than the settings
+    allow.
     """
-    if isinstance(source, Image.Image):
-        return _finish(source, name or "picture")
     if isinstance(source, np.ndarray):
-        return _finish(_from_array(source, name or "array"), name or "array")
+        source, name = _from_array(source, name or "array"), name or "array"
+    if isinstance(source, Image.Image):
+        _check_size(source.size, name or "picture")
+        return _finish(_with_info(source), name or "picture")
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), len(source), name or "picture")
+        return _decode(source, name or "picture")
+    name = name or shown_name(Path(source).name)
+    return _decode(read_file(source, name), name)
+
+
+def read_file(source: str | os.PathLike[str], name: str) -> bytes:
+    """Return the bytes of a picture file that is within the limits. Raises `ImageError`."""
     path = Path(source)
-    name = name or shown_name(path.name)
     try:
-        with path.open("rb") as file:
-            return _decode(file, path.stat().st_size, name)
+        size = path.stat().st_size
+        if path.is_dir():
+            raise IsADirectoryError
+        _check_bytes(size, name)
+        return path.read_bytes()
     except IsADirectoryError as error:
         raise ImageError(f"{name} is a folder; give a picture file.") from error
     except (FileNotFoundError, ValueError) as error:  # no file system takes a name with a NUL in it
+        if _ADDRESS.match(os.fspath(source)):
+            raise ImageError(
+                f"{name} is an address, and nothing is fetched; save the picture and give its file."
+            ) from error
         raise ImageError(f"There is no file {name}; check its name.") from error
     except OSError as error:
         raise ImageError(f"{name} cannot be read ({error.strerror or 'input error'}).") from error
@@ -61,40 +102,81 @@ def shown_name(name: str) -> str:
     return re.sub("[\ud800-\udfff]", "\ufffd", name)
 
 
-def open_undecoded(file: Path | IO[bytes], name: str) -> Image.Image:
-    """A picture's head as Pillow reads it. Raises `ImageError` for more pixels than allowed, and what Pillow raises."""
+def open_undecoded(data: bytes, name: str) -> Undecoded:
+    """Read a picture's head. Raises `ImageError` for more pixels than allowed, and what Pillow raises."""
     limit = get_settings().max_image_pixels
     # Pillow's own limit, the whole process's, must not refuse what ours allows; below ours it guards others as before.
     Image.MAX_IMAGE_PIXELS = max(_PILLOWS_LIMIT, limit)
+    deep = deep_format(data)
+    if deep == "psd_pipe":  # Pillow does not read it at all
+        _check_size(psd_size(data), name)
+        image, note = read_deep_colour(data, deep)
+        return Undecoded(image, note=note)
+    parts = take_apart(data)
     try:
-        image = Image.open(file)
+        image = Image.open(io.BytesIO(parts.pixels))
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name)) from error
-    if image.width * image.height > limit:
+    try:
+        _check_size(image.size, name)
+        note = ""
+        if deep and is_dark(image):
+            image, note = read_deep_colour(parts.pixels, deep)
+    except ImageError:
         image.close()
-        raise ImageError(_too_large(name))
-    return image
+        raise
+    known = _with_info(image)
+    return Undecoded(image, max(parts.orientation, known.orientation), parts.profile or known.profile, note)
 
 
-def _decode(file: IO[bytes], size: int, name: str) -> Picture:
+def _with_info(image: Image.Image) -> Undecoded:
+    """A picture with what Pillow kept of its metadata, which is not parsed yet."""
+    exif, profile = image.info.get("exif"), image.info.get("icc_profile")
+    orientation = exif_orientation(exif) if isinstance(exif, bytes) else 1
+    return Undecoded(image, orientation, profile if isinstance(profile, bytes) else b"")
+
+
+def _check_bytes(size: int, name: str) -> None:
     if size == 0:
         raise ImageError(f"{name} is empty (0 bytes); choose another file.")
     limit = get_settings().max_upload_bytes
     if size > limit:
         raise ImageError(f"{name} has {size / 2**20:,.0f} MB; choose a picture file under {limit / 2**20:,.0f} MB.")
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if not width or not height:
+        raise ImageError(f"{name} has no pixels ({width}×{height}).")
+    if width * height > get_settings().max_image_pixels:
+        raise ImageError(_too_large(name))
+
+
+def _decode(data: bytes, name: str) -> Picture:
+    _check_bytes(len(data), name)
+    kind = kind_of(data)
+    if kind is not None and (kind.remedy or kind.sort == "clip") and not (kind is HEIC and _reads_heic()):
+        raise ImageError(refuse_as_picture(name, kind))
     try:
-        with open_undecoded(file, name) as image:
-            return _finish(image, name)
+        return _finish(open_undecoded(data, name), name)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name} is not a picture in a format that can be read (JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF and others)."
-        ) from error
+        raise ImageError(refuse_as_picture(name, kind)) from error
     except (MemoryError, Image.DecompressionBombError) as error:  # also of a picture within the picture
         raise ImageError(_too_large(name)) from error
     except Exception as error:  # decoders raise nearly anything on damaged files: TypeError, SyntaxError, struct.error
         raise ImageError(f"{name} is damaged or cut off and cannot be decoded; save or upload it again.") from error
+
+
+def _reads_heic() -> bool:
+    """Whether pillow-heif is installed; Pillow then reads HEIC through it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except (ImportError, OSError):
+        return False
+    register_heif_opener()
+    return True
 
 
 def _too_large(name: str) -> str:
@@ -102,24 +184,17 @@ def _too_large(name: str) -> str:
     return f"{name} has too many pixels; make it smaller than {limit / 1e6:g} megapixels."
 
 
-def _finish(image: Image.Image, name: str) -> Picture:
-    width, height = image.size
-    if not width or not height:
-        raise ImageError(f"{name} has no pixels ({width}×{height}).")
-    if width * height > get_settings().max_image_pixels:
-        raise ImageError(_too_large(name))
-    notes = []
-    # MPO, what phones write, holds a second view of the same photograph: not an animation.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+def _finish(head: Undecoded, name: str) -> Picture:
+    image, notes = head.image, []
+    # MPO and PSD hold a second view or layers of one picture: no animation.
+    if image.format not in ("MPO", "PSD") and getattr(image, "is_animated", False):
         frames = _count_frames(image)
         notes.append(f"first of {f'more than {_MOST_COUNTED}' if frames > _MOST_COUNTED else frames} frames")
         image.seek(0)
-    image.load()
-    image = ImageOps.exif_transpose(image)
-    rgb = to_rgb(image)
+    rgb, found = head.render()
     digest = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
     digest.update(rgb.tobytes())
-    return Picture(rgb, digest.hexdigest(), name, ", ".join(notes))
+    return Picture(rgb, digest.hexdigest(), name, "; ".join((*notes, *found)))
 
 
 def _count_frames(image: Image.Image) -> int:
@@ -135,29 +210,6 @@ def _count_frames(image: Image.Image) -> int:
                 image.seek(count)
             count += 1
     return count
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A copy in RGB: grey of 16 bits or floats scaled to 8, transparency on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_array(_scale_deep(np.asarray(image)), "picture").convert("RGB")
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
-    if image.mode == "RGB":
-        return image.copy()
-    return image.convert("RGB")
-
-
-def _scale_deep(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Grey values deeper than 8 bits → 8 bits; a file does not say its range, so the next full one is taken."""
-    grey = np.nan_to_num(values.astype(np.float64))
-    highest = grey.max(initial=0.0)
-    if not np.issubdtype(values.dtype, np.floating):
-        ceiling = 65535.0 if values.dtype.itemsize == 2 or 255 < highest <= 65535 else max(255.0, highest)
-    else:
-        ceiling = max(1.0, highest)
-    return (grey.clip(0, ceiling) * (255 / ceiling)).round().astype(np.uint8)
 
 
 def _from_array(values: NDArray[np.generic], name: str) -> Image.Image:

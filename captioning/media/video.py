@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captioning.core.errors import VideoError
 from captioning.core.settings import get_settings
 from captioning.core.types import VideoFrame
-
-if TYPE_CHECKING:
-    pass
-
 from captioning.media.clip_index import ClipIndex, OnFrame, index_clip
 from captioning.media.frame_readers import Backend, read_frames
 
 DEFAULT_FRAMES = 16
+_TIME = re.compile(r"(?:\d{1,6}:){0,2}\d{1,9}(?:\.\d{0,9})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """Frames sampled from `start` to `end` of a clip, in seconds.
 
-    `skipped` counts frames that were wanted and could not be decoded; `backend` says who decoded.
+    `skipped` counts frames that were wanted and could not be decoded; `backend` says who decoded; `note` tells of
+    what is not plain.
     """
 
     index: ClipIndex
@@ -34,13 +32,19 @@ class Clip:
     frames: tuple[VideoFrame, ...]
     skipped: int
     backend: str
+    note: str = ""
+
+
+def clip_note(index: ClipIndex, note: str = "") -> str:
+    """Return what a clip and its reader have to tell, in a few words; nothing where all is plain."""
+    return "; ".join(filter(None, (index.display.note, note)))
 
 
 def sample_frames(
     path: str | os.PathLike[str],
     count: int = DEFAULT_FRAMES,
-    start: float | None = None,
-    end: float | None = None,
+    start: float | str | None = None,
+    end: float | str | None = None,
     *,
     max_side: int | None = None,
     backend: Backend = "auto",
@@ -57,8 +61,8 @@ def sample_frames(
 def sample_clip(
     path: str | os.PathLike[str],
     count: int = DEFAULT_FRAMES,
-    start: float | None = None,
-    end: float | None = None,
+    start: float | str | None = None,
+    end: float | str | None = None,
     *,
     max_side: int | None = None,
     backend: Backend = "auto",
@@ -69,18 +73,34 @@ def sample_clip(
     index = index_clip(path, name, on_frame)
     begin, finish = check_range(index, start, end)
     wanted = choose_frames(index, count, begin, finish)
-    frames, used = read_frames(index, wanted, max_side=max_side, backend=backend, on_frame=on_frame)
-    return Clip(index, begin, finish, frames, len(wanted) - len(frames), used)
+    read = read_frames(index, wanted, max_side=max_side, backend=backend, on_frame=on_frame)
+    skipped = len(wanted) - len(read.frames)
+    return Clip(index, begin, finish, read.frames, skipped, read.backend, clip_note(index, read.note))
 
 
-def check_range(index: ClipIndex, start: float | None, end: float | None) -> tuple[float, float]:
-    """Begin and end in seconds, within the clip. Raises `VideoError` where nothing lies between them."""
-    begin = 0.0 if start is None else float(start)
-    finish = index.duration if end is None else min(float(end), index.duration)
-    if not (np.isfinite(begin) and np.isfinite(finish)) or begin < 0:
-        raise VideoError("Start and end must be times in seconds, from 0 on.")
+def read_time(value: object, argument: str) -> float:
+    """Return a time in seconds: a number, or text like `83`, `1:23` or `0:01:23.5`. Raises `VideoError`."""
+    if isinstance(value, str) and _TIME.fullmatch(value.strip()):
+        seconds = 0.0
+        for part in value.strip().split(":"):
+            seconds = 60 * seconds + float(part)
+        return seconds
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    raise VideoError(
+        f"{argument} must be a time from 0 on, in seconds or as minutes and seconds (1:23), not {str(value)[:40]!r}."
+    )
+
+
+def check_range(index: ClipIndex, start: float | str | None, end: float | str | None) -> tuple[float, float]:
+    """Begin and end in seconds, within the clip's pictures. Raises `VideoError` where nothing lies between them."""
+    first = float(index.seconds[0])
+    begin = max(first, 0.0 if start is None else read_time(start, "start"))
+    finish = index.duration if end is None else min(read_time(end, "end"), index.duration)
     if begin >= index.duration:
         raise VideoError(f"{index.name} is {index.duration:.2f} s long; start before that, not at {begin:g} s.")
+    if finish <= begin and begin == first > 0:
+        raise VideoError(f"The pictures of {index.name} begin at {first:.2f} s; end after that, not at {finish:g} s.")
     if finish <= begin:
         raise VideoError(f"The end ({finish:g} s) must come after the start ({begin:g} s).")
     return begin, finish

@@ -146,10 +146,10 @@ GOOD_JPEG = encoded(Image.effect_noise((200, 200), 80).convert("RGB"), "JPEG")
     [
         (b"", "empty"),
         (b"hello, I am text", "not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
         (GOOD_PNG[: len(GOOD_PNG) // 2], "cut off"),
         (GOOD_JPEG[: len(GOOD_JPEG) // 2], "cut off"),
-        (GOOD_PNG[:40], "not a picture"),
+        (GOOD_PNG[:40], "cut off"),
         (b"\x89PNG\r\n\x1a\n" + b"\x00" * 100, "p"),
         (b"GIF89a" + b"\xff" * 50, "p"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,9 @@ from captioning import sample_frames
 from captioning.core.errors import Stopped, VideoError
 from captioning.core.settings import Settings
 from captioning.core.types import VideoFrame
-from captioning.media import clip_index, frame_readers
+from captioning.media import clip_index, frame_readers, pyav_reader
 from captioning.media.clip_index import index_clip
+from captioning.media.display import Pixels
 from captioning.media.frame_readers import fit_size, read_frames
 from captioning.media.video import Clip, choose_frames, sample_clip
 from tests.clips import RATE, make_animation, make_clip, make_sound, paint, read_number, spoil, trim, turn
@@ -58,6 +60,10 @@ def nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     if Path("/proc/self/fd").is_dir():
         opened = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
         assert [file for file in opened if tmp_path in file.parents] == []
+
+
+def read_nothing(*_: object) -> Iterator[tuple[int, Pixels]]:
+    yield from ()
 
 
 def numbers_of(frames: tuple[VideoFrame, ...]) -> list[int]:
@@ -102,21 +108,44 @@ def test_decord_is_tried_where_pyav_decodes_nothing(tmp_path: Path, monkeypatch:
     path = make_clip(tmp_path / "h264.mp4")
     assert sample_clip(path, 4).backend == "pyav"
 
-    def read_nothing(*_: object) -> Iterator[tuple[int, frame_readers.Pixels]]:
-        yield from ()
-
     monkeypatch.setitem(frame_readers._READERS, "pyav", read_nothing)
     clip = sample_clip(path, 4)
     assert clip.backend == "decord"
     check(clip)
 
 
-def test_without_decord_the_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["decord", "auto"])
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (ModuleNotFoundError("No module named 'decord'"), "decord is not installed"),
+        (AttributeError("module 'decord' has no attribute '_ffi'"), r"cannot be loaded \(AttributeError\)"),
+        (RuntimeError("CUDA driver version is insufficient"), r"cannot be loaded \(RuntimeError\)"),
+    ],
+)
+def test_where_decord_does_not_load_pyav_reads_and_a_note_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str, backend: str
+) -> None:
+    class Refuse:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "decord":
+                raise failure
+
+    monkeypatch.delitem(sys.modules, "decord", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Refuse(), *sys.meta_path])
+    clip = sample_clip(make_clip(tmp_path / "h264.mp4"), 4, backend=backend)  # type: ignore[arg-type]
+    check(clip)
+    assert clip.backend == "pyav"
+    assert bool(re.search(reason, clip.note)) == (backend == "decord")
+
+
+def test_where_decord_does_not_load_a_clip_that_pyav_cannot_decode_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "decord", None)
-    path = make_clip(tmp_path / "h264.mp4")
-    check(sample_clip(path, 4))
-    with pytest.raises(VideoError, match="decord is not installed"):
-        sample_clip(path, 4, backend="decord")
+    monkeypatch.setitem(frame_readers._READERS, "pyav", read_nothing)
+    with pytest.raises(VideoError, match=r"No frame of h264\.mp4 can be decoded"):
+        sample_clip(make_clip(tmp_path / "h264.mp4"), 4)
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif", ".png"])
@@ -180,8 +209,7 @@ def test_frames_come_no_larger_than_asked_and_are_never_enlarged(tmp_path: Path)
 def test_a_frame_is_the_same_whichever_others_are_read_with_it(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "h264.mp4")
     index = index_clip(path)
-    alone, _ = read_frames(index, [17])
-    among, _ = read_frames(index, range(30))
+    alone, among = read_frames(index, [17]).frames, read_frames(index, range(30)).frames
     assert alone[0].image.image_id == among[17].image.image_id
 
 
@@ -196,13 +224,13 @@ def test_frames_that_cannot_be_decoded_are_left_out_and_counted(tmp_path: Path) 
 def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_clip(tmp_path / "keys.mp4", numbers=range(200), gop=10)
     entered: list[int] = []
-    inner = frame_readers._decode_group
+    inner = pyav_reader._decode_group
 
     def counted(container: object, index: object, key: int, *rest: object) -> object:
         entered.append(key)
         return inner(container, index, key, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(frame_readers, "_decode_group", counted)
+    monkeypatch.setattr(pyav_reader, "_decode_group", counted)
     assert numbers_of(sample_frames(path, 2, backend="pyav")) == [50, 150]
     assert len(entered) == 2
 
@@ -387,7 +415,7 @@ def test_a_still_picture_a_folder_and_no_file_are_one_sentence(tmp_path: Path) -
     Image.fromarray(paint(1)).save(photo)
     for path, sentence in [
         (still, "does not move"),
-        (photo, "is not a video"),
+        (photo, "is a picture, not a video"),
         (tmp_path, "is a folder"),
         (tmp_path / "none.mp4", "There is no file"),
     ]:

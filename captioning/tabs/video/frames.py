@@ -12,7 +12,7 @@ from captioning.core.errors import VideoError
 from captioning.core.types import VideoFrame
 from captioning.media.clip_index import ClipIndex, index_clip
 from captioning.media.frame_readers import read_frames
-from captioning.media.video import Clip, check_range, choose_frames
+from captioning.media.video import Clip, check_range, choose_frames, clip_note
 from captioning.serving.memory import ByteBoundedCache
 from captioning.serving.shared_captioner import SharedCaptioner
 from captioning.tabs.video.asked import Asked
@@ -47,15 +47,16 @@ class FrameStore:
         key = self._key(asked.path)
         known = {number: self._frames.get((key, number, side)) for number in wanted}
         missing = [number for number, frame in known.items() if frame is None]
-        used = ""
+        used = note = ""
         if missing:
-            new, used = read_frames(index, missing, max_side=side, on_frame=on_frame)
-            for frame in new:
+            read = read_frames(index, missing, max_side=side, on_frame=on_frame)
+            used, note = read.backend, read.note
+            for frame in read.frames:
                 width, height = frame.image.image.size
                 self._frames.put((key, frame.index, side), frame, 3 * width * height)
                 known[frame.index] = frame
         frames = tuple(frame for frame in known.values() if frame is not None)
-        return Clip(index, start, end, frames, len(wanted) - len(frames), used)
+        return Clip(index, start, end, frames, len(wanted) - len(frames), used, clip_note(index, note))
 
     def _key(self, path: str) -> tuple[str, int, int]:
         try:
