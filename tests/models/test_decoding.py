@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captioning.core.types import DecodingOptions, PatchLayout
 from captioning.models.decoding.loop import write_captions
+from captioning.models.decoding.processors import WholeWords, make_filters, process
 
 LAYOUT = PatchLayout.from_grid(1, 1)
 VOCAB, END = 50, 49
@@ -83,3 +84,60 @@ def test_the_least_temperature_writes_what_is_likeliest(temperature: float) -> N
     (row,) = write_captions(Counting(), states(1), LAYOUT, [[]], options)
     assert row.token_ids == [1, 2, 3, 4]
     assert all(math.isfinite(value) for value in row.log_probs)
+
+
+def filter_plainly(scores: Tensor, options: DecodingOptions) -> Tensor:
+    """The probabilities that are left, as the publications have it: fewest tokens that together reach `top_p`."""
+    scores = scores / options.temperature
+    if options.top_k:
+        least = scores.topk(min(options.top_k, VOCAB), dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < least, float("-inf"))
+    for row in scores:
+        order = row.argsort(descending=True).tolist()
+        mass, probabilities = 0.0, row.softmax(dim=-1).tolist()
+        for token in order:
+            if mass >= options.top_p:
+                row[token] = float("-inf")
+            mass += probabilities[token]
+    return scores.softmax(dim=-1)
+
+
+@pytest.mark.parametrize("chosen", [{}, {"top_k": 0}, {"top_p": 0.6}, {"top_k": 0, "top_p": 0.05}, {"top_k": 400}])
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_filters_leave_the_tokens_that_their_definitions_leave(chosen: dict[str, Any], temperature: float) -> None:
+    options = DecodingOptions(temperature=temperature, **chosen)
+    scores = torch.randn(40, VOCAB, generator=torch.Generator().manual_seed(0)) * 4
+    left = process(make_filters(options), torch.zeros(40, 1, dtype=torch.long), scores).softmax(dim=-1)
+    torch.testing.assert_close(left, filter_plainly(scores.clone(), options))
+
+
+def test_a_penalty_reaches_every_token_of_a_row_and_no_padding() -> None:
+    options = DecodingOptions(repetition_penalty=2.0, max_new_tokens=1)
+    rows = write_captions(Counting(), states(2), LAYOUT, [[20, 6, 5, 30], [5]], options)
+    # After 30 comes 31, and after 5 comes 6, in whatever company; only what a row itself has is punished.
+    assert [row.token_ids[-1] for row in rows] == [31, 6]
+
+
+class Rules:
+    """A network that keeps words whole: 40 and above begin no word, 7 is never written, 3 never after 2."""
+
+    def not_first(self) -> Tensor:
+        return torch.arange(VOCAB) >= 40
+
+    def never_written(self) -> Tensor:
+        return torch.arange(VOCAB) == 7
+
+    def not_after(self, token_ids: Any) -> Any:
+        return [3] if list(token_ids)[-1:] == [2] else []
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_whole_words_are_one_processor_among_the_others(beams: int) -> None:
+    options = DecodingOptions(num_beams=beams, max_new_tokens=2)
+    rules = WholeWords(Rules(), [True, False, True, True], 3, torch.device("cpu"))
+    prompts = [[9, 39], [9, 39], [9, 6], [9, 2]]
+    rows = write_captions(Counting(), states(4), LAYOUT, prompts, options, whole_words=rules)
+    written = [row.token_ids[2:] for row in rows]
+    assert written[0][0] < 40 <= written[1][0]
+    assert 7 not in written[2]
+    assert written[3][0] != 3

@@ -1,6 +1,6 @@
-"""What runs a network's two plain verbs, looking and writing, when nobody asks how it does so.
+"""Engines: what runs a network's two plain verbs, encoding and writing.
 
-Attention, explanations and changed heads are always the network's own affair: they need its layers.
+Attention, explanations and changed heads are always run by torch: compiled layers keep no weights.
 """
 
 from __future__ import annotations

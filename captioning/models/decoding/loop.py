@@ -7,7 +7,7 @@ batch from one generator, and keeps neither the model's own log-probabilities no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from captioning.core.types import NUM_ALTERNATIVES, DecodingOptions, PatchLayout
+from captioning.models.decoding.processors import Processor, WholeWords, make_filters, make_processors, process
 from captioning.models.network import Decoder
 
 
@@ -32,28 +33,6 @@ class WrittenRow:
         return WrittenRow(list(self.token_ids), list(self.log_probs), list(self.alternatives), self.done)
 
 
-@dataclass(frozen=True, slots=True)
-class Barred:
-    """Tokens that must not be written.
-
-    `first [prefixes, vocab]` right after each prefix, `always [vocab]` later, and those that `after` names for the
-    tokens that a row has.
-    """
-
-    first: Tensor
-    always: Tensor
-    after: Callable[[Sequence[int]], Collection[int]]
-
-    def apply(self, scores: Tensor, step: int, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Make barred tokens impossible at a step: `scores [rows, vocab]`, as many rows for each prefix."""
-        barred = self.first.repeat_interleave(len(rows) // len(self.first), dim=0) if step == 0 else self.always
-        left = scores.masked_fill(barred, float("-inf"))
-        for number, row in enumerate(rows):
-            left[number, list(self.after(row))] = float("-inf")
-        return left
-
-
-_LEAST_TEMPERATURE = 1e-6
 OnStep = Callable[[Sequence[WrittenRow]], None]
 
 
@@ -70,16 +49,16 @@ def write_captions(
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     on_step: OnStep | None = None,
-    barred: Barred | None = None,
+    whole_words: WholeWords | None = None,
 ) -> list[WrittenRow]:
     """Continue every prefix of token ids, `num_captions` times each, prefix by prefix.
 
-    `states [prefixes, prefix + patches, hidden]` is what each prefix sees of its picture. `barred` are tokens that
-    must not be written; log-probabilities are the model's own all the same.
+    `states [prefixes, prefix + patches, hidden]` is what each prefix sees of its picture. Log-probabilities are the
+    model's own, whatever processors do to the scores.
     """
-    if options.num_beams > 1:
-        return _search_beams(decoder, states, layout, prefixes, options, on_step, barred)
-    return _write_rows(decoder, states, layout, prefixes, options, on_step, barred)
+    processors = make_processors(options, whole_words)
+    search = _search_beams if options.num_beams > 1 else _write_rows
+    return search(decoder, states, layout, prefixes, options, on_step, processors)
 
 
 def score_rows(
@@ -94,10 +73,10 @@ def score_rows(
 
 
 def _left_pad(decoder: Decoder, rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows after their start tokens, padded on the left: on the right, padding would come between words."""
+    """Rows after their start tokens, padded with these on the left: on the right, padding would come between words."""
     sequences = [[*decoder.start_ids, *row] for row in rows]
     width = max(map(len, sequences))
-    input_ids = torch.full((len(rows), width), decoder.end_id)
+    input_ids = torch.full((len(rows), width), decoder.start_ids[0])
     mask = torch.zeros(len(rows), width, dtype=torch.long)
     for number, sequence in enumerate(sequences):
         input_ids[number, width - len(sequence) :] = torch.tensor(sequence)
@@ -121,30 +100,8 @@ def _record_prefixes(rows: Sequence[WrittenRow], logits: Tensor) -> None:
         ]
 
 
-def _penalise_repetition(scores: Tensor, rows: Sequence[Sequence[int]], penalty: float) -> Tensor:
-    """Make tokens that a row already has less likely (Keskar et al. 2019): `scores [rows, vocab]`."""
-    if penalty == 1.0:
-        return scores
-    scores = scores.clone()
-    for number, row in enumerate(rows):
-        ids = torch.tensor(sorted(set(row)), device=scores.device)
-        old = scores[number, ids]
-        scores[number, ids] = torch.where(old < 0, old * penalty, old / penalty)
-    return scores
-
-
-def _filter_and_draw(scores: Tensor, options: DecodingOptions, generators: Sequence[torch.Generator]) -> Tensor:
-    """Draw one token a row after temperature, top-k and nucleus filtering (Holtzman et al. 2020)."""
-    # From the best score down, so that no temperature makes them infinite; below the least it is greedy anyway.
-    scores = ((scores - scores.amax(dim=-1, keepdim=True)) / max(options.temperature, _LEAST_TEMPERATURE)).cpu()
-    if options.top_k:
-        kept = scores.topk(min(options.top_k, scores.shape[-1]), dim=-1).values[:, -1:]
-        scores = scores.masked_fill(scores < kept, float("-inf"))
-    if options.top_p < 1.0:
-        ordered, order = scores.sort(dim=-1, descending=True)
-        mass_before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
-        dropped = torch.zeros_like(scores, dtype=torch.bool).scatter(1, order, mass_before >= options.top_p)
-        scores = scores.masked_fill(dropped, float("-inf"))
+def _draw(scores: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw one token a row, each with a generator of its own."""
     probabilities = scores.softmax(dim=-1)
     draws = [torch.multinomial(row, 1, generator=g) for row, g in zip(probabilities, generators, strict=True)]
     return torch.cat(draws)
@@ -157,7 +114,7 @@ def _write_rows(
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     on_step: OnStep | None,
-    barred: Barred | None,
+    processors: Sequence[Processor],
 ) -> list[WrittenRow]:
     count = options.num_captions
     generators = [
@@ -166,17 +123,16 @@ def _write_rows(
         for number in range(count)
     ]
     read = [WrittenRow(list(prefix)) for prefix in prefixes]
-    cache, logits, mask = _read_prefixes(decoder, states, layout, prefixes, count)
+    filters = make_filters(options) if options.temperature > 0 else []
+    cache, logits, history, mask = _read_prefixes(decoder, states, layout, prefixes, count)
     _record_prefixes(read, logits)
     logits = logits[:, -1].float().repeat_interleave(count, dim=0)
     rows = [row.copy() for row in read for _ in range(count)]
     for number in range(options.max_new_tokens):
         log_probs = logits.log_softmax(dim=-1)
-        history = [[*decoder.start_ids, *row.token_ids] for row in rows]
-        scores = _penalise_repetition(logits, history, options.repetition_penalty)
-        scores = scores if barred is None else barred.apply(scores, number, [row.token_ids for row in rows])
-        if options.temperature > 0:
-            chosen = _filter_and_draw(scores, options, generators).to(states.device)
+        scores = process(processors, history, logits)
+        if filters:
+            chosen = _draw(process(filters, history, scores.cpu()), generators).to(states.device)
         else:
             chosen = scores.argmax(dim=-1)
         _record_step(rows, chosen, log_probs, decoder.end_id)
@@ -184,6 +140,7 @@ def _write_rows(
             on_step(rows)
         if number + 1 == options.max_new_tokens or all(row.done for row in rows):
             break
+        history = torch.cat((history, chosen[:, None]), dim=1)
         mask = torch.cat((mask, mask.new_ones(len(rows), 1)), dim=1)
         logits = decoder.step(chosen[:, None], mask, cache).float()[:, -1]
     return rows
@@ -191,15 +148,18 @@ def _write_rows(
 
 def _read_prefixes(
     decoder: Decoder, states: Tensor, layout: PatchLayout, prefixes: Sequence[Sequence[int]], copies: int
-) -> tuple[Any, Tensor, Tensor]:
-    """Every prefix read once: cache and mask of so many copies of each, and logits `[prefixes, width, vocab]`."""
+) -> tuple[Any, Tensor, Tensor, Tensor]:
+    """Read every prefix once.
+
+    Returns the cache of so many copies of each, logits `[prefixes, width, vocab]`, and the copies' tokens and mask.
+    """
     input_ids, mask = _left_pad(decoder, prefixes, states.device)
     cache = decoder.start(states, layout)
     logits = decoder.step(input_ids, mask, cache)
     if copies > 1:
         places = torch.arange(len(prefixes), device=states.device).repeat_interleave(copies)
-        cache, mask = decoder.select(cache, places), mask[places]
-    return cache, logits, mask
+        cache, input_ids, mask = decoder.select(cache, places), input_ids[places], mask[places]
+    return cache, logits, input_ids, mask
 
 
 def _record_step(rows: Sequence[WrittenRow], chosen: Tensor, log_probs: Tensor, end_id: int) -> None:
@@ -254,22 +214,17 @@ def _search_beams(
     prefixes: Sequence[Sequence[int]],
     options: DecodingOptions,
     on_step: OnStep | None,
-    barred: Barred | None,
+    processors: Sequence[Processor],
 ) -> list[WrittenRow]:
     beams = options.num_beams
     device = states.device
-    cache, logits, mask = _read_prefixes(decoder, states, layout, prefixes, beams)
+    cache, logits, history, mask = _read_prefixes(decoder, states, layout, prefixes, beams)
     logits = logits[:, -1].float().repeat_interleave(beams, dim=0)
     # All beams of a prefix start equal, so only the first may count at the first step.
     start: list[tuple[float, list[int]]] = [(0.0 if beam == 0 else -1e9, []) for beam in range(beams)]
     searches = [_BeamSearch(list(p), beams, options.length_penalty, list(start)) for p in prefixes]
     for number in range(options.max_new_tokens):
-        log_probs = logits.log_softmax(dim=-1)
-        history = [[*decoder.start_ids, *s.prefix, *ids] for s in searches for _, ids in s.running]
-        log_probs = _penalise_repetition(log_probs, history, options.repetition_penalty)
-        if barred is not None:
-            written = [[*s.prefix, *ids] for s in searches for _, ids in s.running]
-            log_probs = barred.apply(log_probs, number, written)
+        log_probs = process(processors, history, logits.log_softmax(dim=-1))
         sums = torch.tensor([score for s in searches for score, _ in s.running], device=device)
         totals = (log_probs + sums[:, None]).view(len(searches), -1)
         scores, places = totals.topk(2 * beams, dim=-1)
@@ -289,7 +244,8 @@ def _search_beams(
         rows = torch.tensor(parents, device=device)
         cache = decoder.select(cache, rows)
         mask = torch.cat((mask[rows], mask.new_ones(len(rows), 1)), dim=1)
-        newest = torch.tensor([ids[-1] for s in searches for _, ids in s.running], device=device)
-        logits = decoder.step(newest[:, None], mask, cache).float()[:, -1]
+        newest = torch.tensor([[ids[-1]] for s in searches for _, ids in s.running], device=device)
+        history = torch.cat((history[rows], newest), dim=1)
+        logits = decoder.step(newest, mask, cache).float()[:, -1]
     best = [[*s.prefix, *ids] for s in searches for _, ids in s.finished[: options.num_captions]]
     return score_rows(decoder, states.repeat_interleave(options.num_captions, dim=0), layout, best)

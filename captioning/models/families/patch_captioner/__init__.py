@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,14 +100,22 @@ class PatchCaptionerNetwork(CrossAttentionDecoder):
 
     def not_first(self) -> Tensor:
         """Return which tokens begin no word, `[vocab]`: those that only lengthen one, and the end of a caption."""
+        return self._not_first
+
+    def never_written(self) -> Tensor:
+        """Return which tokens are only ever read, `[vocab]`: those that start and fill sequences, and single bytes."""
+        return self._never_written
+
+    @cached_property
+    def _not_first(self) -> Tensor:
         import torch
 
         barred = torch.tensor([self.token_text(n)[:1].isalnum() for n in range(self.config.vocab_size)])
         barred[self.end_id] = True
         return barred
 
-    def never_written(self) -> Tensor:
-        """Return which tokens are only ever read, `[vocab]`: those that start and fill sequences, and single bytes."""
+    @cached_property
+    def _never_written(self) -> Tensor:
         import torch
 
         read = torch.zeros(self.config.vocab_size, dtype=torch.bool)
