@@ -111,11 +111,18 @@ def test_filters_leave_the_tokens_that_their_definitions_leave(chosen: dict[str,
     torch.testing.assert_close(left, filter_plainly(scores.clone(), options))
 
 
+class Doubting(Counting):
+    """Counting whose scores are all below 0, so that a penalty changes the best of them too."""
+
+    def step(self, input_ids: Tensor, attention_mask: Tensor, cache: Any) -> Tensor:
+        return super().step(input_ids, attention_mask, cache) - 0.5
+
+
 def test_a_penalty_reaches_every_token_of_a_row_and_no_padding() -> None:
-    options = DecodingOptions(repetition_penalty=2.0, max_new_tokens=1)
-    rows = write_captions(Counting(), states(2), LAYOUT, [[20, 6, 5, 30], [5]], options)
-    # After 30 comes 31, and after 5 comes 6, in whatever company; only what a row itself has is punished.
-    assert [row.token_ids[-1] for row in rows] == [31, 6]
+    options = DecodingOptions(repetition_penalty=5.0, max_new_tokens=1)
+    rows = write_captions(Doubting(), states(2), LAYOUT, [[20, 6, 31, 30], [48]], options)
+    assert [row.token_ids for row in rows] == [[20, 6, 31, 30, 32], [48]]
+    assert rows[1].done
 
 
 class Rules:
