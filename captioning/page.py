@@ -18,6 +18,7 @@ from captioning.tabs import TABS
 from captioning.tabs.header import Header
 from captioning.tabs.image_map.endpoint import add_map_endpoint
 from captioning.ui.theme import make_theme
+from captioning.web.api import Dashboard
 from captioning.web.endpoints import add_endpoints
 from captioning.web.guard import RequestGuard
 from captioning.web.links import open_links
@@ -30,7 +31,7 @@ from captioning.web.visitor import for_visitors
 def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -> gr.Blocks:
     """The whole page; `load` makes captioners, and `model` is the one that answers first."""
     own_folder()  # before any part of the page asks where files go
-    demo = gr.Blocks(
+    demo = Dashboard(
         title="Captionscope",
         analytics_enabled=False,
         fill_width=True,

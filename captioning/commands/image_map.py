@@ -12,9 +12,11 @@ from captioning.commands.shared import (
     Subparsers,
     add_json,
     add_model,
+    add_options,
     load,
     make_folder,
     print_json,
+    read_options,
     wants_json,
 )
 from captioning.core.whole_files import write_whole
@@ -24,26 +26,14 @@ if TYPE_CHECKING:
     from captioning.image_map import ImageMap
 
 
-_MAP_DEFAULTS = MapOptions()
 _COLLECTION_HELP = "a folder, a zip, a .csv or .tsv table of paths, or a picture"
-_MAP_HELP = {
-    "n_neighbors": "neighbours of a picture that count: few show small groups, many the whole",
-    "min_dist": "how close points may come, 0 to 1",
-    "seed": "the same seed gives the same map",
-}
 
 
 def add(commands: Subparsers) -> None:
     """Add the command and its flags."""
     image_map = commands.add_parser("map", help="lay a collection out so that pictures that look alike lie together")
     image_map.add_argument("collection", type=Path, metavar="COLLECTION", help=_COLLECTION_HELP)
-    for name in ("n_neighbors", "min_dist", "seed"):
-        default = getattr(_MAP_DEFAULTS, name)
-        flag = f"--{name.replace('_', '-')}"
-        image_map.add_argument(
-            flag, type=type(default), default=default, help=f"{_MAP_HELP[name]} (default: {default})"
-        )
-    image_map.add_argument("--method", default=_MAP_DEFAULTS.method, help="umap or pca (default: umap)")
+    add_options(image_map, MapOptions)
     image_map.add_argument(
         "--captions", action=argparse.BooleanOptionalAction, default=True, help="caption every picture (default: yes)"
     )
@@ -58,11 +48,11 @@ def add(commands: Subparsers) -> None:
 def _map(options: argparse.Namespace) -> int:
     import tempfile
 
-    from captioning.image_map import MapOptions, make_map
+    from captioning.image_map import make_map
     from captioning.image_map.formats import FORMATS, SavedMap
     from captioning.media.opening import open_any
 
-    layout = MapOptions(options.n_neighbors, options.min_dist, options.seed, options.method)
+    layout = read_options(options, MapOptions)
     if options.out:
         make_folder(options.out)
     captioner = load(options)

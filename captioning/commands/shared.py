@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from captioning.captions.prompts import DEFAULT_PROMPT
+from captioning.core.options import Values, make, parameters
 from captioning.core.types import DecodingOptions
 
 if TYPE_CHECKING:
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _SECONDS_BETWEEN_LOG_LINES = 15.0
-_DEFAULTS = DecodingOptions()
-_OPTION_HELP = {
-    "max_new_tokens": "longest continuation, in tokens",
-    "num_beams": "beams searched; 1 is greedy",
-    "temperature": "0 is greedy, 1 samples from the model's own distribution",
-    "top_k": "sample among this many likeliest tokens; 0 is all",
-    "top_p": "sample among the likeliest tokens of this total probability",
-    "repetition_penalty": "above 1 makes words that were used less likely",
-    "length_penalty": "above 0 favours longer captions in beam search",
-    "num_captions": "captions for each prompt",
-    "seed": "of sampling; the same seed gives the same captions",
-}
 
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:
@@ -47,17 +36,25 @@ def add_prompts(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Add a flag for every field of a values class."""
+    for parameter in parameters(kind):
+        parser.add_argument(parameter.flag, type=parameter.kind, default=parameter.default, help=parameter.meaning)
+
+
+def read_options(options: argparse.Namespace, kind: type[Values]) -> Values:
+    """Return the values that the flags of `add_options` were given. Raises `OptionsError`."""
+    return make(kind, vars(options))
+
+
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every decoding option."""
-    for name, text in _OPTION_HELP.items():
-        default = getattr(_DEFAULTS, name)
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(default), default=default, help=f"{text} (default: {default})")
+    add_options(parser, DecodingOptions)
 
 
 def read_decoding(options: argparse.Namespace) -> DecodingOptions:
-    """The decoding options that were given. Raises `OptionsError`."""
-    return DecodingOptions(**{name: getattr(options, name) for name in _OPTION_HELP})
+    """Return the decoding options that were given. Raises `OptionsError`."""
+    return read_options(options, DecodingOptions)
 
 
 def add_model(parser: argparse.ArgumentParser, model: str | None = None, precision: str | None = None) -> None:

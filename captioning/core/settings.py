@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 from captioning.core.errors import OptionsError
+from captioning.core.options import parameters
 
 PREFIX = "CAPTIONSCOPE_"
 
@@ -84,33 +85,26 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Settings with every `CAPTIONSCOPE_…` variable applied. Raises `OptionsError` for unknown or bad ones."""
-        known = {f.name: type(f.default) for f in fields(cls)}
-        hints = get_type_hints(cls)
-        values: dict[str, str | int] = {}
+        known = {parameter.name: parameter for parameter in parameters(cls)}
+        values: dict[str, Any] = {}
         for variable, text in environment.items():
             if not variable.startswith(PREFIX):
                 continue
             name = variable.removeprefix(PREFIX).lower()
             if name not in known:
                 raise OptionsError(f"There is no setting {variable}; choose from {', '.join(sorted(known))}.")
-            choices = get_args(hints[name])
-            if choices and text not in choices:
-                raise OptionsError(f"{variable} must be {' or '.join(choices)}, not {text!r}.")
-            if known[name] is str:
-                values[name] = text
-            elif text.isdecimal():
-                values[name] = int(text)
-            else:
-                raise OptionsError(f"{variable} must be a whole number, not {text!r}.")
-        return cls(**values)  # type: ignore[arg-type]
+            # No limit is below 0.
+            values[name] = replace(known[name], name=variable, option=replace(known[name].option, low=0)).read(text)
+        return cls(**values)
 
     def describe(self) -> str:
         """Every setting on two lines: its variable and value, and what it means."""
-        hints = get_type_hints(type(self), include_extras=True)
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["password"] = "(set, and not shown)" if self.password else ""
-        rows = [(name, value, hints[name].__metadata__[0]) for name, value in values.items()]
-        return "\n".join(f"{PREFIX}{name.upper()}={value}\n    {meaning}" for name, value, meaning in rows)
+        values = {parameter: getattr(self, parameter.name) for parameter in parameters(type(self))}
+        lines = []
+        for parameter, value in values.items():
+            shown = "(set, and not shown)" if parameter.name == "password" and value else value
+            lines += [f"{PREFIX}{parameter.name.upper()}={shown}", f"    {parameter.option.help}"]
+        return "\n".join(lines)
 
 
 @cache

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captioning.core.errors import FeaturesError, OptionsError
+from captioning.core.options import Option, check_fields
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -145,17 +146,8 @@ class ImageFeatures:
         )
 
 
-_OPTION_RANGES: Mapping[str, tuple[float, float]] = {
-    "max_new_tokens": (1, 500),
-    "num_beams": (1, 16),
-    "temperature": (0.0, 5.0),
-    "top_k": (0, 1000),
-    "top_p": (0.0, 1.0),
-    "repetition_penalty": (1.0, 5.0),
-    "length_penalty": (-5.0, 5.0),
-    "num_captions": (1, 16),
-    "seed": (0, 2**63 - 1),
-}
+BEAMS, SAMPLING = "beams", "sampling"
+"""Decoding methods besides the greedy one, which takes the likeliest token each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +157,75 @@ class DecodingOptions:
     Raises `OptionsError` where a value leaves its range or two contradict each other.
     """
 
-    max_new_tokens: int = 25
-    num_beams: int = 1
-    temperature: float = 0.0
-    top_k: int = 10
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    length_penalty: float = 1.0
-    num_captions: int = 1
-    seed: int = 0
+    max_new_tokens: Annotated[
+        int, Option("longest continuation, in tokens", "Max new tokens", 1, 500, slider=(1, 100, 1))
+    ] = 25
+    num_beams: Annotated[
+        int,
+        Option("beams searched; 1 is greedy", "Beams", 1, 16, slider=(2, 16, 1), start=4, methods=(BEAMS,)),
+    ] = 1
+    temperature: Annotated[
+        float,
+        Option(
+            "0 is greedy, 1 samples from the model's own distribution",
+            "Temperature",
+            0.0,
+            5.0,
+            slider=(0.1, 2, 0.05),
+            start=1.0,
+            methods=(SAMPLING,),
+        ),
+    ] = 0.0
+    top_k: Annotated[
+        int,
+        Option(
+            "sample among this many likeliest tokens; 0 is all",
+            "Top k",
+            0,
+            1000,
+            slider=(0, 100, 1),
+            methods=(SAMPLING,),
+        ),
+    ] = 10
+    top_p: Annotated[
+        float,
+        Option(
+            "sample among the likeliest tokens of this total probability; 1 is all",
+            "Top p",
+            0.0,
+            1.0,
+            slider=(0.05, 1, 0.05),
+            methods=(SAMPLING,),
+        ),
+    ] = 1.0
+    repetition_penalty: Annotated[
+        float,
+        Option("above 1 makes words that were used less likely", "Repetition penalty", 1.0, 5.0, slider=(1, 2, 0.05)),
+    ] = 1.0
+    length_penalty: Annotated[
+        float,
+        Option(
+            "above 0 favours longer captions in beam search",
+            "Length penalty",
+            -5.0,
+            5.0,
+            slider=(-2, 3, 0.1),
+            methods=(BEAMS,),
+        ),
+    ] = 1.0
+    num_captions: Annotated[
+        int,
+        Option(
+            "captions written for each prompt", "Captions a prompt", 1, 16, slider=(1, 16, 1), methods=(BEAMS, SAMPLING)
+        ),
+    ] = 1
+    seed: Annotated[
+        int,
+        Option("the same seed gives the same sampled captions", "Seed", 0, 2**63 - 1, methods=(SAMPLING,)),
+    ] = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _OPTION_RANGES.items():
-            value = getattr(self, name)
-            whole = isinstance(low, int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-                raise OptionsError(f"{name} must be a {'whole ' if whole else ''}number, not {value!r}.")
-            if not low <= value <= high:
-                raise OptionsError(f"{name} must be between {low} and {high}, not {value}.")
+        check_fields(self)
         if self.top_p == 0.0:
             raise OptionsError("top_p must be above 0; 1 keeps every token.")
         if self.num_beams > 1 and self.temperature > 0:

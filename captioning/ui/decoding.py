@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from captioning.core.errors import OptionsError
-from captioning.core.types import DecodingOptions
+from captioning.core.options import Parameter, parameters
+from captioning.core.types import BEAMS, SAMPLING, DecodingOptions
+from captioning.ui.controls import make_control
 from captioning.ui.page import Page
 
-METHODS = {"Greedy": "greedy", "Beams": "beams", "Sampling": "sampling"}
-_APPLIES = {
-    "greedy": ("max_new_tokens", "repetition_penalty"),
-    "beams": ("max_new_tokens", "num_beams", "repetition_penalty", "length_penalty", "num_captions"),
-    "sampling": (
-        "max_new_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "repetition_penalty",
-        "num_captions",
-        "seed",
-    ),
-}
-_STARTS = {"num_beams": 4, "temperature": 1.0}
-"""Where a control stands when its method is chosen; all others stand at the default of `DecodingOptions`."""
+GREEDY = "greedy"
+METHODS = {"Greedy": GREEDY, "Beams": BEAMS, "Sampling": SAMPLING}
+
+
+def _applies(parameter: Parameter, method: str) -> bool:
+    return not parameter.option.methods or method in parameter.option.methods
+
+
+PARAMETERS = sorted(
+    parameters(DecodingOptions),
+    key=lambda parameter: [not _applies(parameter, method) for method in METHODS.values()],
+)
+"""The decoding options in the page's order: what every method uses, then what beams use, then what sampling uses."""
+NAMES = tuple(parameter.name for parameter in PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +44,23 @@ class DecodingControls:
         return [self.method, *self.controls]
 
 
-NAMES = (
-    "max_new_tokens",
-    "num_captions",
-    "num_beams",
-    "length_penalty",
-    "temperature",
-    "top_k",
-    "top_p",
-    "repetition_penalty",
-    "seed",
-)
-
-
 def make_decoding_controls(elem_id: str = "cs-decoding") -> DecodingControls:
     """Draw the controls where the page is being built."""
-    defaults = DecodingOptions()
+    controls: list[Component] = []
     with gr.Accordion("Decoding", open=False, elem_id=elem_id, elem_classes="cs-decoding"):
         method = gr.Radio(
             list(METHODS.items()),
-            value="greedy",
+            value=GREEDY,
             label="Method",
             info="Greedy takes the likeliest word each time; beams compare whole captions; sampling draws.",
         )
-        with gr.Row():
-            length = _slider("Max new tokens", 1, 100, defaults.max_new_tokens, 1)
-            number = _slider("Captions a prompt", 1, 16, defaults.num_captions, 1)
-        with gr.Row():
-            beams = _slider("Beams", 2, 16, _STARTS["num_beams"], 1)
-            favour = _slider("Length penalty", -2, 3, defaults.length_penalty, 0.1)
-        with gr.Row():
-            heat = _slider("Temperature", 0.1, 2, _STARTS["temperature"], 0.05)
-            top_k = _slider("Top k (0 is all)", 0, 100, defaults.top_k, 1)
-        with gr.Row():
-            top_p = _slider("Top p (1 is all)", 0.05, 1, defaults.top_p, 0.05)
-            repeat = _slider("Repetition penalty", 1, 2, defaults.repetition_penalty, 0.05)
-        seed = gr.Number(defaults.seed, precision=0, minimum=0, label="Seed (the same seed gives the same captions)")
-    controls = (length, number, beams, favour, heat, top_k, top_p, repeat, seed)
-    for name, control in zip(NAMES, controls, strict=True):
-        control.interactive = name in _APPLIES["greedy"]
-    method.change(_enable_for, method, list(controls), **Page.event(queue=False))
-    return DecodingControls(method, controls)
-
-
-def _slider(label: str, low: float, high: float, start: float, step: float) -> gr.Slider:
-    return gr.Slider(low, high, start, step=step, label=label, min_width=150, buttons=[])
+        for pair in zip_longest(PARAMETERS[::2], PARAMETERS[1::2]):
+            with gr.Row():
+                controls += [
+                    make_control(parameter, interactive=_applies(parameter, GREEDY)) for parameter in pair if parameter
+                ]
+    method.change(_enable_for, method, controls, **Page.event(queue=False))
+    return DecodingControls(method, tuple(controls))
 
 
 def read_options(method: str, *values: Any) -> DecodingOptions:
@@ -95,12 +68,12 @@ def read_options(method: str, *values: Any) -> DecodingOptions:
 
     Raises `OptionsError` for values that contradict each other or leave their ranges.
     """
-    if method not in _APPLIES:
+    if method not in METHODS.values():
         raise OptionsError(f"There is no method {method!r}; choose from {', '.join(METHODS)}.")
-    given = dict(zip(NAMES, values, strict=True))
-    return DecodingOptions(**{name: given[name] for name in _APPLIES[method]})
+    given = zip(PARAMETERS, values, strict=True)
+    return DecodingOptions(**{parameter.name: value for parameter, value in given if _applies(parameter, method)})
 
 
 def _enable_for(method: str) -> list[dict[str, Any]]:
     """Updates that let exactly those controls be moved that apply."""
-    return [gr.update(interactive=name in _APPLIES[method]) for name in NAMES]
+    return [gr.update(interactive=_applies(parameter, method)) for parameter in PARAMETERS]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gradio.events import api
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from captioning.attention.files import choose_view
@@ -15,161 +16,106 @@ from captioning.captions.export import captions_document, frame_records
 from captioning.captions.model_report import info_document
 from captioning.captions.prompts import DEFAULT_PROMPT, check_prompts
 from captioning.core.cancellation import Job
-from captioning.core.errors import ImageError, PromptError, VideoError
+from captioning.core.errors import ImageError, PromptError
+from captioning.core.options import Option, Parameter, make, parameters
+from captioning.core.settings import get_settings
 from captioning.core.types import DecodingOptions, ImageFeatures
 from captioning.media.images import open_image
 from captioning.media.video import DEFAULT_FRAMES, sample_clip
 from captioning.serving.loading import LoadCaptioner
-from captioning.ui.page import MODEL_QUEUE
-from captioning.web.jobs import answer
+from captioning.web.api import NOT_UPLOADED, add_endpoint, model_parameter
 
 _DEFAULTS = DecodingOptions()
+FILE_EXAMPLE = {"path": "photo.jpg", "url": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
+IMAGE = Parameter("image", dict, None, Option("the picture: handle_file('photo.jpg')", example=FILE_EXAMPLE), True)
+VIDEO = Parameter(
+    "video",
+    dict,
+    None,
+    Option("the clip: handle_file('clip.mp4')", example=FILE_EXAMPLE | {"path": "clip.mp4", "url": "clip.mp4"}),
+    True,
+)
+PROMPTS = Parameter(
+    "prompts", list[str], [DEFAULT_PROMPT], Option('starts of captions, one caption or more for each; "" for none')
+)
+FRAMES = Parameter(
+    "frames", int, DEFAULT_FRAMES, Option("frames, evenly spaced", low=1, high=get_settings().video_frames)
+)
+START = Parameter("start", float, None, Option("where the part to caption begins, in seconds", low=0))
+END = Parameter("end", float, None, Option("where the part to caption ends, in seconds", low=0))
+DECODING = parameters(DecodingOptions)
+_VIEW = (
+    Parameter("prompt", str, DEFAULT_PROMPT, Option('start of the caption; "" for none')),
+    Parameter("text", str, "", Option("a caption to explain, after the prompt; empty for the model's own")),
+)
+_LAYERS = (
+    Parameter(
+        "method", str, None, Option("attention, attention_clean, gradient_attention, relevance or input_gradient")
+    ),
+    Parameter("layer", int | str, None, Option('number of the layer, from 0, or "mean"')),
+    Parameter("head", int | str, None, Option('number of the head, from 0, or "mean" or "max"')),
+)
 
 
 def add_endpoints(load: LoadCaptioner, first_model: str) -> None:
     """Add `/caption`, `/caption_video`, `/trace` and `/model_info` to the page that is being built.
 
-    `first_model` answers whoever names none, as on the page.
+    `first_model` answers a request that names no model, as on the page.
     """
-
-    async def caption(
-        image: dict,  # type: ignore[type-arg]  # a bare type, because clients are told it as JSON
-        prompts: list[str] = [DEFAULT_PROMPT],  # noqa: B006  # read, never changed; clients are told it as the default
-        model: str = first_model,
-        max_new_tokens: int = _DEFAULTS.max_new_tokens,
-        num_beams: int = _DEFAULTS.num_beams,
-        temperature: float = _DEFAULTS.temperature,
-        top_k: int = _DEFAULTS.top_k,
-        top_p: float = _DEFAULTS.top_p,
-        repetition_penalty: float = _DEFAULTS.repetition_penalty,
-        length_penalty: float = _DEFAULTS.length_penalty,
-        num_captions: int = _DEFAULTS.num_captions,
-        seed: int = _DEFAULTS.seed,
-    ) -> dict[str, Any]:
-        """Caption a picture: `image` by `handle_file`, one caption or more for every prompt, "" for no prompt."""
-
-        def work(job: Job[None]) -> dict[str, Any]:
-            options = DecodingOptions(
-                max_new_tokens=max_new_tokens,
-                num_beams=num_beams,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                repetition_penalty=repetition_penalty,
-                length_penalty=length_penalty,
-                num_captions=num_captions,
-                seed=seed,
-            )
-            return _caption(load, image, prompts, model, options, job)
-
-        return await answer(work)
-
-    async def caption_video(
-        video: dict,  # type: ignore[type-arg]  # as above
-        frames: int = DEFAULT_FRAMES,
-        prompts: list[str] = [DEFAULT_PROMPT],  # noqa: B006  # as above
-        start: float | None = None,
-        end: float | None = None,
-        model: str = first_model,
-        max_new_tokens: int = _DEFAULTS.max_new_tokens,
-        num_beams: int = _DEFAULTS.num_beams,
-        temperature: float = _DEFAULTS.temperature,
-        top_k: int = _DEFAULTS.top_k,
-        top_p: float = _DEFAULTS.top_p,
-        repetition_penalty: float = _DEFAULTS.repetition_penalty,
-        length_penalty: float = _DEFAULTS.length_penalty,
-        num_captions: int = _DEFAULTS.num_captions,
-        seed: int = _DEFAULTS.seed,
-    ) -> dict[str, Any]:
-        """Caption a clip by the average of evenly spaced frames: `video` by `handle_file`, times in seconds."""
-
-        def work(job: Job[None]) -> dict[str, Any]:
-            options = DecodingOptions(
-                max_new_tokens=max_new_tokens,
-                num_beams=num_beams,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                repetition_penalty=repetition_penalty,
-                length_penalty=length_penalty,
-                num_captions=num_captions,
-                seed=seed,
-            )
-            return _caption_video(load, video, prompts, model, (frames, start, end), options, job)
-
-        return await answer(work)
-
-    async def trace(
-        image: dict,  # type: ignore[type-arg]  # as above
-        prompt: str = DEFAULT_PROMPT,
-        text: str = "",
-        model: str = first_model,
-        method: str | None = None,
-        layer: int | str | None = None,
-        head: int | str | None = None,
-    ) -> dict[str, Any]:
-        """Where the model looks for each token of a caption: one it writes, or `text` that goes on from the prompt.
-
-        `layer` and `head` count from 0 or are "mean", `head` also "max". Without any of the three it is the view that
-        measured best for the model.
-        """
-
-        def work(job: Job[None]) -> dict[str, Any]:
-            return _trace(load, image, (prompt, text), model, (method, layer, head), job)
-
-        return await answer(work)
-
-    async def model_info(model: str = first_model) -> dict[str, Any]:
-        """What is inside a model: parameters, arrays, layer types, parts with their memory, shapes, tokenizer."""
-
-        def work(job: Job[None]) -> dict[str, Any]:
-            captioner = load(str(model), report=lambda _: job.check())
-            job.check()
-            return info_document(captioner.info())
-
-        return await answer(work)
-
-    api(caption, api_name="caption", **MODEL_QUEUE)
-    api(caption_video, api_name="caption_video", **MODEL_QUEUE)
-    api(trace, api_name="trace", **MODEL_QUEUE)
-    api(model_info, api_name="model_info", **MODEL_QUEUE)
+    model = model_parameter(first_model)
+    add_endpoint(
+        "caption",
+        "Caption a picture. In one request: curl -F image=@photo.jpg -F 'prompt=a photo of' ADDRESS/caption",
+        (IMAGE, PROMPTS, model, *DECODING),
+        partial(_caption, load),
+    )
+    add_endpoint(
+        "caption_video",
+        "Caption a clip by the average of evenly spaced frames. In one request: curl -F video=@clip.mp4 "
+        "-F frames=8 ADDRESS/caption_video",
+        (VIDEO, FRAMES, PROMPTS, START, END, model, *DECODING),
+        partial(_caption_video, load),
+    )
+    add_endpoint(
+        "trace",
+        "Show where the model looks for each token of a caption. Without method, layer and head it is the view that "
+        "measured best for the model.",
+        (IMAGE, *_VIEW, model, *_LAYERS),
+        partial(_trace, load),
+    )
+    add_endpoint(
+        "model_info",
+        "Show what is inside a model: parameters, arrays, layer types, parts with their memory, shapes, tokenizer.",
+        (model,),
+        partial(_model_info, load),
+    )
 
 
-def _caption(
-    load: LoadCaptioner, image: object, prompts: object, model: object, options: DecodingOptions, job: Job[None]
-) -> dict[str, Any]:
-    checked = _listed_prompts(prompts)
-    path, name = _uploaded_file(image)
+def _caption(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any]) -> dict[str, Any]:
+    options = make(DecodingOptions, given)
+    prompts = check_prompts(given["prompts"])
+    path, name = _uploaded_file(given["image"], "picture", IMAGE)
     picture = open_image(path, name)
-    captioner = load(str(model), report=lambda _: job.check())
+    captioner = load(given["model"], report=lambda _: job.check())
     job.check()
     (features,) = captioner.encode([picture])
-    captions = captioner.decode(features, checked, options, on_token=lambda _: job.check())
+    captions = captioner.decode(features, prompts, options, on_token=lambda _: job.check())
     named = [(name, caption) for caption in captions]
     return captions_document(named, captioner.spec.model_id, captioner.spec.revision, options)
 
 
-def _caption_video(
-    load: LoadCaptioner,
-    video: object,
-    prompts: object,
-    model: object,
-    sampling: tuple[int, float | None, float | None],
-    options: DecodingOptions,
-    job: Job[None],
-) -> dict[str, Any]:
+def _caption_video(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any]) -> dict[str, Any]:
     def check(*_: object) -> None:
         job.check()
 
-    checked = _listed_prompts(prompts)
-    try:
-        path, name = _uploaded_file(video)
-    except ImageError as error:
-        raise VideoError("There is no clip; hand one in as video=handle_file('clip.mp4').") from error
-    captioner = load(str(model), report=check)
+    options = make(DecodingOptions, given)
+    prompts = check_prompts(given["prompts"])
+    path, name = _uploaded_file(given["video"], "clip", VIDEO)
+    captioner = load(given["model"], report=check)
+    sampling = (given["frames"], given["start"], given["end"])
     clip = sample_clip(path, *sampling, max_side=frame_side(captioner), name=name, on_frame=check)
     features = encode_frames(captioner, clip.frames, on_step=check)
-    captions = captioner.decode(ImageFeatures.mean(features), checked, options, on_token=check)
+    captions = captioner.decode(ImageFeatures.mean(features), prompts, options, on_token=check)
     named = [(name, caption) for caption in captions]
     document = captions_document(named, captioner.spec.model_id, captioner.spec.revision, options)
     return document | {
@@ -179,29 +125,27 @@ def _caption_video(
     }
 
 
-def _trace(
-    load: LoadCaptioner,
-    image: object,
-    words: tuple[object, object],
-    model: object,
-    view: tuple[object, object, object],
-    job: Job[None],
-) -> dict[str, Any]:
-    path, name = _uploaded_file(image)
+def _model_info(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any]) -> dict[str, Any]:
+    captioner = load(given["model"], report=lambda _: job.check())
+    job.check()
+    return info_document(captioner.info())
+
+
+def _trace(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any]) -> dict[str, Any]:
+    path, name = _uploaded_file(given["image"], "picture", IMAGE)
     picture = open_image(path, name)
-    captioner = load(str(model), report=lambda _: job.check())
+    captioner = load(given["model"], report=lambda _: job.check())
     (features,) = captioner.encode([picture])
-    (prompt,) = _listed_prompts([words[0]])
-    (text,) = _listed_prompts([words[1]])
+    (prompt,) = check_prompts([given["prompt"]])
+    (text,) = check_prompts([given["text"]])
     if text:
         caption = captioner.caption_from_text(features, prompt, text)
     else:
         (caption,) = captioner.decode(features, [prompt], _DEFAULTS, on_token=lambda _: job.check())
     if not caption.token_ids:
         raise PromptError("The caption is empty, so there is no word to look for; hand in a text or a prompt.")
-    method, layer, head = view
     chosen = choose_view(
-        captioner.spec, None if method is None else str(method), _number_or_word(layer), _number_or_word(head)
+        captioner.spec, given["method"], _number_or_word(given["layer"]), _number_or_word(given["head"])
     )
     return trace_document(captioner, picture, caption, chosen.method, chosen.layer, chosen.head, check=job.check)
 
@@ -214,16 +158,14 @@ def _number_or_word(value: object) -> int | str | None:
     return int(text) if text.isdecimal() and len(text) < 6 else text
 
 
-def _listed_prompts(prompts: object) -> list[str]:
-    if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise PromptError("prompts must be a list of texts.")
-    return check_prompts(prompts)
-
-
-def _uploaded_file(image: object) -> tuple[str, str]:
-    """Path and name of an uploaded file; no other file of the server is ever opened. Raises `ImageError`."""
-    path = image.get("path") if isinstance(image, dict) else None
-    if not isinstance(image, dict) or not isinstance(path, str) or not is_in_or_equal(path, get_upload_folder()):
-        raise ImageError("There is no picture; hand one in as image=handle_file('photo.jpg').")
-    name = image.get("orig_name")
+def _uploaded_file(value: object, what: str, parameter: Parameter) -> tuple[str, str]:
+    """Return path and name of an uploaded file; no other file of the server is ever opened. Raises `ImageError`."""
+    path = value.get("path") if isinstance(value, dict) else None
+    address = value.get("url") if isinstance(value, dict) else value
+    if path is None and isinstance(address, str) and address.startswith("data:"):
+        raise ImageError(NOT_UPLOADED)
+    if not isinstance(value, dict) or not isinstance(path, str) or not is_in_or_equal(path, get_upload_folder()):
+        example = parameter.option.example["path"]
+        raise ImageError(f"There is no {what}; hand one in as {parameter.name}=handle_file('{example}').")
+    name = value.get("orig_name")
     return path, name if isinstance(name, str) and name else Path(path).name

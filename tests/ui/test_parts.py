@@ -47,7 +47,7 @@ def test_what_a_control_cannot_hold_is_one_sentence() -> None:
     with pytest.raises(OptionsError, match="choose from"):
         read_options("guessing", *values)
     with pytest.raises(OptionsError, match="seed must be a whole number"):
-        read_options("sampling", *values[:-1], None)
+        read_options("sampling", *[None if name == "seed" else VALUES[name] for name in NAMES])
 
 
 @pytest.mark.parametrize("value", [None, "", [], {"prompts": "a"}, {"prompts": [1]}, {"prompts": [None]}])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import io
 import json
 import urllib.error
@@ -11,14 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from captioning.attention.views import default_view
-from captioning.core.types import Capabilities
+from captioning.commands.shared import add_decoding
+from captioning.core.options import parameters
+from captioning.core.types import Capabilities, DecodingOptions
 from captioning.page import build_demo
+from captioning.ui.decoding import make_decoding_controls
 from tests.clips import make_clip
 from tests.conftest import FAKE_SPEC, FakeLoader
 from tests.page_server import serve, serve_demo
@@ -178,13 +185,111 @@ def test_the_inside_of_a_model_that_does_not_exist_is_one_sentence(client: Clien
         client.predict(model="no-such-model", api_name="/model_info")
 
 
-def test_only_the_documented_endpoints_are_listed(client: Client) -> None:
+DECODING = [
+    "max_new_tokens",
+    "num_beams",
+    "temperature",
+    "top_k",
+    "top_p",
+    "repetition_penalty",
+    "length_penalty",
+    "num_captions",
+    "seed",
+]
+ENDPOINTS = {
+    "/caption": ["image", "prompts", "model", *DECODING],
+    "/caption_video": ["video", "frames", "prompts", "start", "end", "model", *DECODING],
+    "/trace": ["image", "prompt", "text", "model", "method", "layer", "head"],
+    "/image_map": ["images", "model", "method", "n_neighbors", "min_dist", "seed", "captions"],
+    "/model_info": ["model"],
+}
+
+
+def test_endpoints_keep_their_names_and_the_order_of_their_parameters(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
-    assert {"/caption", "/caption_video"} <= set(endpoints["named_endpoints"])
     assert not endpoints["unnamed_endpoints"]
-    parameters = endpoints["named_endpoints"]["/caption"]["parameters"]
-    assert parameters[1]["parameter_default"] == ["a photography of"]
-    assert [p["parameter_name"] for p in parameters][:3] == ["image", "prompts", "model"]
+    named = endpoints["named_endpoints"]
+    assert {name: [p["parameter_name"] for p in info["parameters"]] for name, info in named.items()} == ENDPOINTS
+    assert named["/caption"]["parameters"][1]["parameter_default"] == ["a photography of"]
+
+
+def test_every_parameter_says_what_it_means_with_its_range_and_default(client: Client) -> None:
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    told = {p["parameter_name"]: p["python_type"]["description"] for info in named.values() for p in info["parameters"]}
+    assert told["max_new_tokens"] == "longest continuation, in tokens (between 1 and 500; default: 25)"
+    assert told["start"] == "where the part to caption begins, in seconds (at least 0; optional)"
+    assert all(len(text) > 15 for text in told.values())
+    assert {p["label"] for p in named["/trace"]["parameters"]} == set(ENDPOINTS["/trace"])
+
+
+def test_arguments_that_are_left_out_have_their_defaults(address: str, client: Client, photo: Path) -> None:
+    (whole,) = caption(client, handle_file(photo))["captions"]
+    with photo.open("rb") as file:
+        path = httpx.post(f"{address}gradio_api/upload", files={"files": file}).json()[0]
+    sent = {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": "photo.png"}
+    (shown,) = call(address, "caption", [sent])["captions"]
+    assert shown["text"] == whole["text"]
+    assert call(address, "caption", []) == {
+        "error": "There is no picture; hand one in as image=handle_file('photo.jpg')."
+    }
+    assert call(address, "model_info", [])["spec"]["model_id"] == "embedded"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "data:image/png;base64,iVBORw0KGgo=",
+        {"path": "data:image/png;base64,iVBORw0KGgo=", "meta": {"_type": "gradio.FileData"}},
+        {"url": "data:image/png;base64,iVBORw0KGgo=", "meta": {"_type": "gradio.FileData"}},
+        {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}},
+    ],
+)
+def test_a_data_url_is_told_how_to_send_a_file(address: str, image: object) -> None:
+    sentence = call(address, "caption", [image])["error"]
+    assert "no data URLs; send the file itself, with curl -F image=@photo.jpg" in sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"start": "soon"}, "start must be a number, not 'soon'."),
+        ({"end": [3]}, "end must be a number, not [3]."),
+        ({"start": -1}, "start must be at least 0, not -1."),
+        ({"end": True}, "end must be a number, not True."),
+        ({"frames": "8"}, "frames must be a whole number, not '8'."),
+        ({"prompts": [1]}, "prompts must be a list of texts, not [1]."),
+        ({"model": 5}, "model must be a text, not 5."),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named(
+    client: Client, tmp_path: Path, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(AppError) as error:
+        client.predict(video=handle_file(make_clip(tmp_path / "clip.mp4")), api_name="/caption_video", **options)
+    assert sentence in str(error.value)
+
+
+def test_every_decoding_option_is_a_flag_a_control_and_a_parameter() -> None:
+    fields = {field.name for field in dataclasses.fields(DecodingOptions)}
+    assert fields == set(DECODING)
+    parser = argparse.ArgumentParser()
+    add_decoding(parser)
+    assert fields == set(vars(parser.parse_args([])))
+    with gr.Blocks():
+        controls = make_decoding_controls().controls
+    assert {control.label for control in controls} == {p.option.label for p in parameters(DecodingOptions)}
+    assert len(controls) == len(fields)
+
+
+def call(address: str, name: str, data: list[object]) -> Any:
+    """What an endpoint answers to one who knows HTTP alone: its document, or its error."""
+    started = httpx.post(f"{address}gradio_api/call/{name}", json={"data": data})
+    if started.status_code != 200:
+        return started.json()
+    events = httpx.get(f"{address}gradio_api/call/{name}/{started.json()['event_id']}", timeout=60).text
+    kind, line = events.strip().split("\n\n")[-1].split("\n")
+    result = json.loads(line.removeprefix("data: "))
+    return result[0] if kind == "event: complete" else {"error": result["error"]}
 
 
 def post(url: str, payload: object) -> tuple[int, str]:
@@ -243,7 +348,7 @@ def test_who_names_no_model_gets_the_one_that_the_page_begins_with(photo: Path) 
         ({"head": "9"}, "no head 9"),
         ({"head": "loudest"}, "mean or max"),
         ({"layer": True}, "no layer 'True'"),
-        ({"prompt": 5}, "list of texts"),
+        ({"prompt": 5}, "prompt must be a text, not 5"),
         ({"model": "nobody"}, "no model"),
     ],
 )

@@ -12,6 +12,7 @@ from gradio.processing_utils import save_file_to_cache
 
 from captioning.core.cancellation import Job
 from captioning.core.errors import DataError, OptionsError
+from captioning.core.options import parameters
 from captioning.core.settings import get_settings
 from captioning.image_map import MapOptions
 from captioning.image_map.page_value import SCRIPTS, plotly_file
@@ -21,6 +22,7 @@ from captioning.tabs.image_map.intake import Source, may_read_folders, read_sour
 from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import Change, MapShelf, MapView, map_value, progress_value
 from captioning.tabs.image_map.work import Begin, Drawn, Shown, add, draw, draw_and_find_out, refit_map, take_up
+from captioning.ui.controls import make_control
 from captioning.ui.page import Page
 from captioning.ui.parts import make_part, next_serial
 from captioning.ui.status import status_value
@@ -236,15 +238,12 @@ def intake_value(adding: bool = False, may_read_folders: bool | None = None) -> 
 
 def make_layout_controls() -> list[gr.components.Component]:
     """Method, neighbours, distance and seed, in the order that `read_layout` takes them."""
-    defaults = MapOptions()
+    known = {parameter.name: parameter for parameter in parameters(MapOptions)}
     with gr.Row():
-        method = gr.Radio(
-            [("UMAP", "umap"), ("PCA", "pca")], value=defaults.method, label="Method", elem_id="cs-map-method"
-        )
-        seed = gr.Number(defaults.seed, label="Seed", precision=0, minimum=0, min_width=100)
+        method = make_control(known["method"], elem_id="cs-map-method")
+        seed = make_control(known["seed"])
     with gr.Row():
-        neighbours = gr.Slider(2, 100, defaults.n_neighbors, step=1, label="n_neighbors", buttons=[])
-        distance = gr.Slider(0, 0.99, defaults.min_dist, step=0.01, label="min_dist", buttons=[])
+        neighbours, distance = make_control(known["n_neighbors"]), make_control(known["min_dist"])
     return [method, seed, neighbours, distance]
 
 
