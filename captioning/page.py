@@ -20,6 +20,7 @@ from captioning.tabs.image_map.endpoint import add_map_endpoint
 from captioning.ui.theme import make_theme
 from captioning.web.api import Dashboard
 from captioning.web.endpoints import add_endpoints
+from captioning.web.forms import form_routes
 from captioning.web.guard import RequestGuard
 from captioning.web.links import open_links
 from captioning.web.login import LoginGate, check_login, read_names
@@ -77,8 +78,9 @@ def launch_options(addresses: Addresses | None = None) -> dict[str, Any]:
         "share": False,
         "ssr_mode": False,
         "pwa": False,
+        "mcp_server": False,
         "footer_links": ["api"],
         "max_file_size": upload_bytes,
         "state_session_capacity": settings.sessions,
-        "app_kwargs": {"middleware": doors, "lifespan": sweeping},
+        "app_kwargs": {"middleware": doors, "routes": form_routes(), "lifespan": sweeping},
     }
