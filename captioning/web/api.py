@@ -78,6 +78,8 @@ def add_endpoint(name: str, about: str, parameters: Sequence[Parameter], work: W
     assert page is not None, "an endpoint is added where a page is being built"
     for block, parameter in zip(page.fns[number].inputs, parameters, strict=True):
         _explain(block, parameter)
+    result: Any = page.fns[number].outputs[0]
+    result.label = "answer"
 
 
 def _hint(parameter: Parameter) -> Any:

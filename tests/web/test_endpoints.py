@@ -220,6 +220,7 @@ def test_every_parameter_says_what_it_means_with_its_range_and_default(client: C
     assert told["start"] == "where the part to caption begins, in seconds (at least 0; optional)"
     assert all(len(text) > 15 for text in told.values())
     assert {p["label"] for p in named["/trace"]["parameters"]} == set(ENDPOINTS["/trace"])
+    assert [value["label"] for info in named.values() for value in info["returns"]] == ["answer"] * len(named)
 
 
 def test_arguments_that_are_left_out_have_their_defaults(address: str, client: Client, photo: Path) -> None:
