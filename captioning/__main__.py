@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from captioning.commands import COMMANDS
 from captioning.core.errors import CaptioningError
+
+_WRONG_TYPE = re.compile(r"argument (.+?): invalid (\w+) value: (.*)", re.DOTALL)
+"""How argparse complains of a value that its type refuses."""
+_TYPES = {"int": "a whole number", "float": "a number", "Path": "a path"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,10 +51,19 @@ def _explain(error: OSError) -> str:
     return f"{os.fsdecode(place)} cannot be used ({said}); check the path, or choose another."
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in a sentence what a flag takes, rather than the name of a type."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the sentence, and leave with status 2."""
+        wrong = _WRONG_TYPE.fullmatch(message)
+        if wrong:
+            message = f"argument {wrong[1]}: give {_TYPES.get(wrong[2], 'another value')}, not {wrong[3]}."
+        super().error(message)
+
+
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m captioning", description="See what an image-captioning model sees."
-    )
+    parser = _Parser(prog="python -m captioning", description="See what an image-captioning model sees.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

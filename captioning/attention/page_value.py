@@ -80,7 +80,7 @@ def look_value(
     unmeasured = "" if view.measured else " · which map is best was not measured for this model"
     return {
         "id": look_id or identify(trace),
-        "heading": f"{picture.name} · {spec.title}{unmeasured}",
+        "heading": f"{picture.title} · {spec.title}{unmeasured}",
         "name": picture.name,
         "model": spec.model_id,
         "revision": caption.revision,

@@ -40,14 +40,22 @@ def caption_record(caption: Caption, name: str) -> dict[str, Any]:
 
 
 def captions_document(
-    captions: Sequence[tuple[str, Caption]], model_id: str, revision: str | None, options: DecodingOptions
+    captions: Sequence[tuple[str, Caption]],
+    model_id: str,
+    revision: str | None,
+    options: DecodingOptions,
+    note: str = "",
 ) -> dict[str, Any]:
-    """Named captions with the model, its revision and the options that made them; `errors` is empty."""
+    """Named captions with the model, its revision and the options that made them; `errors` is empty.
+
+    `note` is what there is to tell of the one picture or clip that they are about.
+    """
     return {
         "model": model_id,
         "revision": revision,
         "options": plain_dict(options),
         "captions": [caption_record(caption, name) for name, caption in captions],
+        "notes": [{"image": captions[0][0], "note": note}] if note and captions else [],
         "errors": [],
     }
 

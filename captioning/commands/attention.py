@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,12 +71,20 @@ def add(commands: Subparsers) -> None:
 
 def _layer(text: str) -> int | str:
     """A layer's number, or "mean"."""
-    return text if text == "mean" else int(text)
+    return _number_or(text, "mean")
 
 
 def _head(text: str) -> int | str:
     """A head's number, or "mean" or "max"."""
-    return text if text in ("mean", "max") else int(text)
+    return _number_or(text, "mean", "max")
+
+
+def _number_or(text: str, *words: str) -> int | str:
+    if text in words:
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"give a number from 0 on, or {' or '.join(words)}, not {text!r}.")
+    return int(text)
 
 
 def _attention(options: argparse.Namespace) -> int:
@@ -99,6 +108,8 @@ def _attention(options: argparse.Namespace) -> int:
         caption = captioner.caption_from_text(features, prompt, options.text)
     else:
         caption = captioner.decode(features, [prompt], decoding)[0]
+    if picture.note:
+        print(f"captioning: {picture.title}", file=sys.stderr)
     positions = find_positions(caption, options.word, options.position)
     files: list[Path] = []
     if options.out is not None:

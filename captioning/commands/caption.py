@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from captioning.captions.prompts import DEFAULT_PROMPT
@@ -13,9 +12,11 @@ from captioning.commands.shared import (
     add_json,
     add_model,
     add_prompts,
+    expand_names,
     load,
     print_json,
     read_decoding,
+    report_failure,
     wants_json,
 )
 from captioning.core.errors import CaptioningError
@@ -25,7 +26,9 @@ from captioning.core.types import plain_dict
 def add(commands: Subparsers) -> None:
     """Add the command and its flags."""
     caption = commands.add_parser("caption", help="caption pictures")
-    caption.add_argument("images", nargs="+", metavar="IMAGE")
+    caption.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="a picture, a folder of pictures, or a pattern such as 'in/*.jpg'"
+    )
     add_prompts(caption)
     add_model(caption)
     add_decoding(caption)
@@ -37,21 +40,24 @@ def _caption(options: argparse.Namespace) -> int:
     from captioning.captions.export import caption_record
     from captioning.captions.prompts import check_prompts
     from captioning.media.images import open_image
+    from captioning.media.named_files import find_pictures
 
     decoding = read_decoding(options)
     prompts = check_prompts([DEFAULT_PROMPT] if options.prompts is None else options.prompts)
     captioner = load(options)
     records: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
-    for name in options.images:
+    notes: list[dict[str, str]] = []
+    for name in expand_names(options.images, find_pictures, errors):
         try:
             picture = open_image(name)
             (features,) = captioner.encode([picture])
             captions = captioner.decode(features, prompts, decoding)
         except CaptioningError as error:
-            errors.append({"image": name, "error": str(error)})
-            print(f"captioning: {error}", file=sys.stderr)
+            report_failure(name, error, errors)
             continue
+        if picture.note:
+            notes.append({"image": name, "note": picture.note})
         records += [caption_record(caption, name) for caption in captions]
         if not wants_json(options):
             note = f" ({picture.note})" if picture.note else ""
@@ -66,6 +72,7 @@ def _caption(options: argparse.Namespace) -> int:
                 "revision": captioner.spec.revision,
                 "options": plain_dict(decoding),
                 "captions": records,
+                "notes": notes,
                 "errors": errors,
             }
         )

@@ -8,15 +8,18 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from captioning.captions.prompts import DEFAULT_PROMPT
+from captioning.core.errors import CaptioningError
 from captioning.core.options import Values, make, parameters
 from captioning.core.types import DecodingOptions
 
 if TYPE_CHECKING:
     from captioning.core.contract import Captioner
+    from captioning.media.named_files import NamedFiles
     from captioning.models.sources.hub import DownloadProgress
     from captioning.serving.shared_captioner import SharedCaptioner
 
@@ -92,6 +95,27 @@ def load(options: argparse.Namespace) -> SharedCaptioner:
 
 def report_download(progress: DownloadProgress) -> None:
     """The download itself shows a bar on the terminal; nothing to add."""
+
+
+def expand_names(names: Sequence[str], find: Callable[[str], NamedFiles], errors: list[dict[str, str]]) -> list[str]:
+    """Return the files that names stand for; what stands for none becomes one of the `errors`."""
+    files: list[str] = []
+    for name in names:
+        try:
+            found = find(name)
+        except CaptioningError as error:
+            report_failure(name, error, errors)
+            continue
+        files += found.files
+        if found.note:
+            print(f"captioning: {found.note}", file=sys.stderr)
+    return files
+
+
+def report_failure(name: str, error: CaptioningError, errors: list[dict[str, str]]) -> None:
+    """Add a failure to the `errors` of a document, and say it on standard error."""
+    errors.append({"image": name, "error": str(error)})
+    print(f"captioning: {error}", file=sys.stderr)
 
 
 def make_folder(folder: Path) -> None:

@@ -14,10 +14,12 @@ from captioning.commands.shared import (
     add_json,
     add_model,
     add_prompts,
+    expand_names,
     load,
     make_folder,
     print_json,
     read_decoding,
+    report_failure,
     wants_json,
 )
 from captioning.core.errors import CaptioningError, OptionsError
@@ -34,10 +36,16 @@ if TYPE_CHECKING:
 def add(commands: Subparsers) -> None:
     """Add the command and its flags."""
     video = commands.add_parser("video", help="caption clips by the average of their frames")
-    video.add_argument("clips", nargs="+", metavar="CLIP")
+    video.add_argument(
+        "clips", nargs="+", metavar="CLIP", help="a clip, a folder of clips, or a pattern such as 'in/*.mp4'"
+    )
     video.add_argument("--frames", type=int, default=16, help="frames, evenly spaced (default: 16)")
-    video.add_argument("--start", type=float, metavar="SECONDS", help="begin here (default: the clip's start)")
-    video.add_argument("--end", type=float, metavar="SECONDS", help="end here (default: the clip's end)")
+    video.add_argument(
+        "--start", type=_time, metavar="TIME", help="begin here, in seconds or as 1:23 (default: the clip's start)"
+    )
+    video.add_argument(
+        "--end", type=_time, metavar="TIME", help="end here, in seconds or as 1:23 (default: the clip's end)"
+    )
     video.add_argument("--srt", type=Path, help="also caption every frame of one clip, and write subtitles here")
     video.add_argument(
         "--summary", metavar="MODEL", help="also caption every frame, and sum up by this text encoder-decoder"
@@ -49,11 +57,24 @@ def add(commands: Subparsers) -> None:
     video.set_defaults(run=_video)
 
 
+def _time(text: str) -> float:
+    """A time within a clip, in seconds."""
+    from captioning.media.video import read_time
+
+    try:
+        return read_time(text, "The time")
+    except CaptioningError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _video(options: argparse.Namespace) -> int:
     from captioning.captions.prompts import check_prompts
+    from captioning.media.named_files import find_clips
     from captioning.media.video import describe_duration
 
-    if options.srt and len(options.clips) > 1:
+    errors: list[dict[str, str]] = []
+    clips = expand_names(options.clips, find_clips, errors)
+    if options.srt and len(clips) > 1:
         raise OptionsError("--srt writes the subtitles of one clip; give one clip.")
     decoding = read_decoding(options)
     prompts = check_prompts([DEFAULT_PROMPT] if options.prompts is None else options.prompts)
@@ -67,26 +88,27 @@ def _video(options: argparse.Namespace) -> int:
         "captions": [],
         "frames": [],
         "clips": [],
-        "errors": [],
+        "notes": [],
+        "errors": errors,
     }
-    for name in options.clips:
+    for name in clips:
         try:
             clip, captions, summary = _caption_clip(options, captioner, name, prompts, decoding)
         except CaptioningError as error:
-            document["errors"].append({"image": name, "error": str(error)})
-            print(f"captioning: {error}", file=sys.stderr)
+            report_failure(name, error, errors)
             continue
         _add_clip(document, name, clip, captions, summary)
         if not wants_json(options):
             times = ", ".join(describe_duration(frame.seconds) for frame in clip.frames)
-            print(f"{name} ({len(clip.frames)} frames: {times})")
+            note = f"; {clip.note}" if clip.note else ""
+            print(f"{name} ({len(clip.frames)} frames: {times}{note})")
             for caption in captions:
                 print(f"  {caption.text}")
             if summary is not None:
                 print(f"  in short, by {summary.model}: {summary.text}")
     if wants_json(options):
         print_json(document)
-    return 1 if document["errors"] else 0
+    return 1 if errors else 0
 
 
 def _caption_clip(
@@ -123,6 +145,8 @@ def _add_clip(
     frames = frame_records(clip.frames)
     document["captions"] += [caption_record(caption, name) for caption in captions]
     document["frames"] = document["frames"] or frames
+    if clip.note:
+        document["notes"].append({"image": name, "note": clip.note})
     document["clips"].append(
         {
             "image": name,

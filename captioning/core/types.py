@@ -59,6 +59,11 @@ class Picture:
     name: str = "picture"
     note: str = ""
 
+    @property
+    def title(self) -> str:
+        """The name, with the note in brackets where there is one."""
+        return f"{self.name} ({self.note})" if self.note else self.name
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PatchLayout:

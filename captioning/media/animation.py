@@ -13,7 +13,6 @@ from captioning.core.whole_files import whole_file
 from captioning.media.clip_index import OnFrame, index_clip
 from captioning.media.frame_readers import fit_size, read_frames
 
-ANIMATIONS = (".gif", ".webp", ".png", ".apng")
 _UNIT = Fraction(1, 1000)
 _LONGEST_SIDE = 1280
 _CHUNK = 32

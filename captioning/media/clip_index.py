@@ -18,7 +18,7 @@ from captioning.core.errors import CaptioningError, ImageError, VideoError
 from captioning.core.settings import get_settings
 from captioning.media.display import PLAIN, Display, display_of
 from captioning.media.images import open_undecoded, shown_name
-from captioning.media.kinds import HEAD_BYTES, kind_of, refuse_as_clip
+from captioning.media.kinds import HEAD_BYTES, kind_of, refuse_as_clip, refuse_missing
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -75,7 +75,7 @@ def index_clip(path: str | os.PathLike[str], name: str | None = None, on_frame: 
     """When each frame of a clip is shown, read without decoding. Raises `VideoError` for what cannot be used."""
     name = name or shown_name(Path(path).name)
     source = Path(path).absolute()  # to FFmpeg, whatever stands before the colon of 12:30.mp4 is a protocol
-    head = _read_head(source, name)
+    head = _read_head(source, os.fspath(path), name)
     kind = kind_of(head)
     if kind is not None and kind.sort in ("picture", "other"):
         raise VideoError(refuse_as_clip(name, kind))
@@ -85,12 +85,12 @@ def index_clip(path: str | os.PathLike[str], name: str | None = None, on_frame: 
         return _index_container(container, source, name, on_frame)
 
 
-def _read_head(source: Path, name: str) -> bytes:
+def _read_head(source: Path, given: str, name: str) -> bytes:
     """The first bytes of a file that is within the limits."""
     try:
         size = source.stat().st_size
     except (OSError, ValueError) as error:  # no file system takes a name with a NUL in it
-        raise VideoError(f"There is no file {name}; check its name.") from error
+        raise VideoError(refuse_missing(given, name)) from error
     if source.is_dir():
         raise VideoError(f"{name} is a folder; give a video file.")
     if size == 0:

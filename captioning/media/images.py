@@ -22,14 +22,13 @@ from captioning.core.errors import ImageError
 from captioning.core.settings import get_settings
 from captioning.core.types import Picture
 from captioning.media.deep_colour import deep_format, is_dark, psd_size, read_deep_colour
-from captioning.media.kinds import HEIC, kind_of, refuse_as_picture
+from captioning.media.kinds import HEIC, kind_of, refuse_as_picture, refuse_missing
 from captioning.media.metadata import exif_orientation, take_apart
 from captioning.media.pixels import to_rgb, turn_upright
 
 _MOST_COUNTED = 300
 """Frames of an animation; a small file can hold millions, and to count them is to walk through all."""
 _PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS or 0
-_ADDRESS = re.compile(r"(?:https?|ftps?|s3|gs|hf|data|file):", re.IGNORECASE)
 # What is wrong with a file is said in the one sentence of an `ImageError`; Pillow would print it once more.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -72,13 +71,13 @@ def open_image(source: ImageSource, name: str | None = None) -> Picture:
         return _finish(_with_info(source), name or "picture")
     if isinstance(source, bytes):
         return _decode(source, name or "picture")
-    name = name or shown_name(Path(source).name)
-    return _decode(read_file(source, name), name)
-
-
-def read_file(source: str | os.PathLike[str], name: str) -> bytes:
-    """Return the bytes of a picture file that is within the limits. Raises `ImageError`."""
     path = Path(source)
+    name = name or shown_name(path.name)
+    return _decode(_read_file(path, os.fspath(source), name), name)
+
+
+def _read_file(path: Path, given: str, name: str) -> bytes:
+    """Return the bytes of a picture file that is within the limits; `given` is the path as it was written."""
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -88,11 +87,7 @@ def read_file(source: str | os.PathLike[str], name: str) -> bytes:
     except IsADirectoryError as error:
         raise ImageError(f"{name} is a folder; give a picture file.") from error
     except (FileNotFoundError, ValueError) as error:  # no file system takes a name with a NUL in it
-        if _ADDRESS.match(os.fspath(source)):
-            raise ImageError(
-                f"{name} is an address, and nothing is fetched; save the picture and give its file."
-            ) from error
-        raise ImageError(f"There is no file {name}; check its name.") from error
+        raise ImageError(refuse_missing(given, name)) from error
     except OSError as error:
         raise ImageError(f"{name} cannot be read ({error.strerror or 'input error'}).") from error
 

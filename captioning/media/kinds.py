@@ -80,6 +80,7 @@ _TABLE: tuple[tuple[bytes, Kind], ...] = (
     (rb"....(?:ftyp|moov|mdat|free|wide|skip)|RIFF....AVI |\x1aE\xdf\xa3|FLV\x01|OggS|0&\xb2u|\0\0\x01[\xb0-\xba]|DKIF|"
         rb"nutm|\x06\x0e\x2b\x34|G.{187}G.{187}G|\0\0(?:\0)?\x01[\x09\x67\x40\x42]", Kind("a video", "clip")),
 )  # fmt: skip
+_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*:/|www\.|data:)", re.IGNORECASE)
 _PATTERNS = tuple((re.compile(pattern, re.DOTALL), kind) for pattern, kind in _TABLE)
 
 
@@ -101,6 +102,13 @@ def _kind_of_tiff(directory: Directory) -> Kind:
     if 3 in directory.numbers(339) and directory.number(277, 1) > 1:
         return FLOAT_TIFF
     return TIFF
+
+
+def refuse_missing(given: str, name: str) -> str:
+    """Return the sentence for a file that is not there; `given` is what was written to name it."""
+    if _ADDRESS.match(given):
+        return f"{given[:80]} is an address, and nothing is fetched from any; save the file and name that."
+    return f"There is no file {name}; check its name."
 
 
 def refuse_as_picture(name: str, kind: Kind | None) -> str:

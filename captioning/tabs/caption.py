@@ -287,8 +287,7 @@ def write_captions(
         job.show(Step(doing, prompts, each, captions))
 
     captions = captioner.decode(features, prompts, options, on_token)
-    note = f" ({picture.note})" if picture.note else ""
-    heading = f"{picture.name}{note} · {captioner.spec.title}"
+    heading = f"{picture.title} · {captioner.spec.title}"
     end_token = captioner.end_token.token if captioner.spec.capabilities.supports_prompt else None
     written = Written(path, model_id, Step("", prompts, each, captions), heading, 0.0, end_token)
     return written, captioner.status()

@@ -36,7 +36,7 @@ def make_clip_strip(elem_id: str) -> gr.HTML:
         {"name": clip.name, "alt": clip.alt, "thumbnail": _thumbnail(clip.path), "group": "Sample clips"}
         for clip in list_clips()
     ]
-    return make_part("common/samples", value, elem_id)
+    return make_part(("common/samples", "video/animations"), value, elem_id)
 
 
 def chosen_clip(event: gr.EventData, cache_folder: str) -> str:

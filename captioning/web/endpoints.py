@@ -101,7 +101,7 @@ def _caption(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any]) -> di
     (features,) = captioner.encode([picture])
     captions = captioner.decode(features, prompts, options, on_token=lambda _: job.check())
     named = [(name, caption) for caption in captions]
-    return captions_document(named, captioner.spec.model_id, captioner.spec.revision, options)
+    return captions_document(named, captioner.spec.model_id, captioner.spec.revision, options, picture.note)
 
 
 def _caption_video(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _caption_video(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any])
     features = encode_frames(captioner, clip.frames, on_step=check)
     captions = captioner.decode(ImageFeatures.mean(features), prompts, options, on_token=check)
     named = [(name, caption) for caption in captions]
-    document = captions_document(named, captioner.spec.model_id, captioner.spec.revision, options)
+    document = captions_document(named, captioner.spec.model_id, captioner.spec.revision, options, clip.note)
     return document | {
         "frames": frame_records(clip.frames),
         "seconds": clip.index.duration,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import mimetypes
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -37,9 +39,23 @@ def upload(page: Any, path: Path) -> None:
 
 
 def upload_animation(page: Any, path: Path) -> None:
-    with page.expect_file_chooser() as chooser:
-        page.locator("#cs-animation").click()
-    chooser.value.set_files(path)
+    """Drop an animated picture where clips are dropped."""
+    data, kind = base64.b64encode(path.read_bytes()).decode(), mimetypes.guess_type(path.name)[0]
+    transfer = page.evaluate_handle(
+        """([data, name, type]) => {
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, { type }));
+            return transfer;
+        }""",
+        [data, path.name, kind],
+    )
+    zone = page.locator("#cs-clip")
+    zone.evaluate(
+        "(node, transfer) => node.querySelector('button, video').dispatchEvent(new DragEvent('drop', "
+        "{ dataTransfer: transfer, bubbles: true, cancelable: true }))",
+        transfer,
+    )
 
 
 def test_a_clip_is_uploaded_captioned_compared_drawn_as_a_timeline_and_stopped(

@@ -132,7 +132,7 @@ def force(
     job.check()
     if not captioner.spec.capabilities.supports_prompt:
         prompt = ""
-    return captioner.teacher_force(features, prompt, caption), f"{picture.name} · {captioner.spec.title}"
+    return captioner.teacher_force(features, prompt, caption), f"{picture.title} · {captioner.spec.title}"
 
 
 def tokens_value(

@@ -22,7 +22,6 @@ from captioning.core.errors import VideoError
 from captioning.core.formats import find_format
 from captioning.core.messages import explain
 from captioning.core.settings import get_settings
-from captioning.media.animation import ANIMATIONS
 from captioning.media.video import DEFAULT_FRAMES, Clip
 from captioning.models.helpers.summarizer import Summary
 from captioning.tabs.video.asked import Asked
@@ -81,11 +80,15 @@ class VideoTab:
         self.asked, self.captions = gr.State(None), gr.State(None)
         with gr.Row(equal_height=False, elem_classes="cs-columns"):
             with gr.Column(scale=4, min_width=320):
-                self.clip = gr.Video(label="Clip", height=300, elem_id="cs-clip", sources=["upload", "webcam"])
-                self.samples = make_clip_strip("cs-clip-samples")
-                self.animation = gr.UploadButton(
-                    "Animated GIF, WebP or PNG…", file_types=list(ANIMATIONS), size="sm", elem_id="cs-animation"
+                self.clip = gr.Video(
+                    label="Clip, or animated GIF, WebP or PNG",
+                    height=300,
+                    elem_id="cs-clip",
+                    sources=["upload", "webcam"],
                 )
+                self.samples = make_clip_strip("cs-clip-samples")
+                # Not shown: assets/video/animations.js hands it the pictures that go into the clip's zone.
+                self.animation = gr.UploadButton("Animation", file_types=["image"], elem_id="cs-animation")
                 most = get_settings().video_frames
                 self.count = gr.Slider(
                     1, most, min(DEFAULT_FRAMES, most), step=1, label="Frames", buttons=[], elem_id="cs-frames"

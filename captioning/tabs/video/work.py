@@ -247,6 +247,7 @@ def describe_film(clip: Clip) -> dict[str, Any]:
     facts = [f"{frames} of {clip.end - clip.start:.1f} s", f"{width}×{height}", describe_repeats(repeats)]
     if clip.skipped:
         facts.append(f"{clip.skipped} could not be decoded")
+    facts.append(clip.note)
     return film_value(clip.frames, repeats, " · ".join(fact for fact in facts if fact))
 
 
