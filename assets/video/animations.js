@@ -5,7 +5,9 @@ const ZONE = '#cs-clip';
 const isPicture = (file) => file && file.type.startsWith('image/');
 
 function sendPicture(file) {
-  const input = document.querySelector('#cs-animation')?.parentElement?.querySelector('input[type=file]');
+  // Gradio puts the input of an upload button right before the button.
+  let input = document.querySelector('#cs-animation');
+  while (input && !input.matches('input[type=file]')) input = input.previousElementSibling;
   if (!input) return;
   const files = new DataTransfer();
   files.items.add(file);

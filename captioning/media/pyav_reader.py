@@ -51,6 +51,10 @@ def read_with_pyav(
                 yield by_pts[frame.pts], show_frame(frame, shape)
 
 
+_MOST_DELAYED = 16
+"""Frames that a decoder may hold back until it has seen later packets."""
+
+
 class _DamagedError(Exception):
     """Data that a strict decoder refuses."""
 
@@ -75,7 +79,7 @@ def _decode_damaged(index: ClipIndex, key: int, targets: Sequence[int], beat: Be
     import av
 
     damaged: set[int] = set()
-    count = 0
+    count = beyond = 0
     last = max(targets)
     with open_container(index.path, index.name, b"") as container:
         _prepare(container, index, strict=True, threads=False)
@@ -89,13 +93,14 @@ def _decode_damaged(index: ClipIndex, key: int, targets: Sequence[int], beat: Be
                 broken = True
             if broken and packet.pts is not None:
                 damaged.add(packet.pts)
-            if packet.dts is not None and packet.dts > last:
+            beyond += packet.pts is not None and packet.pts > last
+            if beyond > _MOST_DELAYED:
                 break
     if len(damaged) > count * _MOST_DAMAGED:
         damaged = set()
     with open_container(index.path, index.name, b"") as container:
         _prepare(container, index, strict=False, threads=False)
-        return [f for f in _decode_group(container, index, key, targets, beat, lenient=True) if f.pts not in damaged]
+        return list(_decode_group(container, index, key, targets, beat, frozenset(damaged)))
 
 
 def _decode_group(
@@ -104,17 +109,21 @@ def _decode_group(
     key: int,
     targets: Sequence[int],
     beat: Beat,
-    lenient: bool = False,
+    damaged: frozenset[int] | None = None,
 ) -> Iterator[DecodedFrame]:
     """Decode from a key frame on until the last target is there; frames that cannot be decoded are left out.
 
-    Raises `_DamagedError` for damaged data, unless it is `lenient`.
+    Raises `_DamagedError` for damaged data, unless it is known which packets are `damaged`. Those are not decoded: an
+    error would take along frames that were waiting for their turn.
     """
     import av
 
-    missing = set(targets)
+    missing, last, beyond = set(targets), max(targets), 0
     for packet in _packets_from(container, index, key):
         beat()
+        if damaged and packet.pts in damaged:
+            missing.discard(packet.pts)
+            continue
         codec = packet.stream.codec_context
         if codec.name in _GENTLE_CODECS:
             needed = packet.pts is None or packet.pts in missing
@@ -122,17 +131,21 @@ def _decode_group(
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            if lenient:
+            if damaged is not None:
                 continue
             raise _DamagedError from error
-        if packet.is_corrupt and not lenient:
+        if packet.is_corrupt and damaged is None:
             raise _DamagedError
         for frame in frames:
             if frame.pts in missing and not frame.is_corrupt:
                 yield frame
-            # Frames come in the order of their times: what was to come before this one will not come.
-            missing = {pts for pts in missing if frame.pts is None or pts > frame.pts}
-        if not missing:
+            if damaged is None:
+                # Frames come in the order of their times: what was to come before this one will not come.
+                missing = {pts for pts in missing if frame.pts is None or pts > frame.pts}
+            elif frame.pts is not None:
+                missing.discard(frame.pts)
+        beyond += packet.pts is not None and packet.pts > last
+        if not missing or (damaged is not None and beyond > _MOST_DELAYED):
             return
 
 
