@@ -157,13 +157,14 @@ class ClipCaptions:
     skipped: int = 0
     segments: Sequence[Segment] | None = None
     timeline: Sequence[dict[str, Any]] = ()
+    note: str = ""
 
 
 def clip_to_json(clip: ClipCaptions) -> str:
     """A clip's captions, its sampled frames, and if known its timeline, as an indented JSON document."""
     first = clip.captions[0]
     named = [(clip.name, caption) for caption in clip.captions]
-    document = captions_document(named, first.model_id, first.revision, clip.options)
+    document = captions_document(named, first.model_id, first.revision, clip.options, clip.note)
     document |= {"frames": list(clip.frames), "seconds": clip.seconds, "skipped": clip.skipped}
     if clip.segments is not None:
         document["timeline"] = list(clip.timeline)

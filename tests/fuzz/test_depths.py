@@ -52,9 +52,9 @@ def test_colours_of_few_bits_in_sixteen_are_stretched_without_steps(bits: int, a
     pixels = np.ascontiguousarray(values[..., : 4 if alpha else 3].astype(np.uint16))
     frame = av.VideoFrame.from_ndarray(pixels, format="rgba64le" if alpha else "rgb48le")
     codec = av.CodecContext.create("png", "w")
-    codec.width, codec.height, codec.pix_fmt, codec.time_base = 64, 48, "rgba64be" if alpha else "rgb48be", 1  # type: ignore[attr-defined,assignment]
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = 64, 48, "rgba64be" if alpha else "rgb48be", 1  # type: ignore[assignment]
     frame.pts = 0
-    data = b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode()])  # type: ignore[attr-defined]
+    data = b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode()])
     picture = open_image(data)
     assert picture.note.startswith("stretched from ")
     seen = np.asarray(picture.image, float)[..., 0]

@@ -263,4 +263,5 @@ def list_captions(asked: Asked, clip: Clip, captions: Sequence[Caption], line: T
         clip.skipped,
         segments,
         segment_records(segments or (), clip.frames),
+        clip.note,
     )
