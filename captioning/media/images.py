@@ -22,7 +22,7 @@ from captioning.core.errors import ImageError
 from captioning.core.settings import get_settings
 from captioning.core.types import Picture
 from captioning.media.deep_colour import deep_format, is_dark, psd_size, read_deep_colour
-from captioning.media.kinds import HEIC, kind_of, refuse_as_picture, refuse_missing
+from captioning.media.kinds import HEIC, HEIC_READ, kind_of, refuse_as_picture, refuse_missing
 from captioning.media.metadata import exif_orientation, take_apart
 from captioning.media.pixels import to_rgb, turn_upright
 
@@ -157,7 +157,8 @@ def _decode(data: bytes, name: str) -> Picture:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(refuse_as_picture(name, kind)) from error
+        # A HEIC file comes here only where it can be read, so that to name its package would be no help.
+        raise ImageError(refuse_as_picture(name, HEIC_READ if kind is HEIC else kind)) from error
     except (MemoryError, Image.DecompressionBombError) as error:  # also of a picture within the picture
         raise ImageError(_too_large(name)) from error
     except Exception as error:  # decoders raise nearly anything on damaged files: TypeError, SyntaxError, struct.error

@@ -27,6 +27,8 @@ _UNPACK = "unpack it and choose a picture, or open it on the Map tab or by the c
 HEIC = Kind(
     "a HEIC photograph", "picture", "install pillow-heif, which reads it (pip install pillow-heif), or save it as JPEG"
 )
+HEIC_READ = Kind("a HEIC photograph", "picture")
+"""The same where pillow-heif is installed."""
 RAW = Kind("a raw camera file", "picture", "develop it to JPEG or PNG with a raw converter and choose that file")
 FLOAT_TIFF = Kind(
     "a TIFF of floating-point colours, which cannot be read",
