@@ -15,7 +15,7 @@ const addChoice = make('input', { type: 'radio', name: own, checked: true });
 const newChoice = make('input', { type: 'radio', name: own });
 const goal = make('div', { class: 'cs-intake-goal', role: 'radiogroup', 'aria-label': 'New pictures' },
   make('label', {}, addChoice, 'add to this map'), make('label', {}, newChoice, 'draw a new map'));
-const folderPath = make('input', { class: 'cs-field', type: 'text', placeholder: '/home/me/photographs', 'aria-label': 'Path of a folder on this machine', spellcheck: 'false' });
+const folderPath = make('input', { class: 'cs-field', type: 'text', placeholder: '/home/me/photographs', 'aria-label': 'Path of a folder, table, archive or clip on this machine', spellcheck: 'false' });
 const folderOpen = make('button', { type: 'submit', class: 'cs-button' }, 'Open');
 const folderForm = make('form', { class: 'cs-row', onsubmit: (event) => { event.preventDefault(); give('folder', { folder: folderPath.value }); } }, folderPath, folderOpen);
 const folderNote = make('p', { class: 'cs-hint' });
@@ -56,7 +56,7 @@ const isHidden = (name) => name.split('/').some((part) => part.startsWith('.') |
 async function send(found) {
   if (busy) { showMessage(refusal, 'failed', 'Files are being sent already; wait for them or press Stop, then give these again.'); return; }
   const wanted = found.filter(({ name }) => !isHidden(name));
-  if (!wanted.length) { setText(state, 'There is no file in that; give pictures, a folder, a zip, a clip or a CSV.'); return; }
+  if (!wanted.length) { setText(state, 'There is no file in that; give pictures, a folder, a zip, a clip or a table.'); return; }
   if (wanted.length > props.value.most) { setText(state, `That is ${wanted.length} files; a map holds at most ${props.value.most}. Choose fewer.`); return; }
   busy = true;
   stopped = false;
@@ -118,13 +118,13 @@ root.addEventListener('drop', async (event) => {
 followValue((value) => {
   adding = value.adding;
   root.classList.toggle('is-slim', adding);
-  setText(about, adding ? 'Drop pictures here, or' : 'Drop pictures, a folder, a zip, a clip or a CSV here');
+  setText(about, adding ? 'Drop pictures here, or' : 'Drop pictures, a folder, a zip, a clip or a table here');
   setText(kinds, value.kinds);
   goal.hidden = !adding;
   kinds.hidden = adding;
   if (value.folders === null) return;
   folderPath.disabled = folderOpen.disabled = !value.folders;
   setText(folderNote, value.folders
-    ? 'With its subfolders; nothing is copied. Offered because page and server are on the same machine.'
+    ? 'A folder with its subfolders, or a table, an archive or a clip. Offered because page and server are on the same machine.'
     : 'Off: the server does not read folders for pages on other machines. Upload the files instead.');
 });

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from captioning.image_map import ImageMap
 
 
-_COLLECTION_HELP = "a folder, a zip, a .csv or .tsv table of paths, or a picture"
+_COLLECTION_HELP = "a folder, a zip or tar, a table of paths (CSV, TSV, JSON lines, Parquet), a clip or a picture"
 
 
 def add(commands: Subparsers) -> None:
@@ -61,6 +61,8 @@ def _map(options: argparse.Namespace) -> int:
         made = make_map(captioner, collection, layout, options.captions, ProgressLine().show)
         for one in made.failed:
             print(f"captioning: {one.name}: {one.reason}", file=sys.stderr)
+        if made.others:
+            print(f"captioning: {made.others}", file=sys.stderr)
         about = {"model": captioner.spec.model_id, "revision": captioner.spec.revision}
         saved = SavedMap(made, captioner.spec.title, about)
         for known in FORMATS if options.out else ():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from captioning.captions.export import as_cell
 from captioning.image_map.measures import LayoutQuality, MapQuality
-from captioning.media.collection import FailedImage, NamedImage
+from captioning.media.collection import NO_OTHERS, FailedImage, NamedImage, OtherFiles
 
 CSV_COLUMNS = (
     "image", "label", "folder", "x", "y", "cluster", "cluster_name", "true_neighbours_nearby", "caption",
@@ -81,13 +81,18 @@ def map_document(
     quality: MapQuality | None = None,
     failed: Sequence[FailedImage] = (),
     about: Mapping[str, Any] | None = None,
+    others: OtherFiles = NO_OTHERS,
 ) -> dict[str, Any]:
-    """The map as JSON carries it: what `about` says, then points, quality (`None` of fewer than 3), and errors."""
+    """The map as JSON carries it: what `about` says, then points, quality (`None` of fewer than 3), and errors.
+
+    `left_out` counts the `others` by kind.
+    """
     return {
         **(about or {}),
         "points": points.records(),
         "quality": None if quality is None else quality_record(quality),
         "errors": [{"image": one.name, "error": one.reason} for one in failed],
+        "left_out": dict(others.kinds),
     }
 
 

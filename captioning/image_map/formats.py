@@ -51,7 +51,8 @@ class SavedMap:
         """Return the points as JSON carries them, with how the map came about and how good it is."""
         made = self.image_map
         about = {**self.about, "options": plain_dict(made.options), "method": made.projection.method}
-        return map_document(self.points, made.quality, made.failed, {**about, "note": made.projection.note})
+        about["note"] = made.projection.note
+        return map_document(self.points, made.quality, made.failed, about, made.others)
 
 
 def _page(saved: SavedMap) -> bytes:

@@ -24,7 +24,7 @@ from captioning.image_map.grouping import clusters, name_clusters
 from captioning.image_map.measures import MapQuality, quality
 from captioning.image_map.options import MapOptions
 from captioning.image_map.projection import Projection, place, project, refit
-from captioning.media.collection import Collection, FailedImage, NamedImage
+from captioning.media.collection import NO_OTHERS, Collection, FailedImage, NamedImage, OtherFiles
 from captioning.media.images import open_image
 
 TELL_SECONDS = 0.5
@@ -52,7 +52,8 @@ class ImageMap:
     """One state of a map: pictures, their features, where they lie, and what is known of them by now.
 
     `embeds [n, hidden]` have unit length; `image_ids [n]` are equal for identical pictures; `clusters [n]` is -1
-    outside all groups. `captions` holds those written so far, in order; `failed` names what was left out, with reasons.
+    outside all groups. `captions` holds those written so far, in order; `failed` names what was left out, with reasons,
+    and `others` counts the files that have no picture's name.
     """
 
     images: tuple[NamedImage, ...]
@@ -62,6 +63,7 @@ class ImageMap:
     projection: Projection
     clusters: NDArray[np.int64]
     failed: tuple[FailedImage, ...] = ()
+    others: OtherFiles = NO_OTHERS
     captions: tuple[str, ...] = ()
     cluster_names: tuple[str, ...] = ()
     quality: MapQuality | None = None
@@ -110,9 +112,9 @@ def draw(
     failed = (*collection.failed, *embedded.failed)
     images = tuple(collection.images[number] for number in embedded.kept)
     if not images:
-        raise DataError(nothing_usable(failed))
+        raise DataError(nothing_usable(failed, collection.others))
     made = lay_out(images, embedded.embeds, embedded.image_ids, options, tell)
-    return replace(made, failed=failed)
+    return replace(made, failed=failed, others=collection.others)
 
 
 def lay_out(
@@ -147,7 +149,7 @@ def grow(captioner: Captioner, before: Map, collection: Collection, tell: Tell =
     failed = (*collection.failed, *embedded.failed)
     fresh = tuple(collection.images[number] for number in embedded.kept)
     if not fresh:
-        raise DataError(nothing_usable(failed))
+        raise DataError(nothing_usable(failed, collection.others))
     tell(MapStep("placing"))
     placed = place(before.embeds, before.positions, embedded.embeds).astype(before.positions.dtype)
     positions = np.concatenate((before.positions, placed))
@@ -161,6 +163,7 @@ def grow(captioner: Captioner, before: Map, collection: Collection, tell: Tell =
         projection=replace(before.projection, positions=positions, note=note),
         clusters=clusters(positions),
         failed=failed,
+        others=collection.others,
         cluster_names=(),
         quality=None,
     )
@@ -254,13 +257,16 @@ def caption_of(captioner: Captioner, image: NamedImage, tell: Tell = _ignore) ->
         return ""
 
 
-def nothing_usable(failed: Sequence[FailedImage]) -> str:
+def nothing_usable(failed: Sequence[FailedImage], others: OtherFiles = NO_OTHERS) -> str:
     """A sentence that says why nothing is left; the first reason stands for all."""
     if not failed:
-        return "There are no pictures in that; choose a folder, a zip or files with JPEG, PNG or WebP pictures."
+        return (
+            "There are no pictures in that; choose a folder, a zip or files with JPEG, PNG or WebP pictures. "
+            f"{others}".rstrip()
+        )
     first = failed[0]
-    others = f", and {len(failed) - 1} more failed too" if len(failed) > 1 else ""
-    return f"None of these can be put on a map: {first.name}: {first.reason.rstrip('.')}{others}."
+    more = f", and {len(failed) - 1} more failed too" if len(failed) > 1 else ""
+    return f"None of these can be put on a map: {first.name}: {first.reason.rstrip('.')}{more}. {others}".rstrip()
 
 
 def count_pictures(count: int) -> str:

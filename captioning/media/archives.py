@@ -8,7 +8,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from captioning.core.errors import DataError
@@ -17,14 +17,16 @@ from captioning.media.collection import (
     Collection,
     FailedImage,
     NamedImage,
+    OtherFiles,
     besides,
     check_count,
     folder_of,
-    has_picture_suffix,
-    is_clutter,
 )
+from captioning.media.entries import Chosen, check_entries, copy_packed, numbered, too_many_bytes
+from captioning.media.legacy_text import decode_names
 
-_CHUNK_BYTES = 2**20
+_UTF8_FLAG = 0x800
+_UNICODE_PATH = 0x7075
 _DIRECTORY_BYTES_PER_FILE = 400
 """More than a file's entry in an archive's directory takes with any sensible name."""
 _ZIP64_LOCATOR_BYTES = 20
@@ -89,69 +91,68 @@ def _zip64_directory_bytes(file: IO[bytes], before: bytes, end: int) -> int | No
 
 
 def _unpack(archive: zipfile.ZipFile, into: Path, title: str) -> Collection:
-    failed: list[FailedImage] = []
-    chosen: list[zipfile.ZipInfo] = []
-    others = 0
-    for entry in archive.infolist():
-        if is_clutter(entry.filename) or entry.is_dir():
-            continue
-        reason = _refusal(entry)
-        if reason:
-            failed.append(FailedImage(entry.filename, reason))
-        elif not has_picture_suffix(entry.filename):
-            others += 1
-        else:
-            chosen.append(entry)
-    _check_sizes(archive, chosen, title)
-    if not chosen and not failed:
-        raise DataError(f"{title} holds no pictures{besides(others)}; pack some, or choose another.")
+    entries = archive.infolist()
+    names = _names_of(entries)
+    check_entries(len(entries), title)
+    chosen = Chosen()
+    for entry, name in zip(entries, names, strict=True):
+        if not name.endswith(("/", "\\")):
+            chosen.consider(
+                entry,
+                name,
+                entry.file_size,
+                is_link=stat.S_ISLNK(entry.external_attr >> 16),
+                is_locked=bool(entry.flag_bits & 1),
+            )
+    _check_sizes([entry for entry, _ in chosen.wanted], title)
+    if not chosen.wanted and not chosen.failed:
+        raise DataError(f"{title} holds no pictures{besides(chosen.others)}; pack some, or choose another.")
     images: list[NamedImage] = []
-    for number, entry in enumerate(chosen):
-        place = into / f"{number:05d}{PurePosixPath(entry.filename).suffix.lower()}"
+    for number, (entry, name) in enumerate(chosen.wanted):
+        place = numbered(into, number, name)
         try:
             with archive.open(entry) as packed:
-                _copy(packed, place, entry.file_size)
+                copy_packed(packed, place, entry.file_size)
         except (*_DAMAGED, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's fault, and not that of the entry, of which bz2 says it the same way
             place.unlink(missing_ok=True)
-            failed.append(FailedImage(entry.filename, f"It is damaged inside the archive ({error})."))
+            chosen.failed.append(FailedImage(name, f"It is damaged inside the archive ({error})."))
             continue
-        images.append(NamedImage(entry.filename, place, folder=folder_of(entry.filename)))
-    return Collection(tuple(images), tuple(failed))
+        images.append(NamedImage(name, place, folder=folder_of(name)))
+    return Collection(tuple(images), tuple(chosen.failed), OtherFiles.of_names(chosen.others))
 
 
-def _refusal(entry: zipfile.ZipInfo) -> str:
-    name = entry.filename.replace("\\", "/")
-    if name.startswith("/") or ".." in PurePosixPath(name).parts or (len(name) > 1 and name[1] == ":"):
-        return "Its name leads out of the archive."
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        return "It is a link, not a picture."
-    if not has_picture_suffix(name):
-        return ""
-    if entry.flag_bits & 1:
-        return "It is locked with a password."
-    limit = get_settings().max_upload_bytes
-    if entry.file_size > limit:
-        return f"It has {entry.file_size / 2**20:,.0f} MB; a picture may have {limit / 2**20:,.0f} MB."
-    return ""
+def _names_of(entries: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """The names of entries; those that are not marked as UTF-8 are all of one encoding, which is not told."""
+    unmarked = [place for place, entry in enumerate(entries) if not entry.flag_bits & _UTF8_FLAG]
+    decoded = decode_names([_name_bytes(entries[place]) for place in unmarked])
+    names = [entry.filename for entry in entries]
+    for place, name in zip(unmarked, decoded, strict=True):
+        names[place] = name
+    return names
 
 
-def _check_sizes(archive: zipfile.ZipFile, chosen: Sequence[zipfile.ZipInfo], title: str) -> None:
+def _name_bytes(entry: zipfile.ZipInfo) -> bytes:
+    """A name as it is stored, or as UTF-8 where the entry says that beside it (Info-ZIP's Unicode path)."""
+    stored = entry.orig_filename.encode("cp437").split(b"\0", 1)[0]
+    extra = entry.extra
+    while len(extra) >= 4:
+        kind, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        field = extra[4 : 4 + size]
+        if kind == _UNICODE_PATH and field[:1] == b"\1" and field[1:5] == zlib.crc32(stored).to_bytes(4, "little"):
+            return field[5:]
+        extra = extra[4 + size :]
+    return stored
+
+
+def _check_sizes(chosen: Sequence[zipfile.ZipInfo], title: str) -> None:
     """Refuse before anything is written. The directory cannot understate a size: reading stops there."""
     settings = get_settings()
-    count = len(archive.infolist())
-    if count > settings.zip_files:
-        raise DataError(
-            f"{title} lists {count:,} files; the limit is {settings.zip_files:,} (CAPTIONSCOPE_ZIP_FILES). Split it."
-        )
     check_count(len(chosen), f"{title} holds")
     unpacked = sum(entry.file_size for entry in chosen)
     if unpacked > settings.zip_bytes:
-        raise DataError(
-            f"{title} unpacks to {unpacked / 2**20:,.0f} MB; the limit is {settings.zip_bytes / 2**20:,.0f} MB "
-            "(CAPTIONSCOPE_ZIP_BYTES). Split it, or make the pictures smaller."
-        )
+        raise DataError(too_many_bytes(unpacked, title))
     packed = sum(entry.compress_size for entry in chosen)
     # What is no larger than one picture may be is harmless, however well a drawing packs.
     if unpacked > settings.max_upload_bytes and unpacked > settings.zip_ratio * packed:
@@ -159,16 +160,3 @@ def _check_sizes(archive: zipfile.ZipFile, chosen: Sequence[zipfile.ZipInfo], ti
             f"{title} unpacks to {unpacked / max(1, packed):,.0f} times its size; pictures never do more than "
             f"{settings.zip_ratio} times (CAPTIONSCOPE_ZIP_RATIO). Pack them again."
         )
-
-
-def _copy(packed: IO[bytes], place: Path, size: int) -> None:
-    left = size
-    with place.open("xb") as file:
-        while chunk := packed.read(min(_CHUNK_BYTES, left + 1)):
-            left -= len(chunk)
-            if left < 0:
-                raise zipfile.BadZipFile("larger than its directory says")
-            file.write(chunk)
-
-
-# ---- tables ----

@@ -6,7 +6,8 @@ Nothing is decoded here: whether a file really is a picture, `images.open_image`
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,9 @@ from pathlib import Path, PurePosixPath
 from captioning.core.errors import DataError
 from captioning.core.settings import get_settings
 from captioning.media.images import shown_name
+
+FOLDER_TABLES = ("captions.tsv", "metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Tables that lie beside the pictures that they tell of: those of training here, and those of image folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,47 @@ class FailedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherFiles:
+    """How many files were passed over because no picture has such a name, by kind, such as `HEIC` or `TXT`."""
+
+    kinds: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of_names(cls, names: Iterable[str]) -> OtherFiles:
+        """Count files by the end of their names; the commonest kind comes first."""
+        counted = Counter(PurePosixPath(name).suffix[1:].upper() or _NO_SUFFIX for name in names)
+        return cls(tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0]))))
+
+    def __add__(self, more: OtherFiles) -> OtherFiles:
+        counted = Counter(dict(self.kinds)) + Counter(dict(more.kinds))
+        return OtherFiles(tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0]))))
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self.kinds)
+
+    def __str__(self) -> str:
+        """Say how many were left out, of which kinds; empty where there are none."""
+        if not self.kinds:
+            return ""
+        files = "1 file is no picture" if len(self) == 1 else f"{len(self):,} files are no pictures"
+        listed = ", ".join(f"{count:,} {kind}" for kind, count in self.kinds)
+        return f"Left out: {files} that can be read here ({listed})."
+
+
+_NO_SUFFIX = "without a suffix"
+NO_OTHERS = OtherFiles()
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
-    """Pictures in order, and the files that were left out."""
+    """Pictures in order, the files that cannot be used though they may be pictures, and the number of other files."""
 
     images: tuple[NamedImage, ...]
     failed: tuple[FailedImage, ...] = ()
+    others: OtherFiles = NO_OTHERS
+
+    def __add__(self, more: Collection) -> Collection:
+        return Collection(self.images + more.images, self.failed + more.failed, self.others + more.others)
 
 
 def open_files(paths: Sequence[Path], names: Sequence[str] | None = None) -> Collection:
@@ -91,7 +131,7 @@ def open_folder(path: Path) -> Collection:
         name = Path(error.filename).relative_to(root).as_posix() if error.filename else title
         failed.append(FailedImage(name, f"It cannot be read ({error.strerror or 'input error'})."))
 
-    others = 0
+    others: list[str] = []
     for folder, folders, files in os.walk(root, onerror=refuse):
         here = Path(folder)
         folders[:] = sorted(name for name in folders if not is_clutter(name))
@@ -102,10 +142,10 @@ def open_folder(path: Path) -> Collection:
         ]
         for name in sorted(files):
             relative = (here / name).relative_to(root)
-            if is_clutter(name):
+            if is_clutter(name) or name in FOLDER_TABLES:
                 continue
             if not has_picture_suffix(name):
-                others += 1
+                others.append(name)
             elif leads_outside(here / name, root):
                 failed.append(FailedImage(relative.as_posix(), "It is a link that leads out of the folder."))
             elif not (here / name).is_file():
@@ -115,7 +155,7 @@ def open_folder(path: Path) -> Collection:
                 check_count(len(images), f"{title} holds")
     if not images and not failed:
         raise DataError(f"{title} holds no pictures{besides(others)}; choose a folder that does.")
-    return Collection(tuple(images), tuple(failed))
+    return Collection(tuple(images), tuple(failed), OtherFiles.of_names(others))
 
 
 def is_clutter(name: str) -> bool:
@@ -164,9 +204,12 @@ def really(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def besides(others: int) -> str:
-    """How many other files there are, for a sentence in which no picture was found."""
-    return f" (only {others} other file{'s' if others > 1 else ''})" if others else ""
+def besides(others: Sequence[str]) -> str:
+    """Return how many other files there are, of which kinds, for a sentence in which no picture was found."""
+    if not others:
+        return ""
+    listed = ", ".join(f"{count:,} {kind}" for kind, count in OtherFiles.of_names(others).kinds)
+    return f" (only {len(others):,} other file{'s' if len(others) > 1 else ''}: {listed})"
 
 
 def check_count(count: int, title: str) -> None:
@@ -174,6 +217,3 @@ def check_count(count: int, title: str) -> None:
     limit = get_settings().map_images
     if count > limit:
         raise DataError(f"{title} more than {limit:,} pictures; choose fewer, or raise CAPTIONSCOPE_MAP_IMAGES.")
-
-
-# ---- archives ----

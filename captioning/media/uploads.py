@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from captioning.core.errors import CaptioningError
-from captioning.media.archives import open_zip
-from captioning.media.clip_frames import CLIP_SUFFIXES, OnStep, read_clip
-from captioning.media.collection import Collection, FailedImage, NamedImage, open_files
+from captioning.media.clip_frames import OnStep
+from captioning.media.collection import Collection, FailedImage, NamedImage, folder_of, open_files
+from captioning.media.packed import is_packed, open_packed
 from captioning.media.scratch import Scratch
-from captioning.media.tables import TABLE_SUFFIXES, open_csv
+from captioning.media.table_rows import TABLE_SUFFIXES
+from captioning.media.tables import open_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +32,33 @@ def clean_name(name: str) -> str:
 
 
 def gather_files(files: Sequence[SentFile], scratch: Scratch, on_step: OnStep) -> Collection:
-    """Pictures among uploaded files, in their archives, named by their tables, and cut out of their clips."""
-    tables = [file for file in files if _suffix(file) in TABLE_SUFFIXES]
-    archives = [file for file in files if _suffix(file) == ".zip"]
-    clips = [file for file in files if _suffix(file) in CLIP_SUFFIXES]
-    rest = [file for file in files if file not in (*tables, *archives, *clips)]
+    """Pictures among uploaded files, in their archives, named by their tables, and cut out of their clips.
+
+    Where a table can be used, only the pictures that tables name.
+    """
+    tables = [file for file in files if PurePosixPath(file.name).suffix.lower() in TABLE_SUFFIXES]
+    packed = [file for file in files if is_packed(file.name)]
+    rest = [file for file in files if file not in (*tables, *packed)]
     parts = []
-    for number, file in enumerate((*archives, *clips)):
-        on_step(number, len(archives) + len(clips), file.name)
-        parts.append(_try(file, lambda file=file: _open_packed(file, scratch, on_step)))  # type: ignore[misc]
-    if tables:
-        found = merge_collections([*parts, _as_collection(rest)])
-        root = lay_out(found.images, scratch)
-        listed = [_try(table, lambda table=table: open_csv(table.path, root)) for table in tables]  # type: ignore[misc]
-        return merge_collections([Collection((), found.failed), *listed])
-    return merge_collections([*parts, _as_collection(rest)])
+    for number, file in enumerate(packed):
+        on_step(number, len(packed), file.name)
+        parts.append(_try(file, partial(open_packed, file.path, file.name, scratch.path, on_step)))
+    if rest:
+        parts.append(open_files([file.path for file in rest], [file.name for file in rest]))
+    found = merge_collections(parts)
+    if not tables:
+        return found
+    root = lay_out(found.images, scratch)
+    listed = merge_collections([_try(table, partial(_open_table, table, root, scratch)) for table in tables])
+    if not listed.images:
+        return found + listed
+    return replace(found, images=()) + listed
 
 
-def _open_packed(file: SentFile, scratch: Scratch, on_step: OnStep) -> Collection:
-    if _suffix(file) == ".zip":
-        into = scratch.path / f"zip-{len(list(scratch.path.iterdir()))}"
-        into.mkdir()
-        return open_zip(file.path, into, file.name)
-    return read_clip(file.path, file.name, scratch, on_step)
+def _open_table(table: SentFile, root: Path, scratch: Scratch) -> Collection:
+    into = scratch.path / f"table-{len(list(scratch.path.iterdir()))}"
+    into.mkdir()
+    return open_table(table.path, root, into=into, below=folder_of(clean_name(table.name)), title=table.name)
 
 
 def lay_out(images: Sequence[NamedImage], scratch: Scratch) -> Path:
@@ -75,17 +81,9 @@ def _link(path: Path, place: Path) -> None:
         shutil.copyfile(path, place)
 
 
-def _as_collection(files: Sequence[SentFile]) -> Collection:
-    if not files:
-        return Collection((), ())
-    return open_files([file.path for file in files], [file.name for file in files])
-
-
 def merge_collections(parts: Sequence[Collection]) -> Collection:
     """One after the other."""
-    return Collection(
-        tuple(image for part in parts for image in part.images), tuple(one for part in parts for one in part.failed)
-    )
+    return sum(parts, start=Collection(()))
 
 
 def _try(file: SentFile, read: Callable[[], Collection]) -> Collection:
@@ -93,7 +91,3 @@ def _try(file: SentFile, read: Callable[[], Collection]) -> Collection:
         return read()
     except CaptioningError as error:
         return Collection((), (FailedImage.of_error(file.name, error),))
-
-
-def _suffix(file: SentFile) -> str:
-    return Path(file.name).suffix.lower()

@@ -2,12 +2,11 @@
 
 Functions take one data folder or several; a picture that two folders name, extension aside, is that of the first.
 A data folder holds `captions.tsv` (columns `image, split, class_name, caption`, tab-separated, one row a
-caption) and the pictures, as plain files or inside `.tar` files.
+caption) or the table of an image folder with such columns, and the pictures, as plain files or inside `.tar` files.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import re
@@ -25,10 +24,15 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from captioning.captions.prompts import DEFAULT_PROMPTS
 from captioning.core.errors import DataError, ImageError, OptionsError
+from captioning.media.collection import FOLDER_TABLES
 from captioning.media.images import open_image
+from captioning.media.table_rows import find_column, read_rows
+from captioning.media.tables import LABEL_COLUMNS, PATH_COLUMNS
 from captioning.models.families.patch_captioner import END, PAD, START
 
-TABLE_NAME = "captions.tsv"
+TABLE_NAME = FOLDER_TABLES[0]
+_COLUMNS = (PATH_COLUMNS, ("split", "subset", "partition"), LABEL_COLUMNS, ("caption", "text", "sentence", "captions"))
+"""Under which names a table may have the image, its split, its class and a caption."""
 DataFolders = Path | Sequence[Path]
 _RARE = 3  # words that captions have less often are spelled
 _WORD = r" ?[\p{L}\p{N}]+(?:['-][\p{L}\p{N}]+)*| ?[^\s\p{L}\p{N}]+|\s+"
@@ -97,23 +101,26 @@ def _without_extension(name: str) -> str:
 
 
 def _read_one_table(folder: Path) -> tuple[Photo, ...]:
-    path = folder / TABLE_NAME
-    if not path.is_file():
+    path = next((folder / name for name in FOLDER_TABLES if (folder / name).is_file()), None)
+    if path is None:
         raise DataError(f"{folder} holds no {TABLE_NAME}; give the folder of photographs that has one.")
-    rows: dict[str, tuple[str, str, list[str]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if reader.fieldnames != ["image", "split", "class_name", "caption"]:
-            raise DataError(f"{path} must start with the columns image, split, class_name, caption (tab-separated).")
-        for row in reader:
-            if not row["image"] or not row["split"] or not (row["class_name"] or row["caption"]):
-                raise DataError(
-                    f"Line {reader.line_num} of {path} lacks an image, its split, or both class_name and caption."
-                )
-            _, _, captions = rows.setdefault(row["image"], (row["split"], row["class_name"] or "", []))
-            if row["caption"]:
-                captions.append(row["caption"])
-    return tuple(Photo(name, split, kind, tuple(captions)) for name, (split, kind, captions) in rows.items())
+    head, *rows = read_rows(path, quotes=path.suffix != ".tsv", bounded=False) or [[]]
+    columns = [find_column(head, names) for names in _COLUMNS]
+    if None in columns[:2] or columns[2:] == [None, None]:
+        raise DataError(
+            f"{path} must start with the columns image, split, class_name, caption (tab-separated in {TABLE_NAME})."
+        )
+    photos: dict[str, tuple[str, str, list[str]]] = {}
+    for number, row in enumerate(rows, 2):
+        image, split, kind, caption = (
+            str(row[column]) if column is not None and column < len(row) else "" for column in columns
+        )
+        if not image or not split or not (kind or caption):
+            raise DataError(f"Line {number} of {path} lacks an image, its split, or both class_name and caption.")
+        _, _, captions = photos.setdefault(image, (split, kind, []))
+        if caption:
+            captions.append(caption)
+    return tuple(Photo(name, split, kind, tuple(captions)) for name, (split, kind, captions) in photos.items())
 
 
 def fingerprint(photos: Sequence[Photo]) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from captioning.core.errors import DataError
 from captioning.media.archives import open_zip
 from captioning.media.collection import Collection
-from captioning.media.tables import open_csv
+from captioning.media.tables import open_table
 from tests.fuzz.damage import damaged
 
 NAMES = ["a.png", "kinds/cat.png", "../outside.png", "/etc/passwd.png", "C:\\b.png", "notes.txt", ".hid.png", "é.png"]
@@ -84,7 +84,7 @@ def test_any_table_gives_pictures_inside_or_a_sentence(data: bytes) -> None:
             (into / name).write_bytes(picture())
         path.write_bytes(data)
         try:
-            check(open_csv(path, into), into)
+            check(open_table(path, into), into)
         except DataError as error:
             assert str(error).endswith(".")
             assert str(path.parent) not in str(error)

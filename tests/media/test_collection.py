@@ -15,13 +15,13 @@ from PIL import Image
 from captioning.core.errors import DataError
 from captioning.core.settings import Settings
 from captioning.image_map import write_pictures
-from captioning.media import archives, collection, tables
+from captioning.media import archives, collection, entries, table_rows, tables, tars
 from captioning.media.archives import open_zip
 from captioning.media.collection import Collection, NamedImage, open_files, open_folder
 from captioning.media.images import open_image
 from captioning.media.opening import open_any
 from captioning.media.samples import digit_collection, sample_collection
-from captioning.media.tables import open_csv
+from captioning.media.tables import open_table
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     small = Settings(map_images=2, zip_bytes=20_000, zip_files=5, zip_ratio=10, max_upload_bytes=8_000)
-    for module in (archives, collection, tables):
+    for module in (archives, collection, entries, table_rows, tables, tars):
         monkeypatch.setattr(module, "get_settings", lambda: small)
 
 
@@ -102,7 +102,7 @@ def test_a_link_to_itself_is_listed(folder: Path) -> None:
     assert reasons(found) == {"loop.png": "It is no file that can be read."}
     table = folder / "table.csv"
     table.write_text("path\nloop.png\nb.png\n")
-    assert reasons(open_csv(table, folder)) == {"loop.png": "There is no such file."}
+    assert reasons(open_table(table, folder)) == {"loop.png": "There is no such file."}
 
 
 def test_names_that_are_no_utf8_are_shown_as_valid_text_and_their_files_are_found(folder: Path) -> None:
@@ -132,11 +132,11 @@ def test_a_table_of_far_more_rows_than_a_map_holds_is_refused_before_its_files_a
 ) -> None:
     path = folder / "table.csv"
     path.write_text("path\n" + "b.png\n" + "gone.png\n" * 3)
-    assert names_of(open_csv(path, folder)) == ["b.png"]
+    assert names_of(open_table(path, folder)) == ["b.png"]
     monkeypatch.setattr(tables, "_locate", None)
     path.write_text("path\n" + "gone.png\n" * 5)
     with pytest.raises(DataError, match=r"table\.csv lists 5 rows; the limit is 4.*CAPTIONSCOPE_MAP_IMAGES"):
-        open_csv(path, folder)
+        open_table(path, folder)
 
 
 @pytest.mark.parametrize("inside", [[], ["notes.txt"]])
@@ -346,7 +346,7 @@ def test_tables_as_spreadsheets_write_them(folder: Path, separator: str, encodin
     rows = [*([head] if head else []), [*start, "b.png", "Bär"], [*start, "dogs/rex.png", "dog"]]
     path = folder / "table.csv"
     path.write_bytes("\r\n".join(separator.join(row) for row in rows).encode(encoding))
-    found = open_csv(path, folder)
+    found = open_table(path, folder)
     assert [(i.name, i.label, i.folder) for i in found.images] == [
         ("b.png", "Bär", ""),
         ("dogs/rex.png", "dog", "dogs"),
@@ -358,11 +358,16 @@ def test_a_table_lists_what_is_missing_or_leads_outside_and_takes_the_rest(folde
     Image.new("RGB", (2, 2)).save(outside)
     path = folder / "table.csv"
     path.write_text(f"path\nb.png\nnowhere.png\n../outside.png\n{outside}\n\ndogs\\rex.png\n{'x' * 5000}.png\n")
-    found = open_csv(path, folder)
+    found = open_table(path, folder)
     assert names_of(found) == ["b.png", "dogs\\rex.png"]
     assert reasons(found)["nowhere.png"] == "There is no such file."
     assert reasons(found)["../outside.png"] == reasons(found)[str(outside)] == "Its path leads outside."
-    assert names_of(open_csv(path, folder, anywhere=True)) == ["b.png", "../outside.png", str(outside), "dogs\\rex.png"]
+    assert names_of(open_table(path, folder, anywhere=True)) == [
+        "b.png",
+        "../outside.png",
+        str(outside),
+        "dogs\\rex.png",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -380,7 +385,7 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, content: bytes, sa
     path = tmp_path / "table.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match=says):
-        open_csv(path, tmp_path)
+        open_table(path, tmp_path)
 
 
 def test_anything_is_opened_by_what_it_is(folder: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from captioning.tabs.image_map.samples import SAMPLE_SETS, find_samples
 from captioning.tabs.image_map.view import MapShelf, MapView, copy_groups, map_news, map_value, progress_value
 from captioning.tabs.image_map.work import Drawn, add, draw, find_out, refit_map
 from tests.clips import make_clip
+from tests.conftest import FAKE_SPEC
 from tests.map_pictures import ColourLoader, make_folder, make_picture
 from tests.page_server import serve
 
@@ -421,6 +422,7 @@ def test_folders_are_read_for_those_at_the_machine_or_by_a_setting(
     assert may_read_folders(request) is allowed
     if allowed:
         assert folder_source(" /data/photos ", request).folder == "/data/photos"
+        assert folder_source('"/data/photos"', request).folder == "/data/photos"
     else:
         with pytest.raises(DataError, match="same machine"):
             folder_source("/data/photos", request)
@@ -475,6 +477,11 @@ def test_clients_get_a_map_and_one_sentence_for_bad_input(tmp_path: Path) -> Non
         assert (document["model"], document["method"], document["errors"]) == ("embedded", "pca", [])
         bare = client.predict(images=images[:3], captions=False, api_name="/image_map")
         assert [point["caption"] for point in bare["points"]] == ["", "", ""]
+        assert bare["options"]["method"] == "umap"
+        assert bare["method"] == "pca"
+        assert "UMAP" in bare["note"]
+        assert bare["revision"] == FAKE_SPEC.revision
+        assert bare["left_out"] == {}
         refused: list[dict[str, Any]] = [
             {"images": []},
             {"images": images, "method": "tsne"},
@@ -485,3 +492,23 @@ def test_clients_get_a_map_and_one_sentence_for_bad_input(tmp_path: Path) -> Non
                 client.predict(**bad, api_name="/image_map")
             assert "\n" not in str(error.value)
             assert "passwd" not in str(error.value)
+
+
+def test_the_path_of_a_table_on_this_machine_is_taken_as_that_of_a_folder(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pictures", each=1)
+    (folder / "table.csv").write_text(
+        "path;label\n" + "\n".join(f"{p.relative_to(folder)};x" for p in folder.rglob("*.png"))
+    )
+    source = Source("folder", folder=str(folder / "table.csv"))
+    found = gather(source, Scratch(str(tmp_path / "scratch")), lambda *_: None)
+    assert {image.label for image in found.images} == {"x"}
+    assert len(found.images) == 3
+
+
+def test_files_that_are_no_pictures_are_listed_by_kind_on_the_page(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pictures", each=1)
+    (folder / "a.heic").write_bytes(b"x")
+    source = Source("folder", folder=str(folder))
+    view = draw(ColourLoader(), source, "auto", MapOptions(), str(tmp_path / "cache"), make_job()).view
+    (told,) = progress_value("done", view=view)["lists"]
+    assert told == {"title": "1 file is no picture that can be read here", "rows": [["HEIC", "1"]], "open": True}

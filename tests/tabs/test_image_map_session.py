@@ -92,7 +92,7 @@ def test_what_fails_meanwhile_does_not_end_the_captioning_of_the_map(visit: Visi
     assert all(visit.view.captions)
     assert not visit.view.working
     assert visit.progress["phase"] == "done"
-    assert "There is no folder" in visit.progress["message"]
+    assert "There is no " in visit.progress["message"]
     assert any(doing.startswith("Nothing was changed · Captioning") for doing in visit.doings)
 
 

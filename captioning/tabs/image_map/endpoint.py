@@ -48,4 +48,4 @@ def _image_map(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any]) -> 
     source = Source("files", files=tuple(read_file_record(image, "orig_name") for image in images))
     drawn = draw(load, source, given["model"], options, get_upload_folder(), job)
     view = find_out(load, drawn, job, captions=given["captions"])
-    return SavedMap(view, view.title, {"model": view.model_id}).document()
+    return SavedMap(view, view.title, {"model": view.model_id, "revision": view.revision}).document()

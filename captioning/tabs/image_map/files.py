@@ -27,7 +27,7 @@ def make_file(
     def tell(done: int, total: int, _: str) -> None:
         job.show(SaveStep(f"{doing} {done + 1:,} of {total:,}", done / total))
 
-    about = {"model": view.model_id}
+    about = {"model": view.model_id, "revision": view.revision}
     saved = SavedMap(view, view.title, about, places, thumbnails.get, tell)
     name = Path(chosen.file)
     return f"{name.stem}{'' if places is None else f'-{len(places)}-selected'}{name.suffix}", chosen.make(saved)

@@ -11,7 +11,8 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from captioning.core.errors import DataError
 from captioning.core.settings import get_settings
 from captioning.media.clip_frames import OnStep
-from captioning.media.collection import Collection, open_folder
+from captioning.media.collection import Collection
+from captioning.media.opening import open_any
 from captioning.media.scratch import Scratch
 from captioning.media.uploads import SentFile, clean_name, gather_files
 from captioning.tabs.image_map.samples import find_samples
@@ -74,8 +75,8 @@ def folder_source(folder: object, request: gr.Request) -> Source:
     if not may_read_folders(request):
         raise DataError(_FOLDERS_REFUSED)
     if not isinstance(folder, str) or not folder.strip():
-        raise DataError("Type the path of a folder with pictures.")
-    return Source("folder", folder=folder.strip())
+        raise DataError("Type the path of a folder with pictures, of a table, an archive or a clip.")
+    return Source("folder", folder=folder.strip().strip('"'))
 
 
 def gather(source: Source, scratch: Scratch, on_step: OnStep) -> Collection:
@@ -83,5 +84,5 @@ def gather(source: Source, scratch: Scratch, on_step: OnStep) -> Collection:
     if source.kind == "samples":
         return find_samples(source.samples).gather(scratch, on_step)
     if source.kind == "folder":
-        return open_folder(Path(source.folder).expanduser())
+        return open_any(Path(source.folder).expanduser(), scratch.path, on_step)
     return gather_files(source.files, scratch, on_step)

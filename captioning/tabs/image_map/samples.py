@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from captioning.core.errors import DataError
-from captioning.media.clip_frames import OnStep, read_clip
+from captioning.media.clip_frames import OnStep
 from captioning.media.collection import Collection
+from captioning.media.packed import open_packed
 from captioning.media.samples import digit_collection, sample_collection
 from captioning.media.scratch import Scratch
 from captioning.ui.clip_input import list_clips
@@ -27,7 +28,7 @@ class SampleSet:
 
 def _clip(scratch: Scratch, on_step: OnStep) -> Collection:
     clip = list_clips()[0]
-    return read_clip(clip.path, clip.name, scratch, on_step)
+    return open_packed(clip.path, clip.name, scratch.path, on_step)
 
 
 SAMPLE_SETS = (

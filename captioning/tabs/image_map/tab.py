@@ -228,7 +228,7 @@ def intake_value(adding: bool = False, may_read_folders: bool | None = None) -> 
     most = get_settings().map_images
     return {
         "serial": next_serial(),
-        "kinds": f"Up to {most:,} pictures. A CSV names them, with a label each; a clip gives its frames.",
+        "kinds": f"Up to {most:,} pictures. A table names them, with a label each; a clip gives its frames.",
         "most": most,
         "samples": [[known.name, known.title] for known in SAMPLE_SETS],
         "adding": adding,

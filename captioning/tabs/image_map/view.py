@@ -38,6 +38,7 @@ class MapView(ImageMap):
     # Without slots, so that the shelf can refer to it weakly on Python 3.10.
     model_id: str
     title: str
+    revision: str | None = None
     working: bool = True
     scratches: tuple[Scratch, ...] = ()
     map_id: str = field(default_factory=new_map_id)
@@ -104,6 +105,10 @@ def _lists(view: MapView | None, failed: Sequence[FailedImage]) -> list[dict[str
     if failed:
         what = "1 file was left out" if len(failed) == 1 else f"{len(failed)} files were left out"
         lists.append({"title": what, "rows": [[one.name, one.reason] for one in failed], "open": len(failed) < 4})
+    if view is not None and view.others:
+        rows = [[kind, f"{count:,}"] for kind, count in view.others.kinds]
+        what = "1 file is no picture" if len(view.others) == 1 else f"{len(view.others):,} files are no pictures"
+        lists.append({"title": f"{what} that can be read here", "rows": rows, "open": len(rows) < 4})
     groups = copy_groups(view) if view else []
     if groups:
         what = "1 picture is" if len(groups) == 1 else f"{len(groups)} pictures are"

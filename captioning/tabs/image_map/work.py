@@ -62,12 +62,13 @@ def draw(load: LoadCaptioner, source: Source, model_id: str, options: MapOptions
     captioner, scratch = load(model_id, report=lambda _: job.check()), Scratch(cache)
     collection = gather(source, scratch, _reader(job))
     if not collection.images:
-        raise DataError(nothing_usable(collection.failed))
+        raise DataError(nothing_usable(collection.failed, collection.others))
     made = session.draw(captioner, collection, options, lambda step: job.show(_shown(step)))
     view = MapView(
         **vars(made),
         model_id=name_in_use(model_id, captioner.spec),
         title=captioner.spec.title,
+        revision=captioner.spec.revision,
         scratches=(scratch,),
     )
     return Drawn(view, f"{count_pictures(len(view.images))} on the map, by {view.title}", captioner)
@@ -86,10 +87,10 @@ def add(load: LoadCaptioner, source: Source, before: MapView, cache: str, job: J
 def refit_map(load: LoadCaptioner, before: MapView, model_id: str, options: MapOptions, job: Job[Shown]) -> Drawn:
     """All pictures laid out anew and turned to lie as before as far as they can, by the model now in use."""
     captioner = load(model_id, report=lambda _: job.check())
-    title = captioner.spec.title
+    title, revision = captioner.spec.title, captioner.spec.revision
     tell: session.Tell = lambda step: job.show(_shown(step))  # noqa: E731
     fresh = session.lay_out_anew(captioner, before, options, title == before.title, tell)
-    view = replace(fresh, map_id=new_map_id(), model_id=model_id, title=title, working=True)
+    view = replace(fresh, map_id=new_map_id(), model_id=model_id, title=title, revision=revision, working=True)
     drift = view.projection.drift
     moved = "" if drift is None else f"; they moved by {drift:.0%} of the map on average"
     return Drawn(view, f"{count_pictures(len(view.images))} laid out anew, by {title}{moved}", captioner)
