@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     130 and 141 are what shells call ended by Ctrl+C and by a reader that has seen enough.
     """
+    _show_what_can_be_shown()
     options = _make_parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -40,6 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"captioning: {_explain(error)}", file=sys.stderr)
         return 1
+
+
+def _show_what_can_be_shown() -> None:
+    """Let standard output replace what its encoding cannot show, such as a pipe's on Windows, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
 
 
 def _explain(error: OSError) -> str:

@@ -18,7 +18,7 @@ from captioning.image_map import warm_up as warm_up_maps
 from captioning.page import launch_options
 from captioning.serving.loading import LoadCaptioner, load_captioner
 from captioning.serving.shared_captioner import SharedCaptioner
-from captioning.web.address import check_address, read_host
+from captioning.web.address import check_address, read_host, read_root_path
 from captioning.web.origins import read_addresses
 from captioning.web.showcase import prepare, tour
 
@@ -43,7 +43,12 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--port", type=int, default=port, help="port to listen on (default: GRADIO_SERVER_PORT, else 7860)"
     )
-    parser.add_argument("--root-path", help="path under which a proxy serves it (default: GRADIO_ROOT_PATH)")
+    parser.add_argument(
+        "--root-path",
+        type=read_root_path,
+        default=os.environ.get("GRADIO_ROOT_PATH"),
+        help="path under which a proxy serves it, such as /captions (default: GRADIO_ROOT_PATH)",
+    )
     parser.add_argument("--hosts", metavar="NAMES", help="further names it is reached under, with commas")
     parser.add_argument("--origins", metavar="SITES", help="sites whose pages may use it, as https://example.org")
     parser.add_argument("--model", help="registry name, folder or hub name that answers first (default: auto)")

@@ -92,10 +92,10 @@ function drawRow(row, prompt, caption, phase, number, count) {
   row.copy.hidden = phase === 'busy' || !row.caption.text;
   row.look.hidden = phase !== 'done' || !value.can_look || !tokens.length;
   const facts = [];
-  if (tokens.length && phase !== 'busy') {
-    if (row.caption.mean_log_prob === null) facts.push('the model ends at once');
-    else facts.push(`mean log-prob ${signed(row.caption.mean_log_prob)}`);
+  if ((tokens.length || row.caption.note) && phase !== 'busy') {
+    if (row.caption.mean_log_prob !== null) facts.push(`mean log-prob ${signed(row.caption.mean_log_prob)}`);
     facts.push(`${row.caption.seconds.toFixed(row.caption.seconds < 10 ? 2 : 1)} s`);
+    if (row.caption.note) facts.push(row.caption.note);
   }
   setText(row.facts, facts.join(' · '));
 }

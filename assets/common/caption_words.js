@@ -20,14 +20,16 @@ function drawWord(row, index, token, logProb) {
   const p = probability(logProb);
   const space = token.startsWith(' ') && index > 0 ? ' ' : '';
   if (holder.firstChild.data !== space) holder.firstChild.data = space;
-  setText(word, token.trim() || '␣');
+  const spelt = isPrompt ? row.caption.typed?.[index] ?? token : token;
+  holder.hidden = token === ''; // a byte of the character before it
+  setText(word, spelt.trim() || '␣');
   word.id = `${row.id}-${index}`;
   word.classList.toggle('is-prompt', isPrompt);
   word.classList.toggle('is-kept', index < row.from);
   word.classList.toggle('is-forced', index === row.from);
   word.dataset.level = isPrompt ? '' : levelOf(p);
   word.style.setProperty('--p', isPrompt ? 0 : p.toFixed(3));
-  word.setAttribute('aria-label', `${readable(token)}, ${isPrompt ? 'prompt, ' : ''}${percent(p)}`);
+  word.setAttribute('aria-label', `${readable(spelt)}, ${isPrompt ? 'prompt, ' : ''}${percent(p)}`);
 }
 
 // ---- alternatives ----

@@ -22,8 +22,8 @@ def write_branch(
 ) -> tuple[Caption, CaptionerStatus]:
     """Continue a caption of the picture at `path` from an alternative token; return it and the model's status.
 
-    Token ids and options are those of the old caption, and the new one may become as long. What was the prompt stays the
-    prompt. Runs in a worker.
+    Token ids and options are those of the old caption, and the new one may become as long. What was the prompt stays
+    the prompt. Runs in a worker.
     """
     captioner = load(model_id, report=lambda _: job.check())
     num_prompt_tokens = min(old.num_prompt_tokens, position)

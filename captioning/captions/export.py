@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from captioning.captions.words import caption_note
 from captioning.core.errors import OptionsError
 from captioning.core.formats import Format
 from captioning.core.types import (
@@ -27,7 +28,10 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def caption_record(caption: Caption, name: str) -> dict[str, Any]:
-    """One caption of the picture called `name`, as JSON carries it; `log_probs` are in nats, one a token."""
+    """One caption of the picture called `name`, as JSON carries it; `log_probs` are in nats, one a token.
+
+    `note` says what of the prompt the tokenizer does not know, and that nothing was added to it.
+    """
     return {
         "image": name,
         "prompt": caption.prompt,
@@ -36,6 +40,7 @@ def caption_record(caption: Caption, name: str) -> dict[str, Any]:
         "token_ids": list(caption.token_ids),
         "log_probs": list(caption.log_probs),
         "seconds": caption.seconds,
+        "note": caption_note(caption),
     }
 
 

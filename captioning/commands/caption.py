@@ -39,6 +39,7 @@ def add(commands: Subparsers) -> None:
 def _caption(options: argparse.Namespace) -> int:
     from captioning.captions.export import caption_record
     from captioning.captions.prompts import check_prompts
+    from captioning.captions.words import caption_note
     from captioning.media.images import open_image
     from captioning.media.named_files import find_pictures
 
@@ -65,6 +66,8 @@ def _caption(options: argparse.Namespace) -> int:
             for caption in captions:
                 sure = "" if caption.mean_log_prob is None else f"  [{caption.mean_log_prob:.2f}]"
                 print(f"  {caption.text}{sure}")
+                if told := caption_note(caption):
+                    print(f"    ({told})")
     if wants_json(options):
         print_json(
             {

@@ -38,6 +38,11 @@ def _deploy(options: argparse.Namespace) -> int:
         return 0
     if options.dry_run:
         print("\n".join(map(str, done.changes)))
+        if not done.compared:
+            print(
+                "There is no Hugging Face token here, so nothing could be compared with what is deployed: this is what "
+                "a new Space would get. Run `hf auth login`, or set HF_TOKEN, to see the difference."
+            )
         print(f"{len(done.changes)} changes to {done.url}; nothing was changed.")
     else:
         print(f"{done.url} is now as {options.file} says; the hub builds it within minutes.")

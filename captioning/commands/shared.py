@@ -126,8 +126,13 @@ def make_folder(folder: Path) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    print(json.dumps(value, ensure_ascii=False))
+    """Print one JSON document; where standard output cannot show its letters they are escaped, so that none is lost."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    print(text)
 
 
 def print_figures(options: argparse.Namespace, captioner: Captioner, figures: dict[str, Any]) -> None:

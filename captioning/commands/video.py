@@ -69,6 +69,7 @@ def _time(text: str) -> float:
 
 def _video(options: argparse.Namespace) -> int:
     from captioning.captions.prompts import check_prompts
+    from captioning.captions.words import caption_note
     from captioning.media.named_files import find_clips
     from captioning.media.video import describe_duration
 
@@ -104,6 +105,8 @@ def _video(options: argparse.Namespace) -> int:
             print(f"{name} ({len(clip.frames)} frames: {times}{note})")
             for caption in captions:
                 print(f"  {caption.text}")
+                if told := caption_note(caption):
+                    print(f"    ({told})")
             if summary is not None:
                 print(f"  in short, by {summary.model}: {summary.text}")
     if wants_json(options):

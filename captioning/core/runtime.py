@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import inspect
 import os
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +53,8 @@ _share_heaps()
 
 ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 """Whether this is a Space whose GPU is lent for a call at a time (`captioning.models.accelerator`)."""
-if ON_ZERO_GPU:
+_LACKS_SPACES = ON_ZERO_GPU and find_spec("spaces") is None
+if ON_ZERO_GPU and not _LACKS_SPACES:
     import spaces  # noqa: F401  # before torch and in the main thread, where it stands in for the GPU
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -76,6 +81,29 @@ def no_interface_files() -> Iterator[None]:
         inspect.getfile = find
 
 
+def let_numba_compile() -> None:
+    """Give numba, before it is imported, a folder for what it compiles where it would find none that it may write to.
+
+    It looks beside the sources and in the user's cache, and fails where it may write to neither. What it compiles is
+    then kept until this process ends, in a folder that nobody else can write to.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ or "numba" in sys.modules:
+        return
+    sources = [spec.origin for name in ("umap", "pynndescent") if (spec := find_spec(name)) and spec.origin]
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "numba"
+    if _may_write(users) or all(_may_write(Path(source).parent / "__pycache__") for source in sources):
+        return
+    folder = tempfile.mkdtemp(prefix="captionscope-numba-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["NUMBA_CACHE_DIR"] = folder
+
+
+def _may_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, or in the nearest one above it that is there."""
+    there = next((place for place in (folder, *folder.parents) if place.is_dir()), None)
+    return there is not None and os.access(there, os.W_OK | os.X_OK)
+
+
 def choose_device(name: str = "auto", may_be_lent: bool = False) -> torch.device:
     """The named device, or for `auto` the accelerator where there is one. Raises `OptionsError` for one not here.
 
@@ -84,6 +112,8 @@ def choose_device(name: str = "auto", may_be_lent: bool = False) -> torch.device
     import torch
 
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if _LACKS_SPACES:
+        raise OptionsError("SPACES_ZERO_GPU is set, but the package spaces is missing; unset it, or install spaces.")
     if ON_ZERO_GPU:
         accelerator = torch.device("cuda") if may_be_lent else None
     if name == "auto":

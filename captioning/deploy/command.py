@@ -9,20 +9,21 @@ from typing import Any
 
 from captioning.core.errors import DeployError
 from captioning.deploy.manifest import DeployedFile, collect_files
-from captioning.deploy.plan import Change, compare
-from captioning.deploy.space import Space
+from captioning.deploy.plan import Change, Deployed, compare
+from captioning.deploy.space import Space, has_token, url_of
 from captioning.deploy.spacefile import Spacefile, read_spacefile
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a run found to change, and whether it did."""
+    """What a run found to change, and whether it did; not `compared` means that it could not see what is deployed."""
 
     space: str
     url: str
     applied: bool
     changes: tuple[Change, ...]
     files: Mapping[str, DeployedFile]
+    compared: bool = True
 
     def as_document(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -30,6 +31,7 @@ class Deployment:
             "space": self.space,
             "url": self.url,
             "applied": self.applied,
+            "compared": self.compared,
             "changes": [
                 {
                     "kind": change.kind,
@@ -54,12 +56,15 @@ def deploy(
 ) -> Deployment:
     """Bring a Space to what its Spacefile says; values of secrets come from `environment` by their names.
 
-    `report` hears what is about to be changed. A dry run only looks. Raises `DeployError` before anything is changed,
-    and `HubError`.
+    `report` hears what is about to be changed. A dry run only looks; without a token it shows what a new Space would
+    get. Raises `DeployError` before anything is changed, and `HubError`.
     """
     spacefile = read_spacefile(file)
     files = collect_files(spacefile)
     secrets = {name: environment[name] for name in spacefile.secrets if environment.get(name)}
+    if dry_run and not has_token():
+        changes = compare(spacefile, files, Deployed())
+        return Deployment(spacefile.space, url_of(spacefile.space), False, changes, files, compared=False)
     space = Space(spacefile.space, secrets)
     spacefile = replace(spacefile, space=space.space_id)
     deployed = space.read()

@@ -29,6 +29,20 @@ _ADVICE = {
 }
 
 
+def has_token() -> bool:
+    """Whether a Hugging Face token is at hand."""
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
+def url_of(space_id: str) -> str:
+    """Where people find a Space."""
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/spaces/{space_id}"
+
+
 class Space:
     """One Space, by OWNER/NAME or, where it belongs to whoever signed in, by NAME alone.
 
@@ -56,7 +70,7 @@ class Space:
     @property
     def url(self) -> str:
         """Where people find it."""
-        return f"{self._api.endpoint}/spaces/{self.space_id}"
+        return url_of(self.space_id)
 
     def read(self) -> Deployed:
         """What is deployed. Raises `HubError`."""

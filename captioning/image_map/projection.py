@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from captioning.core import runtime
 from captioning.core.errors import FeaturesError
 from captioning.image_map.neighbours import check_finite, distinct_rows, nearest, unit_rows
 from captioning.image_map.options import MapOptions
@@ -168,6 +169,7 @@ def _run_umap(
     Made of umap-learn's own parts, because its class searches neighbours in a way that compiles for longer or compares
     in Python one by one, and squeezes whatever it starts from into a square: a map laid out again would lose its shape.
     """
+    runtime.let_numba_compile()
     from umap.layouts import optimize_layout_euclidean
     from umap.umap_ import find_ab_params, fuzzy_simplicial_set, make_epochs_per_sample
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,64 @@ def embedded_folder() -> Path:
     return ASSETS / "embedded"
 
 
+_ADDRESS = re.compile(
+    r"\A(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(?:models/)?([^/?#]+/[^/?#]+)(?:[/?#].*)?\Z",
+    re.IGNORECASE,
+)
+
+
+def plain_name(model_id: str) -> str:
+    """A model's name without what copying adds: blanks, quotation marks, the hub's address, a slash at its end."""
+    name = model_id.strip().strip("\"'")
+    address = _ADDRESS.match(name)
+    if address is not None:
+        return address[1]
+    return name.rstrip("/\\") or name
+
+
+def describe_format(names: Iterable[str], config: Mapping[str, Any]) -> str:
+    """Return what files are that make no model here, and what to do, phrased to follow a name; empty for others.
+
+    `names` are those of a folder or repository, and `config` is its `config.json`, empty where there is none.
+    """
+    names = {name.lower() for name in names}
+    quantised = config.get("quantization_config")
+    if isinstance(quantised, dict):
+        method = str(quantised.get("quant_method") or "").upper() or "a quantisation"
+        bits = quantised.get("bits") or next((n for n in (4, 8) if quantised.get(f"load_in_{n}bit")), None)
+        size = f" in {bits} bits" if bits else ""
+        return f"has weights quantised by {method}{size}, which are not read here; choose the model it was made from"
+    if "adapter_config.json" in names and not (config and _has_weights(names)):
+        return (
+            "is an adapter (LoRA) and not a whole model; merge it into its base model with peft "
+            "(`merge_and_unload`, then `save_pretrained`), and give that folder"
+        )
+    if config:
+        return ""
+    found = (sentence for kind, sentence in _OTHER_FORMATS.items() if any(fnmatch(name, kind) for name in names))
+    return next(found, "")
+
+
+def _has_weights(names: Collection[str]) -> bool:
+    return bool({SAFETENSORS, f"{SAFETENSORS}.index.json", PICKLED} & set(names))
+
+
+_ORIGINAL = "give the folder or hub name of the original model, which has config.json and model.safetensors"
+_OTHER_FORMATS = {
+    "*.gguf": f"is GGUF, the format of llama.cpp, which is not read here; {_ORIGINAL}",
+    "model_index.json": "is a diffusers pipeline, which makes pictures; choose a model that captions them",
+    "saved_model.pb": f"is of TensorFlow, which is not used here; {_ORIGINAL}",
+    "*.h5": f"is of Keras, which is not used here; {_ORIGINAL}",
+    "*.onnx": f"was converted to ONNX, which is not read here; {_ORIGINAL}",
+    "*.tflite": f"was converted for other devices; {_ORIGINAL}",
+    **dict.fromkeys(
+        ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt"),
+        f"is no model: it holds weights without the config.json that belongs to them; {_ORIGINAL}",
+    ),
+}
+"""By the names of files: what a folder without `config.json` holds, the surest first."""
+
+
 def name_of(folder: Path) -> str:
     """What people call a model folder; in the hub's cache the folder itself is named after a commit."""
     if folder.parent.name == "snapshots":
@@ -35,6 +95,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a model folder that asks to run no code. Raises `ModelFilesError`."""
     name = name_of(folder)
     config = read_json(folder / "config.json")
+    described = describe_format((path.name for path in folder.iterdir()), config or {}) if folder.is_dir() else ""
+    if described:
+        raise ModelFilesError(f"{name} {described}.")
     if config is None:
         raise ModelFilesError(
             f"{name} is no model: it has no readable config.json; give a folder that `train --out` wrote or that holds "

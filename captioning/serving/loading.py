@@ -66,8 +66,10 @@ def load_captioner(
     download. Raises `UnknownModelError`, `ModelFilesError` or `HubError`, and `OptionsError` for a device or precision
     that is not to be had; models loaded before stay.
     """
+    from captioning.models.files import plain_name
+
     settings = get_settings()
-    reason = ""
+    reason, model_id = "", plain_name(model_id)
     if model_id == "auto":
         model_id, reason = choose_model()
     key = (model_id, device or settings.device, precision or settings.precision)

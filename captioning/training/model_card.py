@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from captioning.models.sources import hub
-from captioning.training.data import Photo, class_names
+from captioning.training.data import DataFolders, Photo, class_names
 from captioning.training.start import Start
 
+TERMS_FILES = ("TERMS.md", "TERMS.txt", "LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE")
+"""Where a data folder may say what its photographs may be used for."""
+_MOST_TERMS = 2_000
 _FIGURES = {
     "cider": "CIDEr-D",
     "bleu_1": "BLEU-1",
@@ -25,11 +29,16 @@ _FIGURES = {
 
 
 def write_card(
-    start: Start, name: str, command: str, photos: Sequence[Photo], figures: Mapping[str, Any] | None
+    start: Start,
+    name: str,
+    command: str,
+    photos: Sequence[Photo],
+    figures: Mapping[str, Any] | None,
+    terms: Mapping[str, str],
 ) -> str:
     """A README.md with the head that the hub reads; without `figures` it says that nothing was measured yet.
 
-    `command` is what made the model.
+    `command` is what made the model, and `terms` are those of the photographs by folder, as `read_terms` gives them.
     """
     described = sum(bool(photo.captions) for photo in photos)
     kinds = class_names(photos)
@@ -42,7 +51,7 @@ def write_card(
     )
     return f"""---
 license: other
-license_name: research-and-education
+license_name: {"as-stated-below" if all(terms.values()) else "fill-in"}
 pipeline_tag: image-to-text
 tags: [image-captioning]
 {f"base_model: {base}" + chr(10) if base else ""}---
@@ -56,18 +65,35 @@ tags: [image-captioning]
 By `{command}`
 
 ## Terms
-The photographs' terms hold for what was learnt from them. Flickr8k (Hodosh, Young, Hockenmaier 2013) is for research
-and non-commercial use, so weights trained on it are for **research and education only**.
+The photographs' terms hold for what was learnt from them.
+
+{_list_terms(terms)}
+
 {weights} The photographs belong to their authors and are no part of this folder.
 
 ## Good for, bad at
-Good for what its photographs show often: with Flickr8k people and dogs outdoors, with class photographs single objects
-seen plainly. Bad at text, counting, colours of small things, and anything rare: it then names something it knows.
-It has learnt the biases of its photographs, such as who is called a man or a woman. Do not use it to describe people
-to those who would act on it.
+Good for what its photographs show often: scenes like those that people captioned, and with class photographs single
+objects seen plainly. Bad at text, counting, colours of small things, and anything rare: it then names something it
+knows. It has learnt the biases of its photographs, such as who is called a man or a woman. Do not use it to
+describe people to those who would act on it.
 
 ## Measured
 {_measured(name, figures)}"""
+
+
+def read_terms(folders: DataFolders) -> dict[str, str]:
+    """What each data folder says of the terms of its photographs; empty where it says nothing."""
+    terms = {}
+    for folder in [folders] if isinstance(folders, Path) else folders:
+        files = (folder / name for name in TERMS_FILES)
+        stated = next((file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()), "")
+        terms[folder.resolve().name] = stated.strip()[:_MOST_TERMS]
+    return terms
+
+
+def _list_terms(terms: Mapping[str, str]) -> str:
+    blank = f"**fill in** (its terms; a file {TERMS_FILES[0]} in that folder is copied here)"
+    return "\n".join(f"- `{name}`: {stated or blank}" for name, stated in terms.items())
 
 
 def _measured(name: str, figures: Mapping[str, Any] | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from captioning.core.whole_files import write_whole
 from captioning.models.captioner import NetworkCaptioner
 from captioning.training.data import (
     DataFolders,
-    Photo,
     PhotoSet,
     choose_photos,
     class_names,
@@ -26,7 +26,7 @@ from captioning.training.data import (
 from captioning.training.fit import Trainer, TrainingProgress
 from captioning.training.logs import RunLogs, check_logs
 from captioning.training.metrics import check_scorer, evaluate_captions, evaluate_kinds
-from captioning.training.model_card import write_card
+from captioning.training.model_card import read_terms, write_card
 from captioning.training.options import Beginning, TrainingOptions
 from captioning.training.start import Start, make_start
 
@@ -75,7 +75,8 @@ def train(
                 figures = _measure(trainer, NetworkCaptioner(_spec(start, out), network), _some(dev, GLANCE), kinds)
             run_logs.write(trainer.step, {"pass": number, **_dev_figures(figures)})
             report(f"pass {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float)))
-        figures = _write_and_measure(trainer, out, dev, kinds, photos, command, report)
+        card = partial(write_card, start, out.resolve().name, command, photos, terms=read_terms(folders))
+        figures = _write_and_measure(trainer, out, dev, kinds, card, report)
         run_logs.write(trainer.step, {f"final/{k}": v for k, v in figures.items() if isinstance(v, float)})
         run_logs.keep(out, _model_files(start, out))
     trainer.sight.close()
@@ -88,18 +89,17 @@ def _write_and_measure(
     out: Path,
     dev: PhotoSet,
     kinds: Sequence[str],
-    photos: Sequence[Photo],
-    command: str,
+    card: Callable[[dict[str, Any] | None], str],
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Save the averaged weights, and measure what was written: weights as they are read back from the folder."""
-    start, name = trainer.start, out.resolve().name
+    start = trainer.start
     assert start.family.save is not None
     with trainer.averaged() as network:
-        start.family.save(network, out, write_card(start, name, command, photos, None))
+        start.family.save(network, out, card(None))
     written = NetworkCaptioner(_spec(start, out), start.family.load(out, trainer.device, torch.float32))
     figures = _measure(trainer, written, dev, kinds, _counter(report, "measured"))
-    write_whole(out / "README.md", write_card(start, name, command, photos, figures))
+    write_whole(out / "README.md", card(figures))
     return figures
 
 

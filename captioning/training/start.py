@@ -31,6 +31,9 @@ from captioning.training.data import Photo, make_tokenizer, plain_words
 from captioning.training.options import CONVOLUTIONAL, PACKAGED, Beginning, TrainingOptions
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
+_WITHOUT_HUB = (
+    "give --encoder clip:FOLDER with a copy of a CLIP, or --encoder efficientnet-lite2, which needs no network"
+)
 FrozenEncoder = ClipEncoder | ConvolutionalEncoder | PackagedEncoder
 """An encoder of our own that training may leave as it is: what it sees of a picture can be kept."""
 
@@ -148,7 +151,7 @@ def _start_on_package(photos: Sequence[Photo], options: TrainingOptions, shape: 
 
 def _start_on_clip(name: str, photos: Sequence[Photo], options: TrainingOptions, shape: Mapping[str, Any]) -> Start:
     """A fresh decoder on CLIP's image encoder, whose weights become part of the model: its folder needs no other."""
-    part = find_part(name)
+    part = find_part(name, _WITHOUT_HUB)
     if part.config.get("model_type") not in ("clip", "clip_vision_model"):
         raise ModelFilesError(f"{part.name} is no CLIP ({part.described}); choose one, such as {DEFAULT_CLIP}.")
     folder = fetch_part(part)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from captioning.captions.words import caption_note, join_bytes, typed_prompt
 from captioning.core.types import Caption
 from captioning.ui.parts import make_part, next_serial
 
@@ -100,12 +101,16 @@ def caption_json(caption: Caption, complete: bool = True) -> dict[str, Any]:
     mean = caption.mean_log_prob
     value: dict[str, Any] = {
         "text": caption.text,
-        "tokens": [[token, round(lp, 3)] for token, lp in zip(caption.tokens, caption.log_probs, strict=True)],
+        "tokens": [
+            [token, round(lp, 3)] for token, lp in zip(join_bytes(caption.tokens), caption.log_probs, strict=True)
+        ],
+        "typed": list(typed_prompt(caption)[0]),
         "num_prompt_tokens": caption.num_prompt_tokens,
         "mean_log_prob": None if mean is None else round(mean, 3),
         "seconds": round(caption.seconds, 2),
     }
     if complete:
+        value["note"] = caption_note(caption)
         value["alternatives"] = [
             [[choice.token, round(choice.log_prob, 3)] for choice in choices] for choices in caption.alternatives
         ]

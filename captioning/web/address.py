@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from argparse import ArgumentTypeError
 
 from captioning.core.errors import OptionsError
 
@@ -14,6 +15,20 @@ LARGEST_PORT = 65_535
 def read_host(text: str) -> str:
     """An address as servers and links write it: IPv6 in brackets."""
     return f"[{text}]" if ":" in text and not text.startswith("[") else text
+
+
+def read_root_path(text: str) -> str:
+    """The path under which a proxy serves the page, with its slash, or a whole address of the web.
+
+    Raises `argparse.ArgumentTypeError` for any other address.
+    """
+    text = text.strip()
+    scheme, separator, rest = text.partition("://")
+    if separator:
+        if scheme.lower() not in ("http", "https") or not rest.strip("/"):
+            raise ArgumentTypeError(f"{text} is no path; give one such as /captions, or an address with https://")
+        return text.rstrip("/")
+    return f"/{text.strip('/')}" if text.strip("/") else ""
 
 
 def check_address(host: str, port: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from gradio.utils import get_upload_folder
 
+from captioning.core.errors import OptionsError
 from captioning.core.settings import get_settings
 
 _PREFIX, _LOCK = "captionscope-", ".lock"
@@ -27,17 +28,37 @@ _LONGEST_PAUSE = 600.0
 def own_folder() -> Path:
     """Where uploads, unpacked archives, frames and files to save lie, out of reach for other users of the machine.
 
-    Gradio puts there whatever it stores from now on. What killed processes left of theirs is removed.
+    Gradio puts there whatever it stores from now on. What killed processes left of theirs is removed. Raises
+    `OptionsError` where no folder can be made.
     """
-    parent = Path(get_upload_folder())
-    parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(parent)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    folder = _make_folder()
     lock = FileLock(folder / _LOCK)
     lock.acquire()
     atexit.register(_remove_own, folder, lock, os.getpid())
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     return folder
+
+
+def _make_folder() -> Path:
+    """A new folder where gradio keeps its files or, where that belongs to another user, beside it."""
+    chosen = os.environ.get("GRADIO_TEMP_DIR")
+    made = _make_below(Path(get_upload_folder()))
+    if isinstance(made, str) and not chosen:
+        made = _make_below(Path(tempfile.gettempdir()))
+    if isinstance(made, str):
+        variable, folder = ("GRADIO_TEMP_DIR", chosen) if chosen else ("TMPDIR", tempfile.gettempdir())
+        raise OptionsError(f"{folder} cannot be written to ({made}); set {variable} to a folder of yours.")
+    return made
+
+
+def _make_below(parent: Path) -> Path | str:
+    """A new folder, or why none can be made there."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(parent)
+        return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    except OSError as error:
+        return error.strerror or "input error"
 
 
 def _remove_leftovers(parent: Path) -> None:

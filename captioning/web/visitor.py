@@ -18,6 +18,7 @@ from captioning.core.settings import get_settings
 from captioning.media.images import open_image
 from captioning.media.samples import sample_collection
 from captioning.models import list_models
+from captioning.models.files import plain_name
 from captioning.serving.loading import LoadCaptioner, name_in_use
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def for_visitors(load: LoadCaptioner, first_model: str) -> LoadCaptioner:
     def load_for_visitor(
         model_id: str = "auto", *, report: Callable[[DownloadProgress], None] | None = None
     ) -> SharedCaptioner:
+        model_id = plain_name(model_id)
         check_captioner(model_id, everybodys)
         captioner = load(model_id, report=report)
         if model_id == "auto":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -291,3 +292,30 @@ def test_attention_refuses_what_is_not_there(
     monkeypatch.chdir(tmp_path)
     assert main(["attention", str(photo), *arguments]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_output_that_a_pipe_cannot_show_is_replaced_or_escaped() -> None:
+    code = (
+        "import sys; from captioning.__main__ import _show_what_can_be_shown; _show_what_can_be_shown();"
+        "from captioning.commands.shared import print_json;"
+        "print_json({'image': chr(0x5199) + chr(0xdce9)}); print(chr(0x5199) + '.jpg')"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=root, env=environment, check=True)
+    first, second = done.stdout.decode("cp1252").splitlines()
+    assert json.loads(first) == {"image": "\u5199\udce9"}
+    assert second == "?.jpg"
+
+
+def test_a_map_says_how_many_files_were_left_out(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(photo.read_bytes())
+    (folder / "b.HEIC").write_bytes(b"x")
+    assert main(["map", str(folder), "--no-captions", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["left_out"] == {"HEIC": 1}
+    assert "Left out: 1 file is no picture that can be read here (1 HEIC)." in printed.err

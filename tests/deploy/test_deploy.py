@@ -457,6 +457,17 @@ def test_without_a_token_one_sentence_says_how_to_get_one(
     assert hub.requests == []
 
 
+def test_a_dry_run_without_a_token_shows_what_a_new_space_would_get(
+    project: Path, hub: SpaceHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert run(project, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "nothing could be compared" in told
+    assert "+ file       README.md" in told
+    assert hub.requests == []
+
+
 def test_a_wrong_token_and_one_that_can_only_read_are_told(
     project: Path, hub: SpaceHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

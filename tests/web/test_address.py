@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import re
 import socket
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 
 import pytest
 
 from captioning.core.errors import OptionsError
-from captioning.web.address import check_address, read_host
+from captioning.web.address import check_address, read_host, read_root_path
 
 
 @pytest.fixture
@@ -62,3 +63,23 @@ def test_what_the_system_forbids_is_told_from_a_taken_port(
 def test_an_address_of_ipv6_is_written_in_brackets() -> None:
     asked = ("::1", "[::]", "0.0.0.0", "localhost")
     assert [read_host(text) for text in asked] == ["[::1]", "[::]", "0.0.0.0", "localhost"]
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("captions", "/captions"),
+        ("/captions/", "/captions"),
+        ("", ""),
+        ("/", ""),
+        ("https://a.org/x", "https://a.org/x"),
+    ],
+)
+def test_a_root_path_gets_its_slash(given: str, path: str) -> None:
+    assert read_root_path(given) == path
+
+
+def test_a_root_path_of_another_scheme_is_refused() -> None:
+    for given in ("ftp://a.org", "file:///x", "http://"):
+        with pytest.raises(ArgumentTypeError, match="is no path; give one such as /captions"):
+            read_root_path(given)

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import pytest
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 
-from captioning.web.temporary import own_folder, sweep
+from captioning.core.errors import OptionsError
+from captioning.web.temporary import _make_folder, own_folder, sweep
 from tests.conftest import FakeLoader
 from tests.page_server import serve
 
@@ -111,3 +113,15 @@ def start(parent: Path) -> tuple[subprocess.Popen[str], Path]:
     )
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())
+
+
+def test_where_the_folder_of_uploads_is_another_users_one_beside_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gradio").write_text("in the way")
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert _make_folder().parent == tmp_path
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio" / "mine"))
+    with pytest.raises(OptionsError, match="set GRADIO_TEMP_DIR to a folder of yours"):
+        _make_folder()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.core.errors import CaptioningError, HubError, ModelFilesError
-from captioning.models.files import SAFETENSORS
+from captioning.models.files import SAFETENSORS, describe_format
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 _NEVER_FETCHED = ("*.h5", "*.msgpack", "*.py")
@@ -52,6 +52,17 @@ def storage_folder(repo_id: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo_id.replace('/', '--')}"
+
+
+def known_commit(repo_id: str) -> str | None:
+    """The commit that a name meant at the last download; where that was not noted, the only one that is here."""
+    storage = storage_folder(repo_id)
+    reference = storage / "refs" / "main"
+    if reference.is_file():
+        return reference.read_text(encoding="utf-8").strip()
+    snapshots = storage / "snapshots"
+    commits = [folder.name for folder in snapshots.iterdir() if folder.is_dir()] if snapshots.is_dir() else []
+    return commits[0] if len(commits) == 1 else None
 
 
 def fetch_snapshot(
@@ -105,7 +116,8 @@ def choose_files(files: Sequence[HubFile], patterns: Sequence[str], repo_id: str
     weights = [pattern for pattern in patterns if ".safetensors" in pattern]
     others = matching(*(pattern for pattern in patterns if pattern not in weights))
     if not any(file.name == "config.json" for file in others):
-        raise ModelFilesError(f"{repo_id} is no model: it has no config.json; check the name.")
+        described = describe_format((file.name for file in files), {})
+        raise ModelFilesError(f"{repo_id} {described or 'is no model: it has no config.json; check the name'}.")
     found = matching(SAFETENSORS) or matching(*weights)
     if not found and allow_pickle:
         found = matching(*_PICKLES)
@@ -263,23 +275,30 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def explained(repo_id: str, revision: str | None, hint: str = "") -> Iterator[None]:
-    """Turn whatever the hub's client raises into a `HubError` that says what to do; `hint` may follow a wrong name."""
+def explained(
+    repo_id: str, revision: str | None, hint: str = "", instead: str = "choose `embedded`, which needs no network"
+) -> Iterator[None]:
+    """Turn whatever the hub's client raises into a `HubError` that says what to do.
+
+    `hint` may follow a wrong name, and `instead` is what to do where the hub cannot be asked.
+    """
     try:
         yield
     except CaptioningError:
         raise
     except Exception as error:
-        raise HubError(_explain(error, repo_id, revision or "main", hint)) from error
+        raise HubError(_explain(error, repo_id, revision or "main", hint, instead)) from error
 
 
-def _explain(error: BaseException, repo_id: str, revision: str, hint: str) -> str:
+def _explain(error: BaseException, repo_id: str, revision: str, hint: str, instead: str) -> str:
     from huggingface_hub import errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.LocalEntryNotFoundError):
         # The client's own guess; what it guessed from says more.
-        return _explain(error.__cause__, repo_id, revision, hint) if error.__cause__ else _unreachable(repo_id)
+        if error.__cause__ is None:
+            return _unreachable(repo_id, instead)
+        return _explain(error.__cause__, repo_id, revision, hint, instead)
     if isinstance(error, errors.GatedRepoError) or status == 403:
         return (
             f"{repo_id} is only for people who accepted its terms; do so at https://huggingface.co/{repo_id} and sign "
@@ -294,16 +313,16 @@ def _explain(error: BaseException, repo_id: str, revision: str, hint: str) -> st
     if status is not None:
         return f"The hub answers with error {status}; try again in a few minutes (what has come so far is kept)."
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return f"{repo_id} is not here and HF_HUB_OFFLINE forbids fetching it; unset that, or choose `embedded`."
+        return f"{repo_id} is not here and HF_HUB_OFFLINE forbids fetching it; unset that, or {instead}."
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError | TimeoutError):
         return _explain_disk(error, repo_id)
-    return _unreachable(repo_id)
+    return _unreachable(repo_id, instead)
 
 
-def _unreachable(repo_id: str) -> str:
+def _unreachable(repo_id: str, instead: str) -> str:
     return (
         f"The hub cannot be reached, so {repo_id} cannot be fetched; connect to the internet and try again (what has "
-        "come so far is kept), give a folder with a copy of the model, or choose `embedded`, which needs no network."
+        f"come so far is kept), give a folder with a copy of the model, or {instead}."
     )
 
 

@@ -9,12 +9,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.core.errors import CaptioningError, ModelError, ModelFilesError, UnknownModelError, first_line
+from captioning.core.errors import (
+    AcceleratorError,
+    CaptioningError,
+    ModelError,
+    ModelFilesError,
+    UnknownModelError,
+    first_line,
+)
 from captioning.core.types import ModelSpec
 from captioning.core.whole_files import write_whole
 from captioning.models.catalogue import get_family, list_models
 from captioning.models.family import ModelFamily
-from captioning.models.files import count_elements, embedded_folder, read_json
+from captioning.models.files import count_elements, describe_format, embedded_folder, plain_name, read_json
 from captioning.models.sources.download import (
     DownloadProgress,
     HubFile,
@@ -22,6 +29,7 @@ from captioning.models.sources.download import (
     choose_files,
     explained,
     fetch_snapshot,
+    known_commit,
     list_files,
     storage_folder,
 )
@@ -55,6 +63,7 @@ def resolve_spec(model_id: str) -> ModelSpec:
     Only what is neither registered nor on this machine asks the network. Raises `UnknownModelError`,
     `ModelFilesError` for a folder that is no model, and `HubError`.
     """
+    model_id = plain_name(model_id)
     for spec in list_models():
         if spec.model_id == model_id:
             return with_commit(spec)
@@ -64,6 +73,9 @@ def resolve_spec(model_id: str) -> ModelSpec:
     folder = existing_folder(model_id)
     if folder is not None:
         return _folder_spec(folder)
+    if existing_file(model_id):
+        described = describe_format([Path(model_id).name], {}) or "is a file; give the folder of a model, or a hub name"
+        raise ModelFilesError(f"{Path(model_id).name} {described}.")
     if is_hub_name(model_id):
         return _cached_spec(model_id) or _hub_spec(model_id)
     shown = model_id if len(model_id) <= 100 else f"{model_id[:100]}…"
@@ -86,7 +98,7 @@ def with_commit(spec: ModelSpec) -> ModelSpec:
     """The spec itself, or where it pins no revision, with the commit that its name meant at the last download."""
     if spec.revision is not None or spec.repo_id is None:
         return spec
-    return replace(spec, revision=_known_commit(spec.repo_id))
+    return replace(spec, revision=known_commit(spec.repo_id))
 
 
 def open_network(
@@ -120,9 +132,19 @@ def open_network(
             raise ModelError(
                 f"{spec.title} does not fit into the memory of {device}; choose a smaller model, or precision bfloat16."
             ) from error
+        if device.type != "cpu" and _lacks_device(error):
+            raise AcceleratorError(
+                f"No GPU is here for {spec.title} ({first_line(error)}); choose the device cpu and, where this is no "
+                "Space with ZeroGPU, unset SPACES_ZERO_GPU."
+            ) from error
         raise ModelFilesError(
             f"{spec.title} cannot be loaded ({first_line(error)}); copy or download it again."
         ) from error
+
+
+def _lacks_device(error: Exception) -> bool:
+    """Whether torch says that the accelerator itself, and no file, is missing."""
+    return any(word in str(error) for word in ("CUDA", "NVIDIA", "nvidia", "No HIP", "MPS backend"))
 
 
 def download(spec: ModelSpec, report: Report | None = None) -> Path:
@@ -156,6 +178,14 @@ def existing_folder(name: str) -> Path | None:
         return None  # too long, not a possible name, or the home of nobody
 
 
+def existing_file(name: str) -> bool:
+    """Whether a name is that of a file."""
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):
+        return False  # too long, not a possible name, or the home of nobody
+
+
 def _folder_spec(folder: Path) -> ModelSpec:
     folder = folder.resolve()
     family = check_folder(folder)
@@ -170,7 +200,7 @@ def _folder_spec(folder: Path) -> ModelSpec:
 
 def _cached_spec(repo_id: str) -> ModelSpec | None:
     """The spec of a hub name whose files all lie in the local cache already."""
-    commit = _known_commit(repo_id)
+    commit = known_commit(repo_id)
     if commit is None:
         return None
     try:
@@ -187,20 +217,27 @@ def _hub_spec(repo_id: str) -> ModelSpec:
     return _typed_spec(repo_id, commit, family, num_bytes, license_name)
 
 
-def look_up(repo_id: str) -> tuple[str, dict[str, Any], list[HubFile], str]:
+def look_up(repo_id: str, **advice: str) -> tuple[str, dict[str, Any], list[HubFile], str]:
     """Ask the hub what a name stands for: its commit, its `config.json`, its files and its licence.
+
+    `advice` is what `explained` takes.
 
     Raises `HubError`, and `ModelFilesError` for a model that asks to run code.
     """
     from huggingface_hub import constants, hf_hub_download
 
-    with explained(repo_id, None, _nearest(repo_id)):
+    with explained(repo_id, None, _nearest(repo_id), **advice):
         commit, files, license_name = list_files(repo_id, None)
+        if not any(file.name == "config.json" for file in files):
+            choose_files(files, (), repo_id, allow_pickle=False)  # which says what the files are instead
         path = hf_hub_download(
             repo_id, "config.json", revision=commit, cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT
         )
         _remember_commit(repo_id, commit)
     config = read_json(Path(path)) or {}
+    described = describe_format((file.name for file in files), config)
+    if described:
+        raise ModelFilesError(f"{repo_id} {described}.")
     if "auto_map" in config:
         raise ModelFilesError(
             f"{repo_id} asks to run code of its own (config.json), which is refused; choose another model."
@@ -231,13 +268,8 @@ def _own_folder(spec: ModelSpec) -> Path | None:
 def _snapshot_folder(spec: ModelSpec) -> Path | None:
     if spec.repo_id is None:
         return None
-    commit = spec.revision or _known_commit(spec.repo_id)
+    commit = spec.revision or known_commit(spec.repo_id)
     return storage_folder(spec.repo_id) / "snapshots" / commit if commit else None
-
-
-def _known_commit(repo_id: str) -> str | None:
-    reference = storage_folder(repo_id) / "refs" / "main"
-    return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
 
 
 def _remember_commit(repo_id: str, commit: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioning.core.errors import ModelFilesError, UnknownModelError
 from captioning.models.families.vision_encoder_decoder import FILES, PREFIX_TOKENS
-from captioning.models.files import check_weights, name_of, read_config
+from captioning.models.files import check_weights, name_of, plain_name, read_config
 from captioning.models.pretrained import check_loading, read_pretrained
 from captioning.models.sources import hub
 from captioning.models.sources.download import (
@@ -17,6 +17,7 @@ from captioning.models.sources.download import (
     choose_files,
     explained,
     fetch_snapshot,
+    known_commit,
     list_files,
     storage_folder,
 )
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 IMAGE_ENCODERS = (*PREFIX_TOKENS, "clip")
 """The kinds of models, by `model_type`, that have an image encoder which `load_image_encoder` can take out."""
+
+INSTEAD = "name a folder with a copy of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,13 @@ class ModelPart:
         return ", ".join(self.config.get("architectures") or [str(self.config.get("model_type", "nothing"))])
 
 
-def find_part(name: str) -> ModelPart:
+def find_part(name: str, instead: str = INSTEAD) -> ModelPart:
     """What a folder or hub name stands for; only a hub name that is not in the local cache asks the network.
 
-    Raises `UnknownModelError`, `ModelFilesError` for what is no model or unsafe, and `HubError`.
+    `instead` is what to do where that cannot be asked. Raises `UnknownModelError`, `ModelFilesError` for what is no
+    model or unsafe, and `HubError`.
     """
+    name = plain_name(name)
     folder = hub.existing_folder(name)
     if folder is not None:
         folder = folder.resolve()
@@ -57,14 +62,14 @@ def find_part(name: str) -> ModelPart:
         return ModelPart(name_of(folder), config, folder)
     if not hub.is_hub_name(name):
         raise UnknownModelError(f"There is no model {name[:100]!r}; give a folder, or a hub name like owner/name.")
-    return _find_cached(name) or _find_on_hub(name)
+    return _find_cached(name) or _find_on_hub(name, instead)
 
 
 def fetch_part(part: ModelPart, report: Report | None = None) -> Path:
     """The part's folder, downloaded if need be. Raises `HubError`, `ModelFilesError`, and whatever `report` raises."""
     if part.folder is not None:
         return part.folder
-    with explained(part.name, part.revision):
+    with explained(part.name, part.revision, instead=INSTEAD):
         commit, files, _ = list_files(part.name, part.revision)
         wanted = choose_files(files, FILES, part.name, allow_pickle=False)
         folder = fetch_snapshot(part.name, commit, wanted, part.name, report)
@@ -74,12 +79,10 @@ def fetch_part(part: ModelPart, report: Report | None = None) -> Path:
 
 
 def _find_cached(name: str) -> ModelPart | None:
-    storage = storage_folder(name)
-    reference = storage / "refs" / "main"
-    if not reference.is_file():
+    commit = known_commit(name)
+    if commit is None:
         return None
-    commit = reference.read_text(encoding="utf-8").strip()
-    folder = storage / "snapshots" / commit
+    folder = storage_folder(name) / "snapshots" / commit
     try:
         config = read_config(folder)
         check_weights(folder, allow_pickle=False)
@@ -88,8 +91,8 @@ def _find_cached(name: str) -> ModelPart | None:
     return ModelPart(name, config, folder, commit)
 
 
-def _find_on_hub(name: str) -> ModelPart:
-    commit, config, files, _ = hub.look_up(name)
+def _find_on_hub(name: str, instead: str) -> ModelPart:
+    commit, config, files, _ = hub.look_up(name, instead=instead)
     wanted = choose_files(files, FILES, name, allow_pickle=False)
     return ModelPart(name, config, None, commit, sum(file.num_bytes for file in wanted))
 
