@@ -30,7 +30,7 @@ def write(features_of: FeaturesOf, *prompts: str) -> list[tuple[str, Caption]]:
 def test_a_record_has_the_documented_fields_and_survives_json(features_of: FeaturesOf) -> None:
     name, caption = write(features_of, "a photo of")[0]
     record = caption_record(caption, name)
-    assert list(record) == ["image", "prompt", "text", "tokens", "token_ids", "log_probs", "seconds"]
+    assert list(record) == ["image", "prompt", "text", "tokens", "token_ids", "log_probs", "seconds", "note"]
     assert json.loads(json.dumps(record)) == record
 
 
