@@ -1,8 +1,8 @@
-"""Speed, always as a ratio: ours and the plain way in turn within one run, on the same machine in the same minute.
+"""The speed bench: each case runs ours and a reference in turn, so that one ratio compares both on the same machine.
 
-Models are full-size with random weights, because content does not change the work. The plain way is the loop
-that a competent person writes with transformers: float32, one `generate` a prompt. `cases` has one file for each
-kind of work; a new one is a file there and a name in its `CASES`.
+Models are full-size with random weights, because content does not change the work. The reference is usually the loop
+that a competent person writes with transformers: float32, one `generate` a prompt. `cases` has one file for each kind
+of work. To add a case, add it to the `CASES` of such a file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Results as a Markdown page."""
+"""A Markdown page of the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from captioning.bench.result import BenchResult
 
 
 def as_table(results: Sequence[BenchResult]) -> str:
-    """A page with one row a result, and what it was measured on."""
+    """Return the page: one row a result, and the machine it was measured on."""
     import platform
 
     import torch

@@ -1,4 +1,4 @@
-"""What a case measures, and how two ways of doing the same are measured beside each other."""
+"""Cases and results, and the figures of a case with or without a reference."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One measured case: medians over the repetitions, in `unit`; `spread` is half the range of ours.
+    """One measured case: medians over the repetitions, in `unit`.
 
-    `reference` is the plain way, `ratio` how many times ours goes into it, and `limit` what the machine's
-    own matrix rate and memory bandwidth, measured in the same run, would allow; `None` where there is no such thing.
+    `spread` and `reference_spread` are half the range. `ratio` is `reference` divided by `value`: above 1, ours is
+    faster. `limit` is the time that the machine's matrix rate and memory bandwidth would allow. `None` means that the
+    case has no such figure.
     """
 
     case: str
@@ -35,9 +36,10 @@ class BenchResult:
 
 @dataclass(frozen=True, slots=True)
 class BenchCase:
-    """A case by name; `run` takes what all share and how often to repeat. `quick` ones are part of a short run.
+    """A named case. `quick` cases are part of a short run.
 
-    Results come as they are measured; `run` raises `NotMeasuredError` for what this machine cannot measure.
+    `run` takes the `Setup` that all cases share and the number of repetitions. It yields results as they are measured,
+    and raises `NotMeasuredError` where this machine cannot measure the case.
     """
 
     name: str
@@ -47,18 +49,18 @@ class BenchCase:
 
 
 class NotMeasuredError(CaptioningError):
-    """What a case needs is missing on this machine."""
+    """The error of a case whose requirements this machine lacks."""
 
 
-def alone(case: str, ours: list[float], setting: str, unit: str = "s") -> BenchResult:
-    """A case that no plain way stands beside."""
+def result_without_reference(case: str, ours: list[float], setting: str, unit: str = "s") -> BenchResult:
+    """Return the result of a case that has no reference, from the measured values `ours`."""
     return BenchResult(case, statistics.median(ours), unit, None, None, None, _spread(ours), None, len(ours), setting)
 
 
-def beside(
+def result_with_reference(
     case: str, ours: list[float], reference: list[float], limit: float | None, setting: str, unit: str = "s"
 ) -> BenchResult:
-    """A case and the plain way."""
+    """Return the result of a case from the measured values of ours and of the reference."""
     value, plain = statistics.median(ours), statistics.median(reference)
     return BenchResult(
         case=case,

@@ -1,4 +1,4 @@
-"""Running cases in turn."""
+"""The runner of cases, one after the other."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from captioning.bench.cases import CASES
 from captioning.bench.result import BenchResult, NotMeasuredError
 from captioning.bench.setup import Setup
 
-Report = Callable[[str], None]
+ReportLine = Callable[[str], None]
 _REPETITIONS, _QUICK_REPETITIONS = 7, 2
 
 
-def run_cases(names: Sequence[str], quick: bool, report: Report) -> list[BenchResult]:
-    """Measure the named cases, or where none is named all, in turn; `quick` repeats less, and only a few of all.
+def run_cases(names: Sequence[str], quick: bool, report: ReportLine) -> list[BenchResult]:
+    """Measure the named cases in turn, or all where `names` is empty; `quick` repeats less and takes only quick cases.
 
-    What cannot be measured here is reported and left out. Raises `NotMeasuredError` where that leaves nothing.
+    `report` receives a line for each case and result. A case that cannot be measured here is reported and left out.
+    Raises `NotMeasuredError` where no result is left.
     """
     chosen = names or [name for name, case in CASES.items() if case.quick or not quick]
     setup = Setup()

@@ -1,4 +1,4 @@
-"""What the cases share: models made when the first case asks for them, and pictures that nobody has seen."""
+"""The resources that cases share: models, created when a case first needs them, and new pictures."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _UNTRAINED = "untrained:blip-base"
 
 
 def new_picture(number: int) -> Picture:
-    """A picture that nobody has seen: smoothed noise, a different one for every number."""
+    """Return a picture of smoothed noise, a different one for every `number`, so that no cache holds it."""
     noise = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
     return open_image(noise.repeat(20, axis=0).repeat(20, axis=1))
 
 
-def check_count(written: int) -> None:
-    """Raise unless a row has the number of tokens that both sides shall write."""
+def check_token_count(written: int) -> None:
+    """Raise `CaptioningError` unless a row has `NEW_TOKENS` tokens, as both sides must write."""
     if written != NEW_TOKENS:
         raise CaptioningError(f"A row ended after {written} of {NEW_TOKENS} tokens; the two sides did different work.")
 
 
 class PlainBlip:
-    """BLIP base as its documentation shows it: one `generate` a prompt, float32, the picture encoded each time."""
+    """BLIP base as its documentation shows it: float32, one `generate` a prompt, the picture encoded each time."""
 
     def __init__(self, module: Any, text_to_ids: Callable[[str], list[int]]) -> None:
         from transformers import BlipImageProcessor
@@ -55,11 +55,11 @@ class PlainBlip:
             self.model.vision_model(pixel_values=pixels)
 
     def caption(self, picture: Picture, prompt: str, num_beams: int = 1) -> int:
-        """Write one caption and return how many tokens are new."""
+        """Write one caption and return the number of new tokens."""
         import torch
 
         config = self.model.config.text_config
-        # Like the model's own processor: start token, words, end token, of which `generate` drops the last.
+        # As the model's own processor: start token, words, end token. `generate` drops the end token.
         ids = torch.tensor([[config.bos_token_id, *self.text_to_ids(prompt), config.sep_token_id]])
         pixels = self.processor(picture.image, return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
@@ -75,45 +75,45 @@ class PlainBlip:
 
     @property
     def encode_flops(self) -> float:
-        """Floating-point operations of the vision encoder on one picture."""
+        """Return the floating-point operations that the vision encoder needs for one picture."""
         config = self.model.config.vision_config
         patches = (config.image_size // config.patch_size) ** 2 + 1
         vision = sum(p.numel() for p in self.model.vision_model.parameters())
         return float(2 * vision * patches + config.num_hidden_layers * 4 * patches**2 * config.hidden_size)
 
     def step_bytes(self, item_bytes: int) -> float:
-        """Weights that a decode step reads, in bytes."""
+        """Return the bytes of weights that a decode step reads."""
         return float(sum(p.numel() for p in self.model.text_decoder.parameters()) * item_bytes)
 
 
 class Setup:
-    """What every case starts from, each made once."""
+    """The models and pictures that cases share, each created once."""
 
     def __init__(self) -> None:
         self._picture_number = 0
 
     def new_picture(self) -> Picture:
-        """The next picture that nobody has seen."""
+        """Return the next new picture."""
         self._picture_number += 1
         return new_picture(self._picture_number)
 
     @cached_property
     def uncached(self) -> BatchCaptioner:
-        """BLIP base size on the processor, in the precision and by the engine that `auto` chooses."""
+        """Return BLIP base on the processor without a cache, in the precision and by the engine that `auto` chooses."""
         from captioning.serving.loading import load_uncached
 
         return load_uncached(_UNTRAINED, "cpu")
 
     @cached_property
     def captioner(self) -> SharedCaptioner:
-        """The same as every tab has it."""
+        """Return the same model behind the shared cache and queue, as tabs use it."""
         from captioning.serving.shared_captioner import SharedCaptioner
 
         return SharedCaptioner(self.uncached)
 
     @cached_property
     def embedded(self) -> SharedCaptioner:
-        """The captioner that ships, as every tab has it."""
+        """Return the embedded captioner behind the shared cache and queue, as tabs use it."""
         from captioning.serving.loading import load_uncached
         from captioning.serving.shared_captioner import SharedCaptioner
 
@@ -121,7 +121,7 @@ class Setup:
 
     @cached_property
     def plain(self) -> PlainBlip:
-        """The plain way, with weights of its own."""
+        """Return the reference, with weights of its own."""
         import torch
 
         from captioning.models.sources import hub
@@ -131,11 +131,11 @@ class Setup:
 
     @cached_property
     def limit(self) -> MachineLimit:
-        """What the machine could do."""
+        """Return the machine's limit in the precision of the captioner."""
         import torch
 
         return measure_machine(runtime.choose_precision(torch.device("cpu")))
 
     def describe(self, captioner: Captioner, note: str = "") -> str:
-        """Where a captioner runs, and what else is to be said."""
+        """Return a captioner's device, precision and engine, followed by the note."""
         return ", ".join(filter(None, (captioner.device, captioner.precision, captioner.engine, note)))

@@ -1,4 +1,4 @@
-"""Measure the seconds that calls take, one alone or two in turn."""
+"""Timers for one call, or for two calls in turn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def seconds_of(work: Callable[[], object]) -> float:
 def take_turns(
     ours: Callable[[], object], reference: Callable[[], object], repetitions: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each, alternating, after one unmeasured turn: what disturbs one disturbs the other as well."""
+    """Return the seconds of `ours` and of `reference`, measured in turn after one unmeasured turn.
+
+    Alternating spreads a disturbance of the machine over both.
+    """
     ours(), reference()
     pairs = [(seconds_of(ours), seconds_of(reference)) for _ in range(repetitions)]
     return [a for a, _ in pairs], [b for _, b in pairs]

@@ -7,15 +7,15 @@ import pytest
 
 from captioning.bench import CASES, BenchResult, as_table, run_cases
 from captioning.bench.machine import MachineLimit
-from captioning.bench.result import BenchCase, NotMeasuredError, alone, beside
+from captioning.bench.result import BenchCase, NotMeasuredError, result_with_reference, result_without_reference
 from captioning.bench.setup import Setup
 from captioning.bench.timing import take_turns
 
 
 def made_up(setup: Setup, repetitions: int) -> list[BenchResult]:
     return [
-        beside("made_up", [1.0, 3.0, 2.0][:repetitions], [8.0, 6.0, 7.0][:repetitions], 0.5, "here"),
-        alone("made_up", [4.0] * repetitions, "there", "MB"),
+        result_with_reference("made_up", [1.0, 3.0, 2.0][:repetitions], [8.0, 6.0, 7.0][:repetitions], 0.5, "here"),
+        result_without_reference("made_up", [4.0] * repetitions, "there", "MB"),
     ]
 
 
@@ -45,7 +45,7 @@ def test_a_short_run_measures_few_cases_and_a_named_one_is_always_measured() -> 
 @pytest.mark.usefixtures("only_made_up")
 def test_what_cannot_be_measured_here_is_said_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def half(setup: Setup, repetitions: int) -> Iterator[BenchResult]:
-        yield alone("half", [1.0], "before")
+        yield result_without_reference("half", [1.0], "before")
         raise NotMeasuredError("There is no browser; install one.")
 
     def nothing(setup: Setup, repetitions: int) -> Iterator[BenchResult]:

@@ -1,4 +1,4 @@
-"""The cases in the order of the table; one file for each kind of work."""
+"""All cases in the order of the table, one file for each kind of work."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Captions of one picture: one, five, five more of a picture that is known, and by beams."""
+"""Captions of one picture: one, five, five more of a known picture, and one by beam search."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from captioning.bench.result import BenchCase, BenchResult, beside
-from captioning.bench.setup import NEW_TOKENS, OPTIONS, PROMPTS, Setup, check_count
+from captioning.bench.result import BenchCase, BenchResult, result_with_reference
+from captioning.bench.setup import NEW_TOKENS, OPTIONS, PROMPTS, Setup, check_token_count
 from captioning.bench.timing import take_turns
 
 _OTHER_PROMPTS = ("a picture of", "the man", "the sky above", "a dog", "people who")
@@ -18,16 +18,18 @@ def _measure(setup: Setup, case: str, prompts: Sequence[str], num_beams: int, re
     def ours() -> None:
         (features,) = setup.captioner.encode([setup.new_picture()])
         captions = setup.captioner.decode(features, prompts, options)
-        if num_beams == 1:  # a beam may end early and still be searched to the end
-            check_count(min(len(c.token_ids) - c.num_prompt_tokens for c in captions))
+        if num_beams == 1:  # the best beam may be short although the search ran all steps
+            check_token_count(min(len(c.token_ids) - c.num_prompt_tokens for c in captions))
 
     def reference() -> None:
         picture = setup.new_picture()
-        check_count(min(setup.plain.caption(picture, prompt, num_beams) for prompt in prompts))
+        check_token_count(min(setup.plain.caption(picture, prompt, num_beams) for prompt in prompts))
 
     step_bytes = setup.plain.step_bytes(setup.limit.item_bytes)
     limit = setup.limit.seconds(setup.plain.encode_flops, NEW_TOKENS * step_bytes)
-    return beside(case, *take_turns(ours, reference, repetitions), limit, setup.describe(setup.captioner))
+    return result_with_reference(
+        case, *take_turns(ours, reference, repetitions), limit, setup.describe(setup.captioner)
+    )
 
 
 def _one_caption(setup: Setup, repetitions: int) -> list[BenchResult]:
@@ -43,27 +45,27 @@ def _four_beams(setup: Setup, repetitions: int) -> list[BenchResult]:
 
 
 def _five_more(setup: Setup, repetitions: int) -> list[BenchResult]:
-    """Other prompts on a picture that was captioned before; the plain way cannot know that it was."""
+    """Measure other prompts on a picture that was captioned before; the reference encodes the picture again."""
     picture = setup.new_picture()
     (features,) = setup.captioner.encode([picture])
     setup.captioner.decode(features, PROMPTS, OPTIONS)
-    asked = 0
+    calls = 0
 
     def ours() -> None:
-        nonlocal asked
-        asked += 1
-        # Another number of words each time, or the captions themselves would be remembered.
-        prompts = [f"{prompt} {'and ' * asked}".strip() for prompt in _OTHER_PROMPTS]
+        nonlocal calls
+        calls += 1
+        # Another number of words each time, or the captions would come from the cache.
+        prompts = [f"{prompt} {'and ' * calls}".strip() for prompt in _OTHER_PROMPTS]
         (known,) = setup.captioner.encode([picture])
         captions = setup.captioner.decode(known, prompts, OPTIONS)
-        check_count(min(len(c.token_ids) - c.num_prompt_tokens for c in captions))
+        check_token_count(min(len(c.token_ids) - c.num_prompt_tokens for c in captions))
 
     def reference() -> None:
-        check_count(min(setup.plain.caption(picture, prompt) for prompt in _OTHER_PROMPTS))
+        check_token_count(min(setup.plain.caption(picture, prompt) for prompt in _OTHER_PROMPTS))
 
     limit = setup.limit.seconds(0, NEW_TOKENS * setup.plain.step_bytes(setup.limit.item_bytes))
     turns = take_turns(ours, reference, repetitions)
-    return [beside("five_more", *turns, limit, setup.describe(setup.captioner))]
+    return [result_with_reference("five_more", *turns, limit, setup.describe(setup.captioner))]
 
 
 CASES = (

@@ -1,14 +1,14 @@
-"""The captioner that ships: captions beside plain BLIP base, and pictures made into features."""
+"""The embedded captioner: its captions beside those of plain BLIP base, and pictures encoded to embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from captioning.bench.result import BenchCase, BenchResult, beside
+from captioning.bench.result import BenchCase, BenchResult, result_with_reference
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup
 from captioning.bench.timing import seconds_of, take_turns
 
-_COUNT, _BATCH, _PLAIN_COUNT = 200, 16, 4
+_COUNT, _BATCH, _REFERENCE_COUNT = 200, 16, 4
 
 
 def _captions(setup: Setup, case: str, prompts: Sequence[str], repetitions: int) -> list[BenchResult]:
@@ -21,7 +21,9 @@ def _captions(setup: Setup, case: str, prompts: Sequence[str], repetitions: int)
         for prompt in prompts:
             setup.plain.caption(picture, prompt)
 
-    return [beside(case, *take_turns(ours, reference, repetitions), None, setup.describe(setup.embedded))]
+    return [
+        result_with_reference(case, *take_turns(ours, reference, repetitions), None, setup.describe(setup.embedded))
+    ]
 
 
 def _one(setup: Setup, repetitions: int) -> list[BenchResult]:
@@ -33,7 +35,7 @@ def _five(setup: Setup, repetitions: int) -> list[BenchResult]:
 
 
 def _embed(setup: Setup, repetitions: int) -> list[BenchResult]:
-    """Two hundred new pictures in batches; the plain way is BLIP's image encoder, a few of them timed."""
+    """Measure 200 new pictures in batches; the reference is BLIP's image encoder, timed on a few and scaled."""
 
     def ours() -> None:
         pictures = [setup.new_picture() for _ in range(_COUNT)]
@@ -41,7 +43,7 @@ def _embed(setup: Setup, repetitions: int) -> list[BenchResult]:
             setup.embedded.encode(pictures[start : start + _BATCH])
 
     def encode_few() -> None:
-        for _ in range(_PLAIN_COUNT):
+        for _ in range(_REFERENCE_COUNT):
             setup.plain.encode(setup.new_picture())
 
     def reference() -> float:
@@ -49,10 +51,10 @@ def _embed(setup: Setup, repetitions: int) -> list[BenchResult]:
 
     ours()
     reference()
-    pairs = [(seconds_of(ours), reference() * _COUNT / _PLAIN_COUNT) for _ in range(min(repetitions, 3))]
+    pairs = [(seconds_of(ours), reference() * _COUNT / _REFERENCE_COUNT) for _ in range(min(repetitions, 3))]
     mine, plain = ([pair[side] for pair in pairs] for side in (0, 1))
-    note = f"the reference is {_PLAIN_COUNT} pictures through BLIP base, scaled"
-    return [beside("embed_200", mine, plain, None, setup.describe(setup.embedded, note))]
+    note = f"the reference is {_REFERENCE_COUNT} pictures through BLIP base, scaled"
+    return [result_with_reference("embed_200", mine, plain, None, setup.describe(setup.embedded, note))]
 
 
 CASES = (

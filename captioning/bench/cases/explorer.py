@@ -1,4 +1,4 @@
-"""The attention explorer in a browser: how soon another word, layer or head is seen."""
+"""The attention explorer in Chromium: the time until another word, layer or head is painted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captioning.bench.browser import DRAWN, open_chromium, open_document
-from captioning.bench.result import BenchCase, BenchResult, alone
+from captioning.bench.browser import WAIT_FOR_PAINT, open_chromium, open_document
+from captioning.bench.result import BenchCase, BenchResult, result_without_reference
 from captioning.bench.setup import Setup, new_picture
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ READY = ".cs-strip-token.is-active"
 _LAYERS, _HEADS, _TOKENS, _SIDE = 12, 12, 25, 24
 _MOVES = 11
 _MOVE = f"""async ([kinds, count]) => {{
-  {DRAWN}
+  {WAIT_FOR_PAINT}
   const strip = document.querySelector('.cs-strip');
   const head = document.querySelector('[aria-label=Head]');
   const canvas = document.querySelector('.cs-stage-heat');
@@ -34,7 +34,7 @@ _MOVE = f"""async ([kinds, count]) => {{
       const started = performance.now();
       moves[kind](n);
       await drawn();
-      canvas.getContext('2d').getImageData(0, 0, 1, 1); // waits until the canvas itself is done
+      canvas.getContext('2d').getImageData(0, 0, 1, 1); // reading a pixel waits until the canvas is drawn
       times[kind].push(performance.now() - started);
     }}
   }}
@@ -48,17 +48,19 @@ def _explorer(_: Setup, repetitions: int) -> Iterator[BenchResult]:
         several = [time_moves(page) for _ in range(1 + repetitions)][1:]  # the first turn compiles the script
     for kind in several[0]:
         times = [time for found in several for time in found[kind]]
-        yield alone("explorer", times, f"between {kind}, {size}, until the next frame is painted", "ms")
+        yield result_without_reference(
+            "explorer", times, f"between {kind}, {size}, until the next frame is painted", "ms"
+        )
 
 
 def time_moves(page: Page) -> dict[str, list[float]]:
-    """Milliseconds from a key to the painted frame, for words, layers and heads of an explorer that is open."""
+    """Return the milliseconds from a key press to the painted frame, for words, layers and heads of the explorer."""
     times: dict[str, list[float]] = page.evaluate(_MOVE, [["words", "layers", "heads"], _MOVES])
     return times
 
 
 def large_explorer() -> str:
-    """An explorer in one file, as large as BLIP base makes it, of attention that is noise."""
+    """Return the explorer as one HTML file, as large as BLIP base makes it, with noise as attention."""
     from captioning.attention.page_value import explorer_html, look_value, pack_weights, picture_file
     from captioning.attention.views import View
     from captioning.core.types import Capabilities, Caption, CaptionTrace, DecodingOptions, ModelSpec, PatchLayout

@@ -1,4 +1,4 @@
-"""Frames of a clip, from file to features."""
+"""Frames of a clip, from the file to features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captioning.bench.result import BenchCase, BenchResult, beside
+from captioning.bench.result import BenchCase, BenchResult, result_with_reference
 from captioning.bench.setup import Setup
 from captioning.bench.timing import take_turns
 from captioning.media.images import open_image
@@ -22,7 +22,7 @@ _CLIP_SECONDS = 60
 
 
 def _frames(setup: Setup, case: str, count: int, repetitions: int) -> list[BenchResult]:
-    """Frames of a clip: ours against decoding the whole clip and encoding one frame after the other."""
+    """Measure frames of a clip; the reference decodes the whole clip and encodes one frame after the other."""
     from captioning.captions.clip_captions import encode_frames, frame_side
     from captioning.media.video import sample_clip
 
@@ -34,7 +34,7 @@ def _frames(setup: Setup, case: str, count: int, repetitions: int) -> list[Bench
         started = time.perf_counter()
         frames = sample_clip(path, count, max_side=side).frames
         decoded = time.perf_counter()
-        # The captioner of one's own, without its cache: the same frames are new every time.
+        # Without the cache, the same frames are encoded every time.
         encode_frames(setup.uncached, frames)
         ours_parts.append((decoded - started, time.perf_counter() - decoded))
 
@@ -54,7 +54,7 @@ def _frames(setup: Setup, case: str, count: int, repetitions: int) -> list[Bench
     limit = setup.limit.seconds(count * setup.plain.encode_flops, 0)
     (decode, encode), (plain_decode, plain_encode) = parts
     note = f"decode {decode:.2f} s, plain {plain_decode:.2f} s; encode {encode:.2f} s, plain {plain_encode:.2f} s"
-    return [beside(case, *times, limit, setup.describe(setup.uncached, note))]
+    return [result_with_reference(case, *times, limit, setup.describe(setup.uncached, note))]
 
 
 def _sixteen(setup: Setup, repetitions: int) -> list[BenchResult]:
@@ -66,7 +66,7 @@ def _sixty_four(setup: Setup, repetitions: int) -> list[BenchResult]:
 
 
 def _write_clip(path: Path) -> None:
-    """A minute of 720p at 30 frames a second, as cameras write it: a picture that drifts, with noise on it."""
+    """Write a minute of 720p at 30 frames a second, similar to a camera's: a drifting picture with noise."""
     import av
 
     noise = np.random.default_rng(0).integers(0, 256, (45, 160, 3), np.uint8).repeat(16, axis=0).repeat(16, axis=1)
@@ -82,7 +82,7 @@ def _write_clip(path: Path) -> None:
 
 
 def _decode_all(path: Path, count: int) -> list[Picture]:
-    """The plain way: decode every frame, then take evenly spaced ones."""
+    """Decode every frame, and return `count` evenly spaced ones as pictures."""
     import av
 
     with av.open(str(path)) as container:

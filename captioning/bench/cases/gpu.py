@@ -1,11 +1,11 @@
-"""Absolute times where there is a GPU; nothing is measured where there is none."""
+"""Absolute times on a GPU; no results where there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 
-from captioning.bench.result import BenchCase, BenchResult, alone
+from captioning.bench.result import BenchCase, BenchResult, result_without_reference
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup
 from captioning.bench.timing import seconds_of
 from captioning.core import runtime
@@ -37,11 +37,11 @@ def _measure(setup: Setup, size: str, device: str, repetitions: int) -> list[Ben
     for what, prompts in (("one caption", PROMPTS[:1]), ("five prompts", PROMPTS)):
         caption(prompts)
         times = [seconds_of(partial(caption, prompts)) for _ in range(repetitions)]
-        results.append(alone("gpu", times, setup.describe(captioner, f"{what}, BLIP {size} size")))
+        results.append(result_without_reference("gpu", times, setup.describe(captioner, f"{what}, BLIP {size} size")))
     embed()
     rates = [_BATCH / seconds_of(embed) for _ in range(repetitions)]
     setting = setup.describe(captioner, f"pictures embedded, BLIP {size} size, {_BATCH} a batch")
-    return [*results, alone("gpu", rates, setting, "pictures/s")]
+    return [*results, result_without_reference("gpu", rates, setting, "pictures/s")]
 
 
 CASES = (BenchCase("gpu", "on the GPU", _gpu),)

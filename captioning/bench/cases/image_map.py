@@ -1,4 +1,4 @@
-"""Collections as maps: from files to features, to positions, to a map on the screen, and from a click to the panel."""
+"""Image maps: files to features, features to positions, features to a painted map, and a click to the painted panel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captioning.bench.browser import DRAWN, open_chromium, open_document
-from captioning.bench.result import BenchCase, BenchResult, alone, beside
+from captioning.bench.browser import WAIT_FOR_PAINT, open_chromium, open_document
+from captioning.bench.result import BenchCase, BenchResult, result_with_reference, result_without_reference
 from captioning.bench.setup import Setup
 from captioning.bench.timing import seconds_of, take_turns
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from captioning.image_map import ImageMap
     from captioning.media.collection import NamedImage
 
-_SIZES, _MOST_QUICK = (0, 1, 2, 3, 9, 10, 200, 2_000, 10_000), 200
-_PLAIN_SIZE = 10
+_SIZES, _MAX_QUICK_SIZE = (0, 1, 2, 3, 9, 10, 200, 2_000, 10_000), 200
+_MIN_REFERENCE_SIZE = 10
 _CLICKS = 8
 _LARGE_SIDE, _LARGE_QUALITY = 720, 85
-"""How large the page shows a picture that is clicked."""
+"""Pixels along the longer side, and JPEG quality, of a picture that is clicked."""
 _CLICK = f"""async (number) => {{
-  {DRAWN}
+  {WAIT_FOR_PAINT}
   const pictures = document.querySelectorAll('.cs-map-pictures img');
   const box = pictures[number % pictures.length].getBoundingClientRect();
   const place = {{ clientX: box.x + box.width / 2, clientY: box.y + box.height / 2, button: 0, bubbles: true }};
@@ -47,19 +47,19 @@ _CLICK = f"""async (number) => {{
 
 
 def _map(_: Setup, repetitions: int) -> Iterator[BenchResult]:
-    """Collections of every size; a short run leaves out the large ones."""
-    sizes = [size for size in _SIZES if repetitions >= 3 or size <= _MOST_QUICK]
+    """Measure collections of every size; a short run leaves out the large ones."""
+    sizes = [size for size in _SIZES if repetitions >= 3 or size <= _MAX_QUICK_SIZE]
     with tempfile.TemporaryDirectory() as folder:
         images = _write_pictures(Path(folder), max(sizes))
         embeds = yield from _features(images, sizes, repetitions)
         yield from _positions(embeds, sizes, repetitions)
         with open_chromium() as browser:
-            for size in sizes[1:]:  # a page draws no map of nothing
-                yield from _on_the_screen(browser, images[:size], embeds[:size], _turns(size, repetitions))
+            for size in sizes[1:]:  # a page draws no map of 0 pictures
+                yield from _painted_map(browser, images[:size], embeds[:size], _repetitions_for(size, repetitions))
 
 
 def _write_pictures(folder: Path, count: int) -> list[NamedImage]:
-    """So many different pictures: blocks of noise, as JPEG of 320 × 240."""
+    """Write `count` different pictures: blocks of noise as JPEG of 320 × 240."""
     from PIL import Image
 
     from captioning.media.collection import NamedImage
@@ -76,7 +76,7 @@ def _write_pictures(folder: Path, count: int) -> list[NamedImage]:
 def _features(
     images: Sequence[NamedImage], sizes: Sequence[int], repetitions: int
 ) -> Generator[BenchResult, None, NDArray[np.float32]]:
-    """Files to features `[images, hidden]`, which are returned."""
+    """Measure files to features, and return the features `[images, hidden]`."""
     from captioning.image_map import embed
     from captioning.serving.loading import load_uncached
 
@@ -84,43 +84,46 @@ def _features(
     found = embed(captioner, images[:10])
     for size in sizes:
         times = []
-        for _ in range(_turns(size, repetitions)):
+        for _ in range(_repetitions_for(size, repetitions)):
             started = time.perf_counter()
             found = embed(captioner, images[:size])
             times.append(time.perf_counter() - started)
         what = f"{size:,} files (JPEG of noise, 320 × 240) to features"
-        yield alone("map", times, f"{what}, embedded, {captioner.device}, {captioner.precision}")
+        yield result_without_reference("map", times, f"{what}, embedded, {captioner.device}, {captioner.precision}")
     return found.embeds
 
 
 def _positions(embeds: NDArray[np.float32], sizes: Sequence[int], repetitions: int) -> Iterator[BenchResult]:
-    """Known features to positions."""
+    """Measure known features to positions."""
     from captioning.image_map import project, warm_up
 
     warm_up()
     for size in sizes:
-        known, turns = embeds[:size], _turns(size, repetitions)
+        known, turns = embeds[:size], _repetitions_for(size, repetitions)
         what = f"{size:,} known features to positions"
-        if size < _PLAIN_SIZE:
+        if size < _MIN_REFERENCE_SIZE:
             times = [seconds_of(partial(project, known)) for _ in range(turns)]
-            yield alone("map", times, f"{what}, {project(known).method}")
+            yield result_without_reference("map", times, f"{what}, {project(known).method}")
         else:
             both = take_turns(partial(project, known), partial(_plain_umap, known), turns)
-            yield beside("map", *both, None, f"{what}; the reference is umap-learn's own search and start")
+            yield result_with_reference(
+                "map", *both, None, f"{what}; the reference is umap-learn's own search and start"
+            )
 
 
-def _on_the_screen(
+def _painted_map(
     browser: Browser, images: Sequence[NamedImage], embeds: NDArray[np.float32], turns: int
 ) -> Iterator[BenchResult]:
-    """Known features to a map that Chromium has painted from its one file, and a click to the panel beside it.
+    """Measure known features to a map painted in Chromium, and a click to the painted panel.
 
-    A file reads Plotly anew, and is written; a page that has shown a map before needs neither.
+    The map comes as one file, which is written and which reads Plotly first. A page that has shown a map before needs
+    neither step.
     """
     from captioning.image_map import lay_out
 
     parts: list[tuple[float, float, float, float]] = []
     clicks: list[float] = []
-    answers = [_answer(images, embeds, number) for number in range(min(_CLICKS, len(images)))]
+    answers = [_time_answer(images, embeds, number) for number in range(min(_CLICKS, len(images)))]
     for _ in range(turns):
         started = time.perf_counter()
         made = lay_out(images, embeds, [image.name for image in images])
@@ -135,10 +138,14 @@ def _on_the_screen(
     layout, writing, reading, drawing = (median(part) for part in zip(*parts, strict=True))
     note = f"positions and groups {layout:.2f} s, drawing {drawing:.2f} s; writing its file {writing:.2f} s, reading it"
     note += f" with Plotly {reading:.2f} s"
-    yield alone("map", [sum(part) for part in parts], f"{count}: known features to the drawn map; {note}")
+    yield result_without_reference(
+        "map", [sum(part) for part in parts], f"{count}: known features to the drawn map; {note}"
+    )
     found = median(answers)
     note = f"{found * 1000:.0f} ms of it for neighbours and a picture, which the page asks the server for"
-    yield alone("map", [(found + click) * 1000 for click in clicks], f"{count}: click to panel; {note}", "ms")
+    yield result_without_reference(
+        "map", [(found + click) * 1000 for click in clicks], f"{count}: click to panel; {note}", "ms"
+    )
 
 
 def _as_file(made: ImageMap) -> str:
@@ -148,8 +155,8 @@ def _as_file(made: ImageMap) -> str:
     return map_to_html(made, "embedded", cache(thumbnail))
 
 
-def _answer(images: Sequence[NamedImage], embeds: NDArray[np.float32], number: int) -> float:
-    """Seconds until a server has found what a panel shows; the file brings its own answers along."""
+def _time_answer(images: Sequence[NamedImage], embeds: NDArray[np.float32], number: int) -> float:
+    """Return the seconds that a server needs to find what the panel shows; the file already holds its answers."""
     from captioning.image_map import nearest, thumbnail
     from captioning.image_map.page_value import NUM_NEIGHBOURS
 
@@ -160,24 +167,24 @@ def _answer(images: Sequence[NamedImage], embeds: NDArray[np.float32], number: i
 
 
 def _click_pictures(page: Page) -> list[float]:
-    """Seconds from clicks on pictures of an open map until the panel is painted; the first is not counted."""
+    """Return the seconds from clicks on pictures of an open map until the panel is painted, without the first click."""
     page.wait_for_selector(".cs-map-pictures img")
     return [page.evaluate(_CLICK, number) for number in range(_CLICKS + 1)][1:]
 
 
-def _turns(size: int, repetitions: int) -> int:
-    """Work that takes long needs no repeating to be told from noise."""
+def _repetitions_for(size: int, repetitions: int) -> int:
+    """Return the number of repetitions: long work needs only one to stand out from noise."""
     return max(1, repetitions // 2) if size <= 200 else 1
 
 
 def _plain_umap(embeds: NDArray[np.float32]) -> None:
-    """As umap-learn's documentation shows it, with its own search for neighbours."""
+    """Lay out features as umap-learn's documentation shows, with its own neighbour search."""
     import warnings
 
     import umap
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a seed means one thread, and a small map few neighbours
+        warnings.simplefilter("ignore")  # umap-learn warns that a seed means one thread and that a small map has few
         umap.UMAP(metric="cosine", random_state=0).fit_transform(embeds)
 
 

@@ -1,17 +1,20 @@
-"""What a process takes after many pictures: its caches have a size, and this is where that shows."""
+"""The memory of the process after many pictures: it must stop growing once the cache is full."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from captioning.bench.result import BenchCase, BenchResult, NotMeasuredError, beside
+from captioning.bench.result import BenchCase, BenchResult, NotMeasuredError, result_with_reference
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup, new_picture
 
 _PICTURES, _CACHE_BYTES = 500, 32 * 2**20
 
 
 def _resident_megabytes() -> float:
-    """Memory of this process that is in use, in 10⁶ bytes. Raises `NotMeasuredError` where the system does not say."""
+    """Return this process's resident memory in 10⁶ bytes.
+
+    Raises `NotMeasuredError` where the system has no `/proc/self/status`.
+    """
     path = Path("/proc/self/status")
     if not path.is_file():
         raise NotMeasuredError("This system does not tell a process's memory in /proc; measure it on Linux.")
@@ -20,7 +23,7 @@ def _resident_megabytes() -> float:
 
 
 def _memory(setup: Setup, repetitions: int) -> list[BenchResult]:
-    """Resident memory at the end; the reference is where it stood when the cache had filled."""
+    """Measure resident memory at the end; the reference is the memory when the cache was first full."""
     from captioning.serving.loading import load_uncached
     from captioning.serving.shared_captioner import SharedCaptioner
 
@@ -34,7 +37,11 @@ def _memory(setup: Setup, repetitions: int) -> list[BenchResult]:
             filled_at, filled = number, _resident_megabytes()
         held = cached
     note = f"cache of {_CACHE_BYTES // 2**20} MB, full after {filled_at} pictures; the reference is then"
-    return [beside("memory_500", [_resident_megabytes()], [filled], None, setup.describe(captioner, note), "MB")]
+    return [
+        result_with_reference(
+            "memory_500", [_resident_megabytes()], [filled], None, setup.describe(captioner, note), "MB"
+        )
+    ]
 
 
 CASES = (BenchCase("memory_500", "memory after 500 different pictures, embedded captioner", _memory),)

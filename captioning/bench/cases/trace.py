@@ -1,8 +1,8 @@
-"""Where the model looked, beside what the caption itself took."""
+"""The trace of a caption's attention; the reference is writing the caption."""
 
 from __future__ import annotations
 
-from captioning.bench.result import BenchCase, BenchResult, beside
+from captioning.bench.result import BenchCase, BenchResult, result_with_reference
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup
 from captioning.bench.timing import take_turns
 
@@ -16,7 +16,7 @@ def _trace(setup: Setup, repetitions: int) -> list[BenchResult]:
     (written,) = setup.uncached.decode(features, PROMPTS[:1], OPTIONS)
     turns = take_turns(lambda: setup.uncached.trace(features, written), caption, repetitions)
     note = "the reference is one caption of a new picture"
-    return [beside("trace", *turns, None, setup.describe(setup.uncached, note))]
+    return [result_with_reference("trace", *turns, None, setup.describe(setup.uncached, note))]
 
 
 CASES = (BenchCase("trace", "where the model looked for each token, BLIP base size", _trace, quick=True),)

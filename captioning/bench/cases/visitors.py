@@ -1,4 +1,4 @@
-"""Several visitors at once, and one whose machine is busy with something else."""
+"""Several visitors at once, and one visitor on a machine with a busy core."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from captioning.bench.result import BenchCase, BenchResult, beside
+from captioning.bench.result import BenchCase, BenchResult, result_with_reference
 from captioning.bench.setup import OPTIONS, PROMPTS, Setup
 from captioning.bench.timing import seconds_of, take_turns
 
@@ -18,7 +18,7 @@ _VISITORS = 8
 
 
 def _together(setup: Setup, repetitions: int) -> list[BenchResult]:
-    """Each visitor captions a new picture; the reference is the same one after another."""
+    """Measure 8 visitors at once, each with a new picture; the reference is one visitor after another."""
     first_tokens: list[list[float]] = []
 
     def visit(number: int) -> float:
@@ -43,11 +43,11 @@ def _together(setup: Setup, repetitions: int) -> list[BenchResult]:
     turns = take_turns(ours, reference, min(repetitions, 3))
     slowest = statistics.median(max(times) / statistics.mean(times) for times in first_tokens[1:])
     note = f"the reference is one after another; slowest first token {slowest:.2f} × the mean"
-    return [beside("visitors_8", *turns, None, setup.describe(setup.captioner, note))]
+    return [result_with_reference("visitors_8", *turns, None, setup.describe(setup.captioner, note))]
 
 
 def _busy_core(setup: Setup, repetitions: int) -> list[BenchResult]:
-    """One caption while another process keeps a core busy; the reference is the quiet machine, in turn."""
+    """Measure one caption while another process keeps a core busy; the reference is the quiet machine, in turn."""
 
     def caption() -> None:
         (features,) = setup.captioner.encode([setup.new_picture()])
@@ -57,16 +57,16 @@ def _busy_core(setup: Setup, repetitions: int) -> list[BenchResult]:
     quiet: list[float] = []
     caption()
     for _ in range(repetitions):
-        with _neighbour():
+        with _busy_process():
             busy.append(seconds_of(caption))
         quiet.append(seconds_of(caption))
     note = "the reference is without the neighbour"
-    return [beside("busy_core", busy, quiet, None, setup.describe(setup.captioner, note))]
+    return [result_with_reference("busy_core", busy, quiet, None, setup.describe(setup.captioner, note))]
 
 
 @contextmanager
-def _neighbour() -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # our own words
+def _busy_process() -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
     finally:
