@@ -1,4 +1,4 @@
-"""The command `deploy`: read, compare, show, and change."""
+"""The command `deploy`: read the Spacefile, compare it with the Space, and change the Space."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from captioning.core.errors import DeployError
-from captioning.deploy.manifest import DeployedFile, collect_files
-from captioning.deploy.plan import Change, Deployed, compare
+from captioning.deploy.manifest import LocalFile, collect_files
+from captioning.deploy.plan import Change, SpaceState, plan_changes
 from captioning.deploy.space import Space, has_token, url_of
 from captioning.deploy.spacefile import Spacefile, read_spacefile
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
-    """What a run found to change, and whether it did; not `compared` means that it could not see what is deployed."""
+class DeployResult:
+    """The differences that a run found, and whether it applied them; `compared` is false for a run without a token."""
 
     space: str
     url: str
     applied: bool
     changes: tuple[Change, ...]
-    files: Mapping[str, DeployedFile]
+    files: Mapping[str, LocalFile]
     compared: bool = True
 
     def as_document(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """Return the result as a JSON document."""
         return {
             "space": self.space,
             "url": self.url,
@@ -53,11 +53,12 @@ def deploy(
     dry_run: bool = False,
     renew_secrets: bool = False,
     report: Callable[[str], None],
-) -> Deployment:
-    """Bring a Space to what its Spacefile says; values of secrets come from `environment` by their names.
+) -> DeployResult:
+    """Change a Space to match its Spacefile, or only compare both where `dry_run` is set.
 
-    `report` hears what is about to be changed. A dry run only looks; without a token it shows what a new Space would
-    get. Raises `DeployError` before anything is changed, and `HubError`.
+    `environment` holds the values of secrets by name. `report` receives a line before each change. A dry run without a
+    token shows what a new Space would get. Raises `DeployError` before anything is changed, and `HubError` where the
+    hub refuses or cannot be reached.
     """
     spacefile = read_spacefile(file)
     files = collect_files(spacefile)
@@ -68,11 +69,11 @@ def deploy(
     space = Space(spacefile.space, secrets)
     spacefile = replace(spacefile, space=space.space_id)
     deployed = space.read()
-    changes = compare(spacefile, files, deployed, renew_secrets)
+    changes = plan_changes(spacefile, files, deployed, renew_secrets)
     if changes and not dry_run:
         _check_secrets(spacefile, changes, secrets)
         space.apply(changes, spacefile, files, deployed.commit, report)
-    return Deployment(spacefile.space, space.url, bool(changes) and not dry_run, changes, files)
+    return DeployResult(spacefile.space, space.url, bool(changes) and not dry_run, changes, files)
 
 
 def _check_secrets(spacefile: Spacefile, changes: tuple[Change, ...], secrets: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Which files go to the Space: what git knows and does not ignore, as far as the Spacefile's patterns let it."""
+"""The files to send: those that git does not ignore and that the Spacefile's patterns include."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from captioning.core.errors import DeployError
 from captioning.deploy.spacefile import Spacefile
 
-NEVER = (
+NEVER_SENT = (
     ".git/*",
     ".venv/*",
     "tests/*",
@@ -29,12 +29,12 @@ NEVER = (
     "*/.env",
     "*/.env.*",
 )
-"""What no Spacefile can send."""
+"""Patterns of files that are never sent, whatever the Spacefile says."""
 
 
 @dataclass(frozen=True, slots=True)
-class DeployedFile:
-    """One file, told by the names that git and git LFS give its content: it may lie on the hub as either."""
+class LocalFile:
+    """A local file with the ids that git and git LFS give its content. The hub stores a file under one of the two."""
 
     path: Path
     num_bytes: int
@@ -42,21 +42,21 @@ class DeployedFile:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> DeployedFile:
-        """Read a file."""
+    def of(cls, path: Path) -> LocalFile:
+        """Read a file and compute its ids."""
         content = path.read_bytes()
         blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
         return cls(path, len(content), blob.hexdigest(), hashlib.sha256(content).hexdigest())
 
 
-def collect_files(spacefile: Spacefile) -> dict[str, DeployedFile]:
-    """The files that go to the Space by their paths there, in order.
+def collect_files(spacefile: Spacefile) -> dict[str, LocalFile]:
+    """Return the files to send by their paths in the Space, in order.
 
-    Raises `DeployError` where the folder is no git checkout, a pattern of `include` finds nothing, a file is a link, or
-    the files would make no Space.
+    Raises `DeployError` where the folder is no git checkout, a pattern of `include` matches no file, a file is a link
+    that leaves the folder, or the files lack what a Space needs.
     """
-    known = _unignored(spacefile.folder)
-    allowed = [name for name in known if not _matches(name, (*NEVER, *spacefile.exclude))]
+    known = _list_git_files(spacefile.folder)
+    allowed = [name for name in known if not _matches(name, (*NEVER_SENT, *spacefile.exclude))]
     for pattern in spacefile.include:
         if not any(_matches(name, [pattern]) for name in allowed):
             raise DeployError(
@@ -66,12 +66,15 @@ def collect_files(spacefile: Spacefile) -> dict[str, DeployedFile]:
     for name in chosen:
         if not (spacefile.folder / name).resolve().is_relative_to(spacefile.folder):
             raise DeployError(f"{name} is a link that leaves the folder; replace it by a file, or exclude it.")
-    _check_head(spacefile, chosen)
-    return {name: DeployedFile.of(spacefile.folder / name) for name in chosen}
+    _check_front_matter(spacefile, chosen)
+    return {name: LocalFile.of(spacefile.folder / name) for name in chosen}
 
 
-def read_head(readme: Path) -> Mapping[str, Any]:
-    """The settings at the top of a Space's README, between its two lines of dashes; empty where there are none."""
+def read_front_matter(readme: Path) -> Mapping[str, Any]:
+    """Return the YAML settings between the two lines of dashes at the top of a Space's README; empty where it has none.
+
+    Raises `DeployError` where they are no YAML.
+    """
     text = readme.read_text(encoding="utf-8")
     if not text.startswith("---\n") or "\n---\n" not in text[4:]:
         return {}
@@ -82,8 +85,8 @@ def read_head(readme: Path) -> Mapping[str, Any]:
     return head if isinstance(head, dict) else {}
 
 
-def _unignored(folder: Path) -> list[str]:
-    """Files that git knows or would add, below a folder."""
+def _list_git_files(folder: Path) -> list[str]:
+    """Return the files below a folder that git tracks or would add. Raises `DeployError` outside a git checkout."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=True)  # noqa: S603 - a fixed command
@@ -96,15 +99,15 @@ def _unignored(folder: Path) -> list[str]:
 
 
 def _matches(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
-    """Whether a path is one of the patterns; one that ends with a slash is all that lies in that folder."""
+    """Return whether a path matches a pattern; a pattern that ends with a slash matches all files in that folder."""
     return any(fnmatchcase(name, f"{pattern}*" if pattern.endswith("/") else pattern) for pattern in patterns)
 
 
-def _check_head(spacefile: Spacefile, names: list[str]) -> None:
+def _check_front_matter(spacefile: Spacefile, names: list[str]) -> None:
     for needed in ("README.md", "requirements.txt"):
         if needed not in names:
             raise DeployError(f"A Space needs {needed}, which is not among the files; add it to include.")
-    head = read_head(spacefile.folder / "README.md")
+    head = read_front_matter(spacefile.folder / "README.md")
     if head.get("sdk") != "gradio":
         raise DeployError("The head of README.md must say `sdk: gradio`, else the hub does not know how to run it.")
     if head.get("app_file") not in names:

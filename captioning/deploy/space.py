@@ -1,4 +1,4 @@
-"""The Space on the hub: reading what it is, and changing it, through the hub's own client."""
+"""The Space on the hub, read and changed through the hub's own client."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from captioning.core.errors import CaptioningError, DeployError, HubError
-from captioning.deploy.manifest import DeployedFile
-from captioning.deploy.plan import Change, Deployed, RemoteFile
+from captioning.deploy.manifest import LocalFile
+from captioning.deploy.plan import Change, RemoteFile, SpaceState
 from captioning.deploy.spacefile import VISIBILITIES, Spacefile, Volume
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 _COMMIT_MESSAGE = "Deployed by python -m captioning deploy"
-_NEEDED = ("get_space_secrets", "get_space_variables", "set_space_volumes", "delete_space_volumes")
+_REQUIRED_METHODS = ("get_space_secrets", "get_space_variables", "set_space_volumes", "delete_space_volumes")
 _ADVICE = {
     400: "the hub does not accept it",
     401: "the hub does not accept the token; sign in again with `hf auth login`, or set HF_TOKEN to a valid one",
     402: "the owner's plan does not include it; choose other hardware, or extend the plan",
     403: "the token may not do this; use one with write access to the owner's Spaces",
     404: "the hub does not find it",
-    412: "somebody else changed the Space at the same time",
+    412: "the Space was changed while this ran",
     429: "the hub has had too many requests; wait some minutes",
 }
 
 
 def has_token() -> bool:
-    """Whether a Hugging Face token is at hand."""
+    """Return whether a Hugging Face token is at hand."""
     from huggingface_hub import get_token
 
     return bool(get_token())
 
 
 def url_of(space_id: str) -> str:
-    """Where people find a Space."""
+    """Return the address of a Space on the hub."""
     from huggingface_hub import constants
 
     return f"{constants.ENDPOINT}/spaces/{space_id}"
 
 
 class Space:
-    """One Space, by OWNER/NAME or, where it belongs to whoever signed in, by NAME alone.
+    """One Space, named OWNER/NAME, or NAME alone for a Space of the account that signed in.
 
-    `secrets` are the values at hand, by name; no message ever repeats one.
+    `secrets` holds the values to set, by name. No message contains one of them.
     """
 
     def __init__(self, space_id: str, secrets: Mapping[str, str]) -> None:
         from huggingface_hub import HfApi, get_token
 
-        if not all(hasattr(HfApi, name) for name in _NEEDED):
+        if not all(hasattr(HfApi, name) for name in _REQUIRED_METHODS):
             raise DeployError("Deploying needs a newer client of the hub: `pip install --upgrade huggingface_hub`.")
         token = get_token()
         if not token:
@@ -61,37 +61,37 @@ class Space:
             )
         self.space_id = space_id
         self._secrets = secrets
-        self._hidden = tuple(value for value in (token, *secrets.values()) if value)
+        self._secret_values = tuple(value for value in (token, *secrets.values()) if value)
         self._api = HfApi(token=token)
         if "/" not in space_id:
-            with self._explained("asking whose token this is"):
+            with self._explain_errors("asking whose token this is"):
                 self.space_id = f"{self._api.whoami()['name']}/{space_id}"
 
     @property
     def url(self) -> str:
-        """Where people find it."""
+        """Return the address of the Space on the hub."""
         return url_of(self.space_id)
 
-    def read(self) -> Deployed:
-        """What is deployed. Raises `HubError`."""
+    def read(self) -> SpaceState:
+        """Return the state of the Space. Raises `HubError`, and `DeployError` for a token that can only read."""
         from huggingface_hub.errors import RepositoryNotFoundError
         from huggingface_hub.hf_api import RepoFile
 
-        with self._explained("reading the Space"):
-            # To a wrong token the hub says that there is no such Space.
+        with self._explain_errors("reading the Space"):
+            # With a token that lacks rights, the hub reports that there is no such Space.
             if self._api.whoami().get("auth", {}).get("accessToken", {}).get("role") == "read":
                 raise DeployError("The token here can only read; make one with write access, and sign in with it.")
             try:
                 info = self._api.space_info(self.space_id)
             except RepositoryNotFoundError:
-                return Deployed()
+                return SpaceState()
             runtime = self._api.get_space_runtime(self.space_id)
             entries = self._api.list_repo_tree(self.space_id, recursive=True, repo_type="space", revision=info.sha)
-            return Deployed(
+            return SpaceState(
                 exists=True,
                 commit=info.sha,
                 visibility=_visibility_of(info),
-                hardware=_plain(runtime.requested_hardware or runtime.hardware),
+                hardware=_hardware_name(runtime.requested_hardware or runtime.hardware),
                 sleep_time=runtime.sleep_time,
                 variables={
                     name: variable.value for name, variable in self._api.get_space_variables(self.space_id).items()
@@ -109,28 +109,28 @@ class Space:
         self,
         changes: Sequence[Change],
         spacefile: Spacefile,
-        files: Mapping[str, DeployedFile],
+        files: Mapping[str, LocalFile],
         commit: str | None,
         report: Callable[[str], None],
     ) -> None:
-        """Make the changes in their order; `commit` is the one they were compared with.
+        """Apply the changes in order; `commit` is the one that they were compared with.
 
-        Raises `HubError`; what was changed until then stays, and another run finds only the rest to do.
+        Raises `HubError`. Earlier changes then remain, and the next run finds only the remaining ones.
         """
         for kind, group in groupby(changes, key=lambda change: change.kind):
             some = list(group)
             if kind == "file":
                 report(f"{len(some)} files")
-                with self._explained("sending the files"):
+                with self._explain_errors("sending the files"):
                     self._send(some, files, commit)
-            elif kind == "volume":  # they are set together
+            elif kind == "volume":  # the hub sets all volumes in one call
                 report("volumes")
-                with self._explained("setting the volumes"):
+                with self._explain_errors("setting the volumes"):
                     self._set_volumes(spacefile.volumes)
             else:
                 for change in some:
                     report(str(change))
-                    with self._explained(f"setting {change.kind} {change.name}".rstrip()):
+                    with self._explain_errors(f"setting {change.kind} {change.name}".rstrip()):
                         self._change(change, spacefile)
 
     def _change(self, change: Change, spacefile: Spacefile) -> None:
@@ -147,7 +147,7 @@ class Space:
         elif change.kind == "secret" and removes:
             api.delete_space_secret(space, change.name)
         elif change.kind == "secret":
-            with _no_logs():
+            with _logging_disabled():
                 api.add_space_secret(space, change.name, self._secrets[change.name])
         elif change.kind == "hardware":
             api.request_space_hardware(space, spacefile.hardware)  # type: ignore[arg-type]
@@ -162,10 +162,10 @@ class Space:
         else:
             self._api.delete_space_volumes(self.space_id)
 
-    def _send(self, changes: Sequence[Change], files: Mapping[str, DeployedFile], commit: str | None) -> None:
-        """All files in one commit: the Space is built from the old ones or from the new ones, never from some of each.
+    def _send(self, changes: Sequence[Change], files: Mapping[str, LocalFile], commit: str | None) -> None:
+        """Send all files in one commit, so that the Space is never built from old and new files together.
 
-        Content that a commit broken off has sent already is not sent again.
+        Content that an interrupted commit already uploaded is not sent again.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -180,17 +180,17 @@ class Space:
         )
 
     @contextmanager
-    def _explained(self, step: str) -> Iterator[None]:
-        """Turn whatever the client raises into a `HubError` that says what to do and repeats no secret."""
+    def _explain_errors(self, step: str) -> Iterator[None]:
+        """Turn any error of the client into a `HubError` that says what to do and contains no secret."""
         try:
             yield
         except CaptioningError:
             raise
         except Exception as error:
-            # The error itself is left behind: it holds the request, and the request may hold a secret.
-            raise HubError(f"{self.space_id}: {step} failed: {self._describe(error)}") from None
+            # Drop the cause: it holds the request, which may contain a secret.
+            raise HubError(f"{self.space_id}: {step} failed: {self._describe_error(error)}") from None
 
-    def _describe(self, error: Exception) -> str:
+    def _describe_error(self, error: Exception) -> str:
         status = getattr(getattr(error, "response", None), "status_code", None)
         again = "What was done before stays; run the same command again to do the rest."
         if status is None:
@@ -198,7 +198,7 @@ class Space:
 
             if isinstance(error, OfflineModeIsEnabled):
                 return "HF_HUB_OFFLINE forbids asking the hub; unset it."
-            if isinstance(error, ValueError):  # what the client or the hub objects to in README.md
+            if isinstance(error, ValueError):  # the client or the hub rejects README.md
                 return f"{self._redact(str(error))} {again}"
             return f"the hub cannot be reached ({type(error).__name__}); connect to the internet. {again}"
         said = self._redact(str(getattr(error, "server_message", None) or "").strip().rstrip("."))
@@ -206,14 +206,14 @@ class Space:
         return f"{advice}{f' (it says: {said})' if said else ''}. {again}"
 
     def _redact(self, text: str) -> str:
-        for value in self._hidden:
+        for value in self._secret_values:
             text = text.replace(value, "***")
         return text
 
 
 @contextmanager
-def _no_logs() -> Iterator[None]:
-    """No logging while a secret is sent: with HF_DEBUG the client logs whole requests."""
+def _logging_disabled() -> Iterator[None]:
+    """Disable logging while a secret is sent: with HF_DEBUG the client logs whole requests."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -222,12 +222,15 @@ def _no_logs() -> Iterator[None]:
         logging.disable(before)
 
 
-def _plain(hardware: object) -> str | None:
+def _hardware_name(hardware: object) -> str | None:
     return None if hardware is None else str(getattr(hardware, "value", hardware))
 
 
 def _visibility_of(info: Any) -> str:
-    """The client knows only whether a Space is private; where the hub says more, it keeps that as an extra field."""
+    """Return the Space's visibility.
+
+    The client knows only whether a Space is private. It keeps a visibility that the hub sends as an extra field.
+    """
     said = getattr(info, "visibility", None)
     if said in VISIBILITIES:
         return str(said)

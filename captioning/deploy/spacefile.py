@@ -1,7 +1,7 @@
-"""Reading a Spacefile: Captionscope's own declarative description of its Space, in YAML.
+"""A reader of Spacefiles: Captionscope's own declarative description of its Space, in YAML.
 
-Every mistake is found in one reading, and told with its line and its cure. The text is parsed to YAML's nodes and never
-to objects: nodes know their lines, and a value arrives as it was written (`no` stays "no").
+One reading finds every mistake and reports it with its line and how to correct it. The text is parsed to YAML nodes and
+never to objects: nodes know their lines, and a value stays as it was written (`no` stays "no").
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ VISIBILITIES = ("public", "protected", "private")
 VOLUME_TYPES = ("bucket", "model", "dataset", "space")
 NEVER_SLEEPS = -1
 FIXED_SLEEP = ("cpu-basic", "zero-a10g")
-"""Hardware whose sleep time the hub decides."""
+"""Hardware whose sleep time the hub sets."""
 
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_SPACE_ID, _SPACE_NAME = re.compile(f"{_PART}/{_PART}"), re.compile(_PART)
+_NAME_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+_SPACE_ID, _SPACE_NAME = re.compile(f"{_NAME_PART}/{_NAME_PART}"), re.compile(_NAME_PART)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"(hf_|api_org_|sk-|gh[opsu]_|github_pat_|AKIA|xox[abp]-)[A-Za-z0-9_-]{12,}|-----BEGIN ")
-"""What keys to well-known services look like."""
-_PRIVATE = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN$|_KEY$|CREDENTIAL", re.IGNORECASE)
-"""What names of variables say that their values are nobody's business."""
+"""Matches values that look like keys to well-known services."""
+_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN$|_KEY$|CREDENTIAL", re.IGNORECASE)
+"""Matches names of variables whose values are likely to be secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """Something of the hub's that the Space sees as a folder; `read_only` is always true but for a bucket."""
+    """A bucket or repository of the hub that the Space mounts as a folder; only a bucket can be writable."""
 
     type: str
     source: str
@@ -54,10 +54,11 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Spacefile:
-    """What a Space shall be. `sleep_time` is in seconds, -1 is never, `None` leaves it to the hub.
+    """The settings that a Space is to have.
 
-    `include` and `exclude` are patterns of paths below `folder`, as `fnmatch` has them (`*` crosses folders too).
-    `lines` says where a secret or a pattern stands, for mistakes that show later.
+    `sleep_time` is in seconds; -1 means never and `None` leaves it to the hub. `include` and `exclude` are `fnmatch`
+    patterns of paths below `folder`, where `*` matches slashes too. `lines` holds the line of each secret and pattern,
+    for errors that are found later.
     """
 
     file: Path
@@ -74,16 +75,19 @@ class Spacefile:
 
     @property
     def folder(self) -> Path:
-        """The folder that is deployed: the one that the Spacefile lies in."""
+        """Return the folder to deploy: the one that holds the Spacefile."""
         return self.file.resolve().parent
 
     def at(self, item: str) -> str:
-        """The file and line that a secret or a pattern stands on."""
+        """Return the file and line of a secret or a pattern."""
         return f"{self.file}:{self.lines[item]}"
 
 
 def read_spacefile(file: Path) -> Spacefile:
-    """Read and check a Spacefile. Raises `DeployError` that tells all its mistakes, each with file, line and cure."""
+    """Read and check a Spacefile.
+
+    Raises one `DeployError` that lists all mistakes, each with file, line and correction.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -93,17 +97,17 @@ def read_spacefile(file: Path) -> Spacefile:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        # Without the parser's own words, which may repeat what is written there.
+        # Without the parser's own message, which may quote a secret from the file.
         mark = getattr(error, "problem_mark", None)
         line = 1 if mark is None else mark.line + 1
         raise DeployError(f"{file}:{line}: this is no YAML; check indentation, quotes and brackets here.") from None
-    except ValueError:  # what YAML has no characters for
+    except ValueError:  # the text holds characters that YAML forbids
         raise DeployError(f"{file} holds characters that text does not; check that it is a Spacefile.") from None
-    return _Reader(file).read(root)
+    return _SpacefileReader(file).read(root)
 
 
-class _Reader:
-    """Reads nodes, and notes what is wrong with them."""
+class _SpacefileReader:
+    """A reader of YAML nodes that collects mistakes."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -111,7 +115,7 @@ class _Reader:
         self._lines: dict[str, int] = {}
 
     def read(self, root: Node | None) -> Spacefile:
-        """The whole file. Raises `DeployError` for all mistakes together."""
+        """Read the whole file. Raises one `DeployError` for all mistakes."""
         found: dict[str, Any] = {}
         if root is None:
             self._mistakes.append((1, f"the file is empty; begin with `version: {VERSION}`."))
@@ -139,46 +143,48 @@ class _Reader:
     def _check_together(self, root: Node, found: Mapping[str, Any]) -> None:
         nodes = {key.value: node for key, node in root.value} if isinstance(root, MappingNode) else {}
         if found.get("sleep_time") is not None and found.get("hardware") in FIXED_SLEEP:
-            self._complain(nodes["sleep_time"], f"{found['hardware']} sleeps when the hub decides; remove sleep_time.")
+            self._add_mistake(
+                nodes["sleep_time"], f"{found['hardware']} sleeps when the hub decides; remove sleep_time."
+            )
         for name in found.get("secrets") or ():
             if name in (found.get("variables") or {}):
-                self._complain(
+                self._add_mistake(
                     nodes["variables"],
-                    f"{name} is a secret and may not stand among the variables, which everybody can read; remove it "
+                    f"{name} is a secret and may not stand among the variables, which are public; remove it "
                     "here, and change it if it was ever real.",
                 )
 
-    def _complain(self, node: Node, text: str) -> None:
+    def _add_mistake(self, node: Node, text: str) -> None:
         self._mistakes.append((node.start_mark.line + 1, text))
 
     def _mapping(
         self, node: Node, what: str, readers: Mapping[str, Callable[[Node], Any]], required: tuple[str, ...]
     ) -> dict[str, Any]:
-        """The known keys of a mapping, each read by its reader; a value that cannot be used is left out."""
+        """Return the known keys of a mapping, each read by its reader; a value with a mistake is left out."""
         found: dict[str, Any] = {}
         if not isinstance(node, MappingNode):
-            self._complain(node, f"{what} must be keys with values, such as `{required[0]}: …`.")
+            self._add_mistake(node, f"{what} must be keys with values, such as `{required[0]}: …`.")
             return found
         for key, value in self._pairs(node):
             if key not in readers:
                 near = get_close_matches(key, readers, 1)
                 cure = f"did you mean {near[0]}?" if near else f"choose from {', '.join(readers)}."
-                self._complain(value, f"{what} has no key of that name ({key}); {cure}")
+                self._add_mistake(value, f"{what} has no key of that name ({key}); {cure}")
             elif (read := readers[key](value)) is not None:
                 found[key] = read
         present = {key.value for key, _ in node.value}
         for key in required:
             if key not in present:
-                self._complain(node, f"{what} needs {key}; add it.")
+                self._add_mistake(node, f"{what} needs {key}; add it.")
         return found
 
     def _pairs(self, node: MappingNode) -> list[tuple[str, Node]]:
         pairs: dict[str, Node] = {}
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
-                self._complain(key, "a key must be a plain word.")
+                self._add_mistake(key, "a key must be a plain word.")
             elif key.value in pairs:
-                self._complain(key, f"{key.value} stands here a second time; keep one of them.")
+                self._add_mistake(key, f"{key.value} stands here a second time; keep one of them.")
             else:
                 pairs[key.value] = value
         return list(pairs.items())
@@ -186,13 +192,13 @@ class _Reader:
     def _text(self, node: Node, what: str) -> str | None:
         if isinstance(node, ScalarNode) and not node.tag.endswith(":null") and node.value:
             return str(node.value)
-        self._complain(node, f"{what} must be one plain value.")
+        self._add_mistake(node, f"{what} must be one plain value.")
         return None
 
     def _items(self, node: Node, what: str) -> list[Node]:
         if isinstance(node, SequenceNode):
             return list(node.value)
-        self._complain(node, f"{what} must be a list, one item a line, each behind a dash.")
+        self._add_mistake(node, f"{what} must be a list, one item a line, each behind a dash.")
         return []
 
     def _choice(self, node: Node, choices: tuple[str, ...]) -> str | None:
@@ -201,17 +207,17 @@ class _Reader:
             return text
         near = get_close_matches(text, choices, 1, cutoff=0.75)
         hint = f"did you mean {near[0]}? There are" if near else "choose from"
-        self._complain(node, f"{text} is none of the choices; {hint} {', '.join(choices)}.")
+        self._add_mistake(node, f"{text} is none of the choices; {hint} {', '.join(choices)}.")
         return None
 
     def _version(self, node: Node) -> str | None:
         text = self._text(node, "version")
         if text not in (None, VERSION):
-            self._complain(node, f"this program reads version {VERSION} of the format; write `version: {VERSION}`.")
+            self._add_mistake(node, f"this program reads version {VERSION} of the format; write `version: {VERSION}`.")
         return text
 
     def _own_space(self, node: Node) -> str | None:
-        """The Space that is described; a name alone is one of whoever deploys."""
+        """Read the name of the Space to deploy to; NAME alone belongs to the account that signed in."""
         return self._space(node, owner_may_lack=True)
 
     def _space(self, node: Node, owner_may_lack: bool = False) -> str | None:
@@ -222,7 +228,7 @@ class _Reader:
         if is_name and ".." not in text and "--" not in text:
             return text
         alone = ", or NAME for one of your own," if owner_may_lack else ""
-        self._complain(
+        self._add_mistake(
             node,
             f"{text} is no name of a Space; write OWNER/NAME{alone} in letters, digits, dots, dashes and underscores, "
             "as in its address.",
@@ -235,21 +241,21 @@ class _Reader:
             return NEVER_SLEEPS
         if text is None or (text.isdecimal() and int(text) > 0):
             return None if text is None else int(text)
-        self._complain(node, "sleep_time must be a whole number of seconds, or never.")
+        self._add_mistake(node, "sleep_time must be a whole number of seconds, or never.")
         return None
 
     def _variables(self, node: Node) -> dict[str, str]:
         variables: dict[str, str] = {}
         if not isinstance(node, MappingNode):
-            self._complain(node, "variables must be names with values, such as `CAPTIONSCOPE_MODEL: embedded`.")
+            self._add_mistake(node, "variables must be names with values, such as `CAPTIONSCOPE_MODEL: embedded`.")
             return variables
         for name, value in self._pairs(node):
             if not isinstance(value, ScalarNode) or value.tag.endswith(":null"):
-                self._complain(value, f'{name} needs one plain value; write "" for an empty one.')
-            elif value.value and (_TOKEN.search(value.value) or _PRIVATE.search(name)):
-                self._complain(
+                self._add_mistake(value, f'{name} needs one plain value; write "" for an empty one.')
+            elif value.value and (_TOKEN.search(value.value) or _SECRET_NAME.search(name)):
+                self._add_mistake(
                     value,
-                    f"the value of {name} is a secret, and everybody can read variables; list {name} under secrets, "
+                    f"the value of {name} is a secret, and variables are public; list {name} under secrets, "
                     "put the value into the environment, and revoke this one if it is real.",
                 )
             elif self._is_name(value, name) and self._is_setting(value, name, value.value):
@@ -258,9 +264,9 @@ class _Reader:
 
     def _secrets(self, node: Node) -> tuple[str, ...]:
         if isinstance(node, MappingNode):
-            # Only the first is told apart from its value; what stands behind a name is never repeated.
+            # Names may be quoted in a mistake; values never, because they may be secrets.
             for key, value in node.value:
-                self._complain(
+                self._add_mistake(
                     value,
                     f"{key.value if isinstance(key, ScalarNode) and _NAME.fullmatch(key.value) else 'a secret'} has a "
                     "value here; list names only (`- NAME`), put the value into the environment, and revoke this one "
@@ -270,14 +276,14 @@ class _Reader:
         names: list[str] = []
         for item in self._items(node, "secrets"):
             if not isinstance(item, ScalarNode) or not _NAME.fullmatch(item.value) or _TOKEN.search(item.value):
-                # Whatever it is, it may be the secret itself.
-                self._complain(
+                # Do not quote it: it may be the secret itself.
+                self._add_mistake(
                     item,
                     "this is no name of an environment variable; list names only (`- NAME`), put the value into the "
                     "environment, and revoke it if it stands here.",
                 )
             elif item.value in names:
-                self._complain(item, f"{item.value} stands here a second time; keep one of them.")
+                self._add_mistake(item, f"{item.value} stands here a second time; keep one of them.")
             elif self._is_setting(item, item.value):
                 names.append(item.value)
                 self._lines[item.value] = item.start_mark.line + 1
@@ -286,18 +292,18 @@ class _Reader:
     def _is_name(self, node: Node, name: str) -> bool:
         if _NAME.fullmatch(name):
             return True
-        self._complain(node, f"{name} is no name of a variable; use letters, digits and underscores.")
+        self._add_mistake(node, f"{name} is no name of a variable; use letters, digits and underscores.")
         return False
 
     def _is_setting(self, node: Node, name: str, value: str | None = None) -> bool:
-        """Whether the program would start with it: it refuses settings that it does not know."""
+        """Return whether the program would accept the setting at its start; it refuses unknown ones."""
         known = {setting.name for setting in fields(Settings)}
         if not name.startswith(PREFIX) or (value is None and name.removeprefix(PREFIX).lower() in known):
             return True
         try:
             Settings.from_environment({name: value or ""})
         except OptionsError as error:
-            self._complain(node, str(error))
+            self._add_mistake(node, str(error))
             return False
         return True
 
@@ -317,18 +323,18 @@ class _Reader:
             if not all(key in found for key in required):
                 continue
             if found["type"] != "bucket" and found.get("read_only") is False:
-                self._complain(item, "only a bucket can be written to; remove read_only, or mount a bucket.")
+                self._add_mistake(item, "only a bucket can be written to; remove read_only, or mount a bucket.")
             volumes.append(Volume(**{"read_only": found["type"] != "bucket"} | found))
         paths = [volume.mount_path for volume in volumes]
         if len(set(paths)) < len(paths):
-            self._complain(node, "two volumes have one mount_path; give each its own.")
+            self._add_mistake(node, "two volumes have one mount_path; give each its own.")
         return tuple(volumes)
 
     def _mount_path(self, node: Node) -> str | None:
         text = self._text(node, "mount_path")
         if text is None or re.fullmatch(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", text):
             return text
-        self._complain(node, "mount_path must be a folder from the root on, such as /data.")
+        self._add_mistake(node, "mount_path must be a folder from the root on, such as /data.")
         return None
 
     def _flag(self, node: Node) -> bool | None:
@@ -347,7 +353,7 @@ class _Reader:
             if text is None:
                 continue
             if text.startswith("/") or "\\" in text or ".." in text.split("/"):
-                self._complain(item, f"{text} leaves the folder; write patterns from the Spacefile's folder on.")
+                self._add_mistake(item, f"{text} leaves the folder; write patterns from the Spacefile's folder on.")
                 continue
             patterns.append(text)
             self._lines[text] = item.start_mark.line + 1

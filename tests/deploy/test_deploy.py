@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from captioning.__main__ import main
 from captioning.core.errors import DeployError
-from captioning.deploy.manifest import collect_files, read_head
+from captioning.deploy.manifest import collect_files, read_front_matter
 from captioning.deploy.spacefile import Volume, read_spacefile
 from captioning.models import get_spec
 from captioning.models.families.blip import FAMILY as BLIP
@@ -441,7 +441,7 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(
     hub.fail_at, hub.failure = len(hub.writes) + 1, (412, "A commit has happened since")
     assert run(project) == 1
     told = capsys.readouterr().err
-    assert "somebody else changed the Space" in told
+    assert "the Space was changed while this ran" in told
     assert "run the same command again" in told
 
 
@@ -551,7 +551,7 @@ def test_what_is_sent_is_enough_to_open_the_page(tmp_path: Path) -> None:
 
 
 def test_the_readmes_head_agrees_with_the_requirements() -> None:
-    head = read_head(ROOT / "README.md")
+    head = read_front_matter(ROOT / "README.md")
     requirements = [Requirement(line) for line in _lines(ROOT / "requirements.txt")]
     (gradio,) = (requirement for requirement in requirements if requirement.name == "gradio")
     assert gradio.specifier.contains(head["sdk_version"])
@@ -570,7 +570,7 @@ def test_a_zero_gpu_host_may_bring_its_own_torch() -> None:
 
 
 def test_what_the_space_loads_beforehand_is_the_pinned_model_and_only_files_that_are_read() -> None:
-    head = read_head(ROOT / "README.md")
+    head = read_front_matter(ROOT / "README.md")
     (line,) = head["preload_from_hub"]
     repo_id, files, revision = line.split(" ")
     assert revision == get_spec(repo_id).revision
