@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.commands.shared import Subparsers, print_progress
-from captioning.training.options import FURTHER, ON_CLIP, ON_PACKAGE, SCRATCH, Beginning
+from captioning.training.options import FURTHER, ON_CLIP, ON_PACKAGE, SCRATCH, StartOptions
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -115,7 +115,7 @@ def _train(options: argparse.Namespace) -> int:
     def given(names: Iterable[str]) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(options, name)) is not None}
 
-    beginning = Beginning(options.encoder, options.start_from, given(_SHAPE_HELP))
+    beginning = StartOptions(options.encoder, options.start_from, given(_SHAPE_HELP))
     training = replace(beginning.recipe, **given((*_TRAINING_HELP, "freeze_encoder")))
     train(
         options.data,

@@ -1,1 +1,1 @@
-"""Fitting `patch_captioner` to captioned photographs, and measuring any captioner on them."""
+"""Training of `patch_captioner` on captioned photographs, and evaluation of any captioner on them."""

@@ -1,8 +1,7 @@
-"""Whether a captioner says in one precision, by one engine, what it says in float32 by torch."""
+"""A comparison of a captioner in one precision and engine with the same model in float32 by torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,8 @@ import numpy as np
 from captioning.core.contract import Captioner
 from captioning.core.types import DecodingOptions
 from captioning.models.tokens import common_length
-from captioning.training.data import PhotoSet
+from captioning.training.data import PhotoSet, ReportProgress
 from captioning.training.metrics import encode_photos
-
-Report = Callable[[str, int, int], None]
 
 
 def evaluate_agreement(
@@ -21,13 +18,13 @@ def evaluate_agreement(
     exact: Captioner,
     data: PhotoSet,
     options: DecodingOptions | None = None,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
 ) -> dict[str, Any]:
     """Compare captions written without a prompt, photograph by photograph.
 
-    `same_captions` is the share that agrees word for word, `same_tokens` that of tokens before the first that differs
-    among those of the exact ones, `log_prob_difference` the mean absolute difference, in nats, of how sure both are
-    of the exact captions, and `embedding_cosine` the mean cosine of the image embeddings.
+    `same_captions` is the share of captions with the same tokens. `same_tokens` is the share of the exact captions'
+    tokens before the first difference. `log_prob_difference` is the mean absolute difference of log-probability, in
+    nats, of the exact captions' tokens. `embedding_cosine` is the mean cosine of the image embeddings.
     """
     options = options or DecodingOptions()
     same: list[bool] = []

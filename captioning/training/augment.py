@@ -1,4 +1,4 @@
-"""Random changes to pictures, a batch at a time, on whatever device the pictures are."""
+"""Random changes to a batch of pictures, computed on the device that holds them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ def augment(
     strength: float = 1.0,
     detail: int | None = None,
 ) -> Tensor:
-    """Randomly crop, flip, recolour and partly hide pictures.
+    """Randomly crop, flip, recolour and partly hide pictures `pixels [N, 3, H, W]`, 8 bits a value.
 
-    `pixels [N, 3, H, W]` are 8-bit; returns `[N, 3, *size]` in 0…1. Hidden cells of a grid of `cells` (rows, columns)
-    take the picture's mean colour, so that a picture with patches deleted is nothing new to the captioner. `strength`
-    scales every range; 0 only resizes. With `detail`, pictures are enlarged from so many pixels a side, and a changed
-    batch from fewer, down to half of them at strength 1: how sharp a picture is then says nothing about it.
+    Returns `[N, 3, *size]` in 0…1. Hidden cells of a grid of `cells` (rows, columns) take the picture's mean colour,
+    because faithfulness is measured on pictures with hidden patches. `strength` scales every range; at 0 pictures are
+    only resized. With `detail`, pictures are reduced to that many pixels a side before they are enlarged to `size`, and
+    changed batches to fewer, down to half at strength 1. The sharpness of a picture then says nothing about its
+    content.
     """
     count = len(pixels)
 
@@ -64,17 +65,18 @@ def augment(
 
 
 def _enlarge(images: Tensor, detail: int, size: tuple[int, int]) -> Tensor:
-    """Pictures `[N, 3, H, W]` reduced to `detail` pixels a side, then enlarged to `size`."""
+    """Reduce pictures `[N, 3, H, W]` to `detail` pixels a side, then enlarge them to `size`."""
     if images.shape[-2:] != (detail, detail):
         images = F.interpolate(images, (detail, detail), mode="bicubic", antialias=True)
     return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def lay_over(things: Tensor, backgrounds: Tensor, generator: torch.Generator, detail: int | None = None) -> Tensor:
-    """Reduce each of `things [N, 3, H, W]` and lay it somewhere over its own of `backgrounds`, of the same shape.
+    """Reduce each of `things [N, 3, H, W]` and paste it over the background in the same row, at a random place.
 
-    A thing keeps a third to two thirds of its height and width (copy-paste: Ghiasi et al. 2021). With `detail`, the
-    result has the detail of so many pixels a side, so that a reduced thing is no sharper than what lies around it.
+    `backgrounds` has the same shape. A thing keeps a third to two thirds of its height and width (copy-paste: Ghiasi et
+    al. 2021). With `detail`, the result is reduced to that many pixels a side and enlarged again, so that a reduced
+    thing is no sharper than its background.
     """
     height, width = things.shape[-2:]
     shares, down, across = torch.rand(3, len(things), generator=generator)
@@ -88,9 +90,10 @@ def lay_over(things: Tensor, backgrounds: Tensor, generator: torch.Generator, de
 
 
 def cut_mix(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    """Put a rectangle of another picture of the batch into each of `images [N, 3, H, W]` (CutMix: Yun et al. 2019).
+    """Paste a rectangle of another picture of the batch into each of `images [N, 3, H, W]` (CutMix: Yun et al. 2019).
 
-    Returns the mixed pictures, whose rectangle each has `[N]`, and the share of its own that is left.
+    Returns the mixed pictures, the row of each rectangle's picture `[N]`, and the share of each picture that is its
+    own.
     """
     height, width = images.shape[-2:]
     area, across, down = torch.rand(3, generator=generator).tolist()

@@ -1,4 +1,4 @@
-"""What a step is fed: which photographs, and the captions drawn for them, tokenised as the batch is put together."""
+"""The batches of a run: photographs of each step, and captions drawn and tokenised for them."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from captioning.training.data import NAME_OPENINGS, OPENINGS, Photo, plain_words
 from captioning.training.options import TrainingOptions
 
 
-class Words(Protocol):
-    """What of a `Network` says how captions are spelled."""
+class CaptionTokenizer(Protocol):
+    """The tokenizer part of a `Network`."""
 
     @property
     def start_ids(self) -> tuple[int, ...]:
-        """The tokens that every sequence starts with."""
+        """Return the tokens that every sequence starts with."""
         ...
 
     @property
     def end_id(self) -> int:
-        """The token that ends a caption."""
+        """Return the token that ends a caption."""
         ...
 
     def text_to_ids(self, text: str) -> list[int]:
-        """The tokens of a text, without start and end tokens."""
+        """Return the tokens of a text, without start and end tokens."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Photographs and captions of one step.
+    """The photographs and captions of one step.
 
-    `places [N]` are those of the photographs, in the order of their captions: `input_ids [N · captions, T]`, and
-    `labels` of the same shape that are -100 where nothing is learnt. `seed` is for whatever else the step draws.
+    `places [N]` are indices of photographs. Captions are in the same order: `input_ids [N · captions, T]`, and `labels`
+    of the same shape, which are -100 where no loss is taken. `seed` is for the other random choices of the step.
     """
 
     step: int
@@ -51,27 +51,28 @@ class Batch:
 
 
 class CaptionDrawer:
-    """Draws captions to teach: a human one or the name of a class, at times after an opening.
+    """A source of captions to learn: a random human caption or the class name, sometimes after an opening.
 
-    A share `name_rate` of the captions of a photograph in `names`, by its name, is that class after an opening.
+    `names` holds class names by the names of photographs. A share `name_rate` of these photographs' captions is that
+    class name after an opening.
     """
 
     def __init__(
         self,
-        words: Words,
+        tokenizer: CaptionTokenizer,
         opening_rate: float,
         max_tokens: int,
         names: Mapping[str, str] | None = None,
         name_rate: float = 0.0,
     ) -> None:
-        self.words = words
+        self.tokenizer = tokenizer
         self.opening_rate = opening_rate
         self.max_tokens = max_tokens
         self._names = names or {}
         self._name_rate = name_rate
 
     def text(self, photo: Photo, generator: np.random.Generator) -> tuple[str, str]:
-        """An opening (often empty) that is given, and the words to be learnt after it."""
+        """Return an opening (often empty), which is given, and the words to learn after it."""
         if self._name_rate and photo.name in self._names and generator.random() < self._name_rate:
             return NAME_OPENINGS[generator.integers(len(NAME_OPENINGS))], with_article(self._names[photo.name])
         if photo.captions:
@@ -81,16 +82,19 @@ class CaptionDrawer:
         if generator.random() >= self.opening_rate:
             return "", words
         if generator.random() < 0.4 and words.startswith(("a ", "an ", "two ")) and words.count(" ") > 1:
-            # "a woman walks" also teaches how to go on after "the woman"; nothing teaches to end there.
+            # "a woman walks" also teaches to continue "the woman". No caption teaches to end there.
             _first, second, *rest = words.split(" ")
             return f"the {second}", " ".join(rest)
         return OPENINGS[generator.integers(len(OPENINGS))], words
 
     def batch(self, photos: Sequence[Photo], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """One drawn caption a photo: `input_ids [N, T]`, and `labels [N, T]` that are -100 where nothing is learnt."""
+        """Draw one caption for each photograph.
+
+        Returns `input_ids [N, T]` and `labels [N, T]`, which are -100 where no loss is taken.
+        """
         rows = [self._row(*self.text(photo, generator)) for photo in photos]
         length = max(len(ids) for ids, _ in rows) - 1
-        input_ids = torch.full((len(rows), length), self.words.end_id)
+        input_ids = torch.full((len(rows), length), self.tokenizer.end_id)
         labels = torch.full((len(rows), length), -100)
         for row, (ids, given) in enumerate(rows):
             input_ids[row, : len(ids) - 1] = torch.tensor(ids[:-1])
@@ -98,19 +102,19 @@ class CaptionDrawer:
         return input_ids, labels
 
     def _row(self, opening: str, words: str) -> tuple[list[int], int]:
-        """A whole sequence, and the place of the last token that is given."""
-        start = self.words.start_ids
-        ids = self.words.text_to_ids(f"{opening} {words}".strip())
-        given = self.words.text_to_ids(opening) if opening else []
-        # Where the text splits differently after the opening, the opening ends with what both have in common.
+        """Return a whole token sequence, and the index of its last given token."""
+        start = self.tokenizer.start_ids
+        ids = self.tokenizer.text_to_ids(f"{opening} {words}".strip())
+        given = self.tokenizer.text_to_ids(opening) if opening else []
+        # The whole text may split into other tokens than the opening alone: only the common prefix is given.
         known = len(start) - 1 + common_length(given, ids)
-        return [*start, *ids, self.words.end_id][: self.max_tokens + 1], known
+        return [*start, *ids, self.tokenizer.end_id][: self.max_tokens + 1], known
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """The photographs of every step of a run from `first` on, as (step, place).
+    """A sampler of the photographs of every step of a run from `first` on, as (step, index).
 
-    Everything random follows from (seed, step), so that a resumed run draws what the first would have.
+    Everything random follows from (seed, step), so that a resumed run draws the same.
     """
 
     def __init__(self, photos: Sequence[Photo], options: TrainingOptions, first: int = 0) -> None:
@@ -123,7 +127,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
     @property
     def steps_per_pass(self) -> int:
-        """Whole batches in one pass over the photographs."""
+        """Return the number of whole batches in one pass over the photographs."""
         return max(1, int(self._times.sum()) // self._options.batch_size)
 
     def __len__(self) -> int:
@@ -139,14 +143,14 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
             yield [(step, int(chosen)) for chosen in order[place * size : (place + 1) * size]]
 
     def _order(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Draw the photographs of one pass: as often as each is seen, a rest below 1 by systematic sampling."""
+        """Draw the order of one pass: each photograph as often as it repeats, fractions by systematic sampling."""
         places = generator.permutation(len(self._times))
         ends = np.floor(self._times[places].cumsum() + generator.random())
         return generator.permutation(np.repeat(places, np.diff(ends, prepend=0.0).astype(int)))
 
 
 class _StepPhotos(Dataset[tuple[int, int, Photo]]):
-    """Photographs by (step, place)."""
+    """A dataset of photographs, indexed by (step, index)."""
 
     def __init__(self, photos: Sequence[Photo]) -> None:
         self._photos = photos
@@ -157,7 +161,7 @@ class _StepPhotos(Dataset[tuple[int, int, Photo]]):
 
 
 class _Collator:
-    """Draws and tokenises the captions of a step."""
+    """A collator that draws and tokenises the captions of a step."""
 
     def __init__(self, drawer: CaptionDrawer, options: TrainingOptions) -> None:
         self._drawer = drawer
@@ -174,16 +178,16 @@ class _Collator:
 
 def load_batches(
     photos: Sequence[Photo],
-    words: Words,
+    tokenizer: CaptionTokenizer,
     options: TrainingOptions,
     first: int = 0,
     names: Mapping[str, str] | None = None,
 ) -> DataLoader[Any]:
-    """The batches of a run from step `first` on; pictures stay where they are and are not part of them.
+    """Return the batches of a run from step `first` on, without pictures: a batch holds indices of photographs.
 
-    `names` holds the class that an encoder's classifier gives a photograph, by the photograph's name.
-    No worker processes: a batch of captions is tokenised in two thousandths of a second.
+    `names` holds the class that an encoder's classifier gives a photograph, by the photograph's name. There are no
+    worker processes, because a batch of captions is tokenised in two milliseconds.
     """
-    drawer = CaptionDrawer(words, options.opening_rate, options.max_tokens, names, options.name_rate)
+    drawer = CaptionDrawer(tokenizer, options.opening_rate, options.max_tokens, names, options.name_rate)
     sampler = StepSampler(photos, options, first)
     return DataLoader(_StepPhotos(photos), batch_sampler=sampler, collate_fn=_Collator(drawer, options))

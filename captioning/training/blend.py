@@ -1,4 +1,4 @@
-"""Models whose weights are sums of others': between models that grew from one, or beyond the newest of them."""
+"""Blended models: weighted sums of the weights of models with a common ancestor."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from captioning.training.start import Start, start_from
 
 
 def blend(shares: Mapping[str, float], out: Path) -> None:
-    """Write to `out` the sum of the weights of models, each times its share; shares sum to 1 and may be negative.
+    """Write the sum of the weights of models, each times its share, to `out`; shares sum to 1 and may be negative.
 
-    Between models: Wortsman et al. 2022, *Model soups*; from one on beyond another: Ilharco et al. 2023, *Editing
+    With positive shares see Wortsman et al. 2022, *Model soups*; with a negative one Ilharco et al. 2023, *Editing
     Models with Task Arithmetic*. Raises `OptionsError` for shares with another sum or models that differ in more than
-    their weights, and whatever opening a model may raise.
+    their weights, and the errors of opening a model.
     """
     if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
         raise OptionsError(f"The shares sum to {sum(shares.values()):g}; they must sum to 1.")
     starts = {name: start_from(name) for name in shares}
     first = next(iter(starts.values()))
     for name, start in starts.items():
-        if _beside_weights(start) != _beside_weights(first):
+        if _shared_parts(start) != _shared_parts(first):
             raise OptionsError(
                 f"{name} differs from the others in more than its weights; blend models that grew from one."
             )
@@ -42,8 +42,8 @@ def blend(shares: Mapping[str, float], out: Path) -> None:
     first.family.save(first.network, out, _card(shares, out.resolve().name))
 
 
-def _beside_weights(start: Start) -> tuple[object, ...]:
-    """What has to be the same: the names and shapes of weights, and what their numbers mean."""
+def _shared_parts(start: Start) -> tuple[object, ...]:
+    """Return the parts that blended models must share: names and shapes of weights, tokenizer, and pixel recipe."""
     network = start.network
     shapes = {name: value.shape for name, value in network.module.state_dict().items()}
     return start.family.name, shapes, network.tokenizer.to_str(), network.start_ids, network.end_id, network.pixels

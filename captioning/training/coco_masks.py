@@ -1,4 +1,4 @@
-"""Objects that people outlined: pictures with instance masks in COCO's format, and the words that name them."""
+"""Pictures with instance masks in COCO's format, and the words of captions that name the masks' categories."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Segmentation = Any
 
 @dataclass(frozen=True, slots=True)
 class OutlinedPicture:
-    """A picture's file, its size in its annotations, and the outlines of each category's instances."""
+    """A picture file, its size in the annotations, and the outlines of its instances by category id."""
 
     path: Path
     height: int
@@ -40,7 +40,10 @@ class OutlinedPicture:
 
 @dataclass(frozen=True, slots=True)
 class OutlinedSet:
-    """Pictures of an annotation file, and the categories' ids by name; `num_missing` pictures are not in the folder."""
+    """The pictures of an annotation file, and category ids by name.
+
+    `num_missing` counts pictures that are not in the folders.
+    """
 
     pictures: tuple[OutlinedPicture, ...]
     categories: Mapping[str, frozenset[int]]
@@ -48,7 +51,7 @@ class OutlinedSet:
 
 
 def check_reader() -> None:
-    """Raise `OptionsError` where the package that reads masks is missing."""
+    """Raise `OptionsError` where pycocotools, which reads masks, is not installed."""
     if find_spec("pycocotools") is None:
         raise OptionsError(
             "Masks are read by the package pycocotools, which is not installed; "
@@ -57,10 +60,10 @@ def check_reader() -> None:
 
 
 def read_outlines(file: Path, folders: Path | Sequence[Path], limit: int | None = None) -> OutlinedSet:
-    """Read a COCO instances file and find its pictures in `folders`: all that are there, or `limit` of them.
+    """Read a COCO instances file and find its pictures in `folders`.
 
-    The limit takes pictures that are evenly spread over the file.
-    Raises `DataError` where the file is no such file or no picture is there, and `OptionsError` for a limit below 1.
+    `limit` keeps that many of the pictures found, spread evenly over the file. Raises `DataError` where the file is no
+    instances file or none of its pictures is found, and `OptionsError` for a limit below 1.
     """
     if limit is not None and limit < 1:
         raise OptionsError(f"A limit of {limit} leaves no photographs; give 1 or more, or leave --limit out.")
@@ -75,14 +78,14 @@ def read_outlines(file: Path, folders: Path | Sequence[Path], limit: int | None 
 
 
 def _read_document(file: Path) -> dict[str, Any]:
-    """Return an instances file's lists by name. Raises `DataError`."""
+    """Return the lists of an instances file by name. Raises `DataError` for another file."""
     try:
         document = json.loads(file.read_bytes())
     except OSError as error:
         raise DataError(
             f"{file} cannot be read ({error.strerror}); give a COCO instances file, such as instances_val2017.json."
         ) from error
-    except ValueError as error:  # no UTF-8, or no JSON
+    except ValueError as error:  # neither UTF-8 nor JSON
         raise DataError(f"{file} is no JSON; give a COCO instances file, such as instances_val2017.json.") from error
     parts = ("images", "annotations", "categories")
     lacking = [name for name in parts if not isinstance(document, dict) or not isinstance(document.get(name), list)]
@@ -138,7 +141,7 @@ def _size_of(image: dict[str, Any]) -> tuple[int, int]:
 
 
 def draw_mask(outlines: Sequence[Segmentation], height: int, width: int) -> NDArray[np.bool_]:
-    """Return the union `[height, width]` of outlines. Raises `DataError` for one that is none."""
+    """Return the union of outlines as a mask `[height, width]`. Raises `DataError` for a malformed outline."""
     from pycocotools import mask as masks
 
     union = np.zeros((height, width), np.bool_)
@@ -155,12 +158,12 @@ def draw_mask(outlines: Sequence[Segmentation], height: int, width: int) -> NDAr
 
 
 def _encode(masks: Any, outline: Segmentation, height: int, width: int) -> list[Any]:
-    """Return the outline's run-length encodings, compressed."""
+    """Return the outline's compressed run-length encodings."""
     if isinstance(outline, list):
         polygons = [[float(value) for value in polygon] for polygon in outline]
         if not all(math.isfinite(value) for polygon in polygons for value in polygon):
             raise ValueError("a corner of a polygon is no number")
-        # Fewer than three corners enclose nothing, and the library takes four numbers for a box.
+        # Fewer than three corners enclose no area, and pycocotools would read four numbers as a box.
         corners = [np.reshape(polygon, (-1, 2)).clip(0, (width, height)) for polygon in polygons if len(polygon) >= 6]
         return list(masks.frPyObjects([one.ravel().tolist() for one in corners], height, width)) if corners else []
     size, counts = [int(side) for side in outline["size"]], outline["counts"]
@@ -174,10 +177,11 @@ def _encode(masks: Any, outline: Segmentation, height: int, width: int) -> list[
 
 
 def match_nouns(caption: Caption, categories: Mapping[str, frozenset[int]]) -> list[tuple[Word, frozenset[int]]]:
-    """Return the words of the generated caption that name categories: token positions, and the categories' ids.
+    """Return the words of the generated caption that name categories: token positions, and category ids.
 
-    A category is named by its whole name, in singular or plural, by a synonym (`things`), or by the last word of its
-    name where no category is called so: "light" for "traffic light", but never "dog" for "hot dog".
+    A word names a category by the category's whole name, in singular or plural, by a synonym (`things`), or by the last
+    word of the name where no category has that word as its name: "light" for "traffic light", but never "dog" for "hot
+    dog".
     """
     groups = [group for group in word_groups(caption) if group[0] >= caption.num_prompt_tokens]
     words = [plain_words(word_text(caption, group)).removesuffix("'s") for group in groups]
@@ -209,7 +213,7 @@ def _categories_called(words: Sequence[str], categories: Mapping[str, frozenset[
 
 
 def show_outlined(captioner: Captioner, outlined: OutlinedSet) -> Iterator[PointingPicture]:
-    """Yield each picture with the model's own greedy caption; targets are the nouns whose category is outlined."""
+    """Yield each picture with the model's greedy caption; its targets are the nouns whose category is outlined."""
     for known in outlined.pictures:
         picture = open_image(known.path)
         (features,) = captioner.encode([picture])

@@ -1,8 +1,8 @@
-"""Photographs with captions or class names, held decoded in memory, and the words that a captioner of them needs.
+"""Photographs with captions or class names, held decoded in memory, and a tokenizer made from them.
 
-Functions take one data folder or several; a picture that two folders name, extension aside, is that of the first.
-A data folder holds `captions.tsv` (columns `image, split, class_name, caption`, tab-separated, one row a
-caption) or the table of an image folder with such columns, and the pictures, as plain files or inside `.tar` files.
+Functions take one data folder or several. Where two folders name the same picture, extension aside, the first counts. A
+data folder holds `captions.tsv` (columns `image, split, class_name, caption`, tab-separated, one row a caption) or the
+table of an image folder with such columns, and the pictures, as plain files or inside `.tar` files.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ TABLE_NAME = FOLDER_TABLES[0]
 _COLUMNS = (PATH_COLUMNS, ("split", "subset", "partition"), LABEL_COLUMNS, ("caption", "text", "sentence", "captions"))
 """Under which names a table may have the image, its split, its class and a caption."""
 DataFolders = Path | Sequence[Path]
-_RARE = 3  # words that captions have less often are spelled
+ReportProgress = Callable[[str, int, int], None]
+"""Receives (activity, done, total)."""
+_RARE = 3  # a word that fewer captions have is spelled in bytes
 _WORD = r" ?[\p{L}\p{N}]+(?:['-][\p{L}\p{N}]+)*| ?[^\s\p{L}\p{N}]+|\s+"
-# Openings that a person may hand to a captioner; captions are taught to go on from them.
+# Openings that people may give as prompts; captions are taught to continue them.
 OPENINGS = (
     "a photography of",
     "a photo of",
@@ -48,23 +50,26 @@ OPENINGS = (
     "here we see",
 )
 NAME_OPENINGS = ("a photo of", "a picture of", "an image of", "this is", "there is")
-"""Openings that may be followed by nothing but the name of a thing."""
+"""Openings that a name alone may follow."""
 
 
 def plain_words(text: str) -> str:
-    """Lower-cased words of `text` in any script, without punctuation, one space apart: what BLEU and CIDEr compare."""
+    """Return the lower-cased words of `text` in any script, one space apart.
+
+    Punctuation is dropped. BLEU and CIDEr compare these words.
+    """
     return " ".join(re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower().replace(" '", "'")))
 
 
 def with_article(noun: str) -> str:
-    """`noun` after its indefinite article: "an anchor", "a euphonium"."""
+    """Return `noun` after its indefinite article: "an anchor", "a euphonium"."""
     vowel = noun[0] in "aeiou" and not noun.startswith(("eu", "uni"))
     return f"{'an' if vowel else 'a'} {noun}"
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photograph: people's captions, or else the name of the kind of object it shows."""
+    """A photograph with human captions, or else with the name of its class."""
 
     name: str
     split: str
@@ -74,7 +79,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class PhotoSet:
-    """Photographs of one split and their pixels `[photos, 3, side, side]`, 8 bits a value."""
+    """The photographs of one split and their pixels `[photos, 3, side, side]`, 8 bits a value."""
 
     photos: tuple[Photo, ...]
     pixels: NDArray[np.uint8]
@@ -86,7 +91,7 @@ def read_table(folders: DataFolders) -> tuple[Photo, ...]:
 
 
 def _read_tables(folders: DataFolders) -> dict[Path, list[Photo]]:
-    """The photographs that each folder contributes."""
+    """Return the photographs of each folder that no earlier folder has."""
     tables: dict[Path, list[Photo]] = {}
     known: set[str] = set()
     for folder in [folders] if isinstance(folders, Path) else folders:
@@ -124,18 +129,18 @@ def _read_one_table(folder: Path) -> tuple[Photo, ...]:
 
 
 def fingerprint(photos: Sequence[Photo]) -> str:
-    """A hash that tells photographs in their order, and what is said of them, from any others."""
-    told = json.dumps([(photo.name, photo.class_name, photo.captions) for photo in photos])
-    return hashlib.sha256(told.encode()).hexdigest()
+    """Return a hash of the photographs' names, classes and captions in their order."""
+    facts = json.dumps([(photo.name, photo.class_name, photo.captions) for photo in photos])
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def class_names(photos: Sequence[Photo]) -> tuple[str, ...]:
-    """Every kind of object that any photograph is labelled with, sorted."""
+    """Return every class name of the photographs, sorted."""
     return tuple(sorted({photo.class_name for photo in photos if photo.class_name}))
 
 
 def read_nouns(data: PhotoSet | None = None) -> frozenset[str]:
-    """Things that can be pointed at: a list of common nouns, and the one-word class names of `data`."""
+    """Return nouns that a map can point at: a list of common nouns, and the one-word class names of `data`."""
     listed = (Path(__file__).parent / "nouns.txt").read_text(encoding="utf-8").split()
     kinds = class_names(data.photos) if data else ()
     return frozenset(listed) | {kind for kind in kinds if " " not in kind}
@@ -144,9 +149,10 @@ def read_nouns(data: PhotoSet | None = None) -> frozenset[str]:
 def choose_photos(
     folders: DataFolders, split: str, limit: int | None = None, kinds: Collection[str] | None = None
 ) -> tuple[Photo, ...]:
-    """The photographs of one split, or `limit` of them, evenly spread over the table; of `kinds` only, where given.
+    """Return the photographs of one split.
 
-    Raises `DataError` where there is none, and `OptionsError` for a limit below 1.
+    `limit` keeps that many, spread evenly over the table, and `kinds` only photographs of these classes. Raises
+    `DataError` where there is none, and `OptionsError` for a limit below 1.
     """
     if limit is not None and limit < 1:
         raise OptionsError(f"A limit of {limit} leaves no photographs; give 1 or more, or leave --limit out.")
@@ -174,10 +180,10 @@ def load_photos(
     report: Callable[[int, int], None] | None = None,
     kinds: Collection[str] | None = None,
 ) -> PhotoSet:
-    """Decode one split of data folders, squeezed to squares of `side` pixels; `report` hears (done, total).
+    """Decode one split of data folders, squeezed to squares of `side` pixels.
 
-    `limit` and `kinds` choose photographs as `choose_photos` does. Raises `DataError` where a picture of the table
-    is not there or not a picture.
+    `report` receives (done, total). `limit` and `kinds` choose photographs as in `choose_photos`. Raises `DataError`
+    where a picture of the table is missing or unreadable.
     """
     photos = choose_photos(folders, split, limit, kinds)
     place = {photo.name: number for number, photo in enumerate(photos)}
@@ -200,7 +206,7 @@ def load_photos(
 
 
 def native_side(folders: DataFolders) -> int:
-    """Pixels along the longer side of the first picture of each folder, the most of them; 0 where there is none."""
+    """Return the pixels along the longer side of the largest of each folder's first pictures; 0 without pictures."""
     sides = [
         max(open_image(data, name).image.size)
         for folder, table in _read_tables(folders).items()
@@ -210,7 +216,7 @@ def native_side(folders: DataFolders) -> int:
 
 
 def read_files(folder: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """The bytes of every named picture, from plain files first and from tar files for the rest."""
+    """Yield the name and bytes of every named picture: first from plain files, then from tar files."""
     in_tars = set(names)
     for name in names:
         path = folder / name
@@ -226,19 +232,19 @@ def read_files(folder: Path, names: Collection[str]) -> Iterator[tuple[str, byte
 
 
 def evaluation_side(shape: Sequence[int], folders: DataFolders) -> int:
-    """Pixels along a side at which a captioner that receives `shape` pixels is measured.
+    """Return the pixels along a side at which to measure a captioner that receives `shape` pixels.
 
-    At least 160, and beyond that no more than the photographs have: enlarging them first would blur them for a
-    captioner that reduces them.
+    At least 160, and beyond that no more than the photographs have: pictures that are enlarged and then reduced would
+    be blurred.
     """
     return max(160, min(max(shape), native_side(folders)))
 
 
 def make_tokenizer(photos: Iterable[Photo], names: Iterable[str] = (), vocab_size: int = 100_000) -> Tokenizer:
-    """A lower-casing tokenizer of whole words, those that captions of `photos` have at least three times.
+    """Return a lower-casing tokenizer of whole words: those that captions of `photos` have at least three times.
 
-    Every word of a class name, of `names` and of the prompts is a token as well. Bytes spell what else a person
-    types. At most `vocab_size` tokens, the rarest words of captions left out.
+    Every word of a class name, of `names` and of the prompts is a token as well. Other words are spelled in bytes.
+    There are at most `vocab_size` tokens; the rarest words of captions are left out.
     """
     captions = Counter(word for photo in photos for text in photo.captions for word in plain_words(text).split())
     sure = {photo.class_name for photo in photos} | {*names, *OPENINGS, *DEFAULT_PROMPTS}

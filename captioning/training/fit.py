@@ -26,18 +26,18 @@ from captioning.training.batches import Batch, StepSampler, load_batches
 from captioning.training.data import PhotoSet, fingerprint, plain_words
 from captioning.training.losses import Losses, StepFigures
 from captioning.training.options import TrainingOptions
-from captioning.training.sight import FreshSight, make_sight
+from captioning.training.photo_encoder import AugmentingEncoder, make_photo_encoder
 from captioning.training.start import Start, read_class_names
 
 STATE_NAME = "training_state.pt"
-EMBEDDED_PHOTOS = 6000  # photographs that the embedding of a frozen encoder is fitted to
-SURE = 0.08  # mean probability over patches from which a class counts as seen; most patches show something else
-STATISTICS_BATCHES = 32  # enough that the normalisation statistics no longer depend on which
+EMBEDDED_PHOTOS = 6000  # photographs to which the embedding of a frozen encoder is fitted
+MIN_CLASS_PROBABILITY = 0.08  # mean over patches, most of which show something else
+STATISTICS_BATCHES = 32  # with more, the normalisation statistics no longer change
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """What a run tells while it goes on; losses are means since the last report, times are seconds."""
+    """The figures of a running training; losses are means since the last report, times are in seconds."""
 
     step: int
     total_steps: int
@@ -52,14 +52,14 @@ class TrainingProgress:
 
 
 def learning_rate_at(step: int, total_steps: int, options: TrainingOptions) -> float:
-    """Linear warm-up, a plateau, and a linear fall to zero over the last `cooldown` of the run."""
+    """Return the learning rate: linear warm-up, plateau, and a linear fall to 0 over the last `cooldown` of the run."""
     warm = min(1.0, (step + 1) / options.warmup_steps)
     left = (total_steps - step) / (total_steps * options.cooldown)
     return options.learning_rate * min(warm, left, 1.0)
 
 
 class Trainer:
-    """One training run in a folder; making it again in the same folder resumes where the last checkpoint stood."""
+    """A training run in a folder. A new `Trainer` in the same folder resumes from the last checkpoint."""
 
     def __init__(
         self,
@@ -71,9 +71,10 @@ class Trainer:
         report: Callable[[int, int], None] = lambda done, total: None,
         features: Path | None = None,
     ) -> None:
-        """`report` hears of features that are computed beforehand, and kept in the folder `features` where it is given.
+        """Prepare the run, or restore its last checkpoint.
 
-        Raises `DataError` for a folder of another run.
+        `report` receives (done, total) while features are computed; the folder `features` keeps them for other runs.
+        Raises `DataError` for the folder of another run.
         """
         self.start = start
         self.network: TrainableNetwork = start.network
@@ -90,7 +91,7 @@ class Trainer:
         self._names = [name for name in module.state_dict() if name not in frozen]
         torch.manual_seed(options.seed)
         self.losses = Losses(self.network, data.photos, start.layout, options, device)
-        self.average = {name: value.detach().clone() for name, value in self._learnt().items()}
+        self.average = {name: value.detach().clone() for name, value in self._trained_tensors().items()}
         self.optimizer = self._make_optimizer()
         if saved is not None:
             self._restore(saved)
@@ -98,26 +99,26 @@ class Trainer:
         self.steps_per_pass = sampler.steps_per_pass
         self.total_steps = len(sampler)
         self._photos = data.photos
-        self.sight = make_sight(start, data, options, device, out, report, features)
+        self.photo_encoder = make_photo_encoder(start, data, options, device, out, report, features)
         self._fit_embedding()
-        self._seen_names = self._see_names() if options.name_rate else {}
+        self._predicted_names = self._predict_class_names() if options.name_rate else {}
 
     def _fit_embedding(self) -> None:
-        """Fit the embedding of an encoder that never learns one, to photographs spread over the table."""
+        """Fit the embedding of a frozen encoder that has none to photographs spread over the table."""
         encoder = self.start.frozen_encoder
         if not isinstance(encoder, PackagedEncoder) or encoder.has_embedding:
             return
         num_photos = len(self._photos)
         places = torch.arange(min(num_photos, EMBEDDED_PHOTOS)) * num_photos // min(num_photos, EMBEDDED_PHOTOS)
-        encoder.fit_embedding(self.sight.look(batch) for batch in torch.split(places, 64))
-        for name, value in self._learnt().items():
+        encoder.fit_embedding(self.photo_encoder.look(batch) for batch in torch.split(places, 64))
+        for name, value in self._trained_tensors().items():
             if name.startswith("image_encoder.embedding_"):
                 self.average[name] = value.detach().clone()
 
-    def _see_names(self) -> dict[str, str]:
-        """Return the class that the encoder's classifier sees in each photograph of whose class it is sure enough.
+    def _predict_class_names(self) -> dict[str, str]:
+        """Return the class that the encoder's classifier predicts for each photograph, where it is sure enough.
 
-        Raises `OptionsError` for an encoder that has no classifier.
+        Raises `OptionsError` for an encoder without a classifier.
         """
         encoder = self.start.frozen_encoder
         if not isinstance(encoder, PackagedEncoder):
@@ -125,32 +126,32 @@ class Trainer:
         names, seen = read_class_names(), {}
         for places in torch.split(torch.arange(len(self._photos)), 64):
             with self._autocast():
-                classes, odds = encoder.likeliest_classes(self.sight.look(places))
+                classes, odds = encoder.likeliest_classes(self.photo_encoder.look(places))
             for place, number, share in zip(places.tolist(), classes.tolist(), odds.tolist(), strict=True):
-                if share >= SURE:
+                if share >= MIN_CLASS_PROBABILITY:
                     seen[self._photos[place].name] = plain_words(names[number])
         return seen
 
     @contextmanager
     def averaged(self) -> Iterator[TrainableNetwork]:
-        """The network with the average of its last weights, ready for use: what is measured and saved."""
+        """Yield the network in evaluation mode with the average of its last weights, which is measured and saved."""
         module = self.network.module
-        newest = {name: value.detach().clone() for name, value in self._learnt().items()}
-        self._write_learnt(self.average)
+        newest = {name: value.detach().clone() for name, value in self._trained_tensors().items()}
+        self._write_trained(self.average)
         self._measure_statistics()
         try:
             yield self.network
         finally:
-            self._write_learnt(newest)
-            for parameter in self._learnable:  # who only uses the network has switched this off
+            self._write_trained(newest)
+            for parameter in self._learnable:  # a captioner around the network has switched this off
                 parameter.requires_grad_(True)
             module.train()
 
     def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 20) -> Iterator[int]:
-        """Train to the end; yields the number of each finished pass. A checkpoint stands before every yield."""
+        """Train to the end; yield the number of each finished pass, after its checkpoint is written."""
         sums, summed = np.zeros(len(StepFigures._fields)), 0
         started, start_step = time.monotonic(), self.step
-        for batch in load_batches(self._photos, self.network, self.options, self.step, self._seen_names):
+        for batch in load_batches(self._photos, self.network, self.options, self.step, self._predicted_names):
             sums += self._train_step(batch)
             summed += 1
             self.step += 1
@@ -178,7 +179,7 @@ class Trainer:
             if ends_pass:
                 paused = time.monotonic()
                 yield self.step // self.steps_per_pass
-                started += time.monotonic() - paused  # what others do in between, such as measuring, is no training
+                started += time.monotonic() - paused  # the caller's time, such as measuring, is no training
 
     def _train_step(self, batch: Batch) -> StepFigures:
         torch.manual_seed(batch.seed)
@@ -186,7 +187,7 @@ class Trainer:
             group["lr"] = learning_rate_at(batch.step, self.total_steps, self.options)
         self.network.module.train()
         with self._autocast():
-            loss, figures = self.losses.compute(self.sight.encode(batch.places, batch.seed), batch)
+            loss, figures = self.losses.compute(self.photo_encoder.encode(batch.places, batch.seed), batch)
         if not torch.isfinite(loss):
             raise DataError(
                 f"The loss stopped being a number at step {batch.step}; lower --learning-rate and start anew."
@@ -199,24 +200,24 @@ class Trainer:
         return figures
 
     def _autocast(self) -> torch.autocast:
-        # A weight that was cast while captions were drawn knows no gradient, and must not be used again.
+        # Without gradients, drawing captions would cache casts of weights that the loss must not reuse.
         return runtime.autocast(self.device, cache_enabled=not self.options.reward_weight)
 
-    def _learnt(self) -> dict[str, Tensor]:
-        """What training changes: weights that are not frozen, and statistics."""
+    def _trained_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that training changes: weights that are not frozen, and statistics."""
         state = self.network.module.state_dict()
         return {name: state[name] for name in self._names}
 
-    def _write_learnt(self, values: Mapping[str, Tensor]) -> None:
+    def _write_trained(self, values: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, value in self._learnt().items():
+            for name, value in self._trained_tensors().items():
                 value.copy_(values[name])
 
     def _update_average(self) -> None:
-        # A short memory at first, or the random weights of the start would stay in the average for long.
+        # A short average at first: the random initial weights would otherwise remain in it for long.
         decay = min(self.options.average_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, value in self._learnt().items():
+            for name, value in self._trained_tensors().items():
                 mean = self.average[name]
                 if mean.is_floating_point():
                     mean.lerp_(value, 1 - decay)
@@ -224,12 +225,15 @@ class Trainer:
                     mean.copy_(value)
 
     def _measure_statistics(self) -> None:
-        """The averaged statistics are those of the networks averaged, not of their average: measured anew."""
+        """Measure the normalisation statistics of the averaged weights.
+
+        An average of earlier statistics would not fit them.
+        """
         module = self.network.module
         learns = self.start.frozen_encoder is None
-        if learns and isinstance(self.sight, FreshSight) and isinstance(module, PatchNetwork):
+        if learns and isinstance(self.photo_encoder, AugmentingEncoder) and isinstance(module, PatchNetwork):
             batches = load_batches(self._photos, self.network, replace(self.options, passes=STATISTICS_BATCHES))
-            pixels = (self.sight.pixel_values(b.places, b.seed) for b in islice(batches, STATISTICS_BATCHES))
+            pixels = (self.photo_encoder.pixel_values(b.places, b.seed) for b in islice(batches, STATISTICS_BATCHES))
             with self._autocast():
                 update_bn(pixels, module.image_encoder)
         module.eval()
@@ -258,11 +262,11 @@ class Trainer:
                 "that it began with, and its --limit, to resume it."
             )
         same_options = saved.get("options") == asdict(self.options) | {"passes": saved["options"]["passes"]}
-        if not same_options or saved.get("origin") != _plain(self.start.origin):
+        if not same_options or saved.get("origin") != _origin_text(self.start.origin):
             raise DataError(
                 f"{self.out} holds a run with other options; choose another folder, or repeat its options to resume it."
             )
-        self._write_learnt(saved["learnt"])
+        self._write_trained(saved["learnt"])
         self.average = saved["average"]
         self.optimizer.load_state_dict(saved["optimizer"])
         self.losses.heads.load_state_dict(saved["heads"])
@@ -272,18 +276,18 @@ class Trainer:
         state = {
             "step": self.step,
             "options": asdict(self.options),
-            "origin": _plain(self.start.origin),
+            "origin": _origin_text(self.start.origin),
             "photos": self._fingerprint,
-            "learnt": self._learnt(),
+            "learnt": self._trained_tensors(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "heads": self.losses.heads.state_dict(),
         }
-        # A kill leaves the last good checkpoint.
+        # Write the whole file before replacing the last checkpoint: a kill leaves one that is good.
         with whole_file(self.out / STATE_NAME) as file:
             torch.save(state, file)
 
 
-def _plain(origin: Mapping[str, Any]) -> str:
-    """An origin as text, which reads back from a file as it was written."""
+def _origin_text(origin: Mapping[str, Any]) -> str:
+    """Return an origin as text, which is the same after it was saved and loaded."""
     return json.dumps(origin, sort_keys=True)

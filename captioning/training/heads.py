@@ -1,4 +1,4 @@
-"""What only training reads off a picture's embedding: the words that belong to it."""
+"""Heads on a picture's embedding that only training uses."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from captioning.image_map import content_words
 from captioning.training.data import Photo
 
 _MIN_PHOTOS = 10
-"""Photographs that must have a word, or there is nothing to learn about it."""
+"""Photographs that must have a word before it is learnt."""
 
 
 class ContrastiveHead(nn.Module):
-    """Pulls a picture's embedding to that of its words, and pictures of one kind together.
+    """A contrastive head: it pulls a picture's embedding towards that of its words, and pictures of one class together.
 
-    CLIP's symmetric loss (Radford et al. 2021) with several positives a row (Khosla et al. 2020). The text
+    The loss is CLIP's symmetric one (Radford et al. 2021) with several positives a row (Khosla et al. 2020). The text
     side is a bag of word embeddings.
     """
 
@@ -30,7 +30,11 @@ class ContrastiveHead(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def forward(self, image_embeds: Tensor, words: Tensor, word_mask: Tensor, groups: Tensor) -> Tensor:
-        """The loss of `image_embeds [N, hidden]` and `words [N, T, hidden]`; equal `groups [N]` are positives."""
+        """Return the loss of `image_embeds [N, hidden]` and `words [N, T, hidden]`.
+
+        `word_mask [N, T]` is 1 for words that count. Rows with the same number in `groups [N]` are positives of each
+        other.
+        """
         bag = (words * word_mask[..., None]).sum(dim=1) / word_mask.sum(dim=1, keepdim=True).clamp(min=1)
         text_embeds = F.normalize(self.text(bag).float(), dim=-1)
         logits = image_embeds @ text_embeds.T * self.log_scale.clamp(max=math.log(100)).exp()
@@ -40,9 +44,9 @@ class ContrastiveHead(nn.Module):
 
 
 class TargetWords:
-    """What is to be told of each photograph: the name of its kind, or the content words of its captions.
+    """The words to predict for each photograph: its class name, or the content words of its captions.
 
-    `names` are the words, a kind's whole name among them. Words that fewer than ten photographs have are left out.
+    `names` are the words; a class name is one of them as a whole. Words of fewer than ten photographs are left out.
     """
 
     def __init__(self, photos: Sequence[Photo]) -> None:
@@ -54,7 +58,7 @@ class TargetWords:
         self._counts = [{numbers[word]: n for word, n in words.items() if word in numbers} for words in counts]
 
     def shares(self, places: Tensor) -> Tensor:
-        """How much each word counts for the photographs at `places [N]`: `[N, words]`, a row sums to 1."""
+        """Return the weight of each word for the photographs at `places [N]`: `[N, words]`, each row summing to 1."""
         shares = torch.zeros(len(places), len(self.names))
         for row, place in enumerate(places.tolist()):
             words = self._counts[place]
@@ -63,17 +67,17 @@ class TargetWords:
 
 
 def _count_words(photo: Photo) -> Counter[str]:
-    """How many of a photograph's captions have each content word; of one with a kind, its name."""
+    """Count the captions of a photograph that have each content word; without captions, its class name counts once."""
     if not photo.captions:
         return Counter({photo.class_name: 1})
     return Counter(word for caption in photo.captions for word in content_words(caption))
 
 
 class WordHead(nn.Module):
-    """Tells which words belong to a picture, by the cosine of its embedding to a vector of each.
+    """A head that predicts the words of a picture, by the cosine of its embedding to a vector of each word.
 
-    Softmax cross-entropy with several words a picture (Joulin et al. 2016), so that whatever an embedding says of a
-    thing is said in one direction.
+    The loss is softmax cross-entropy with several words a picture (Joulin et al. 2016). A thing is therefore expressed
+    in one direction of the embedding.
     """
 
     def __init__(self, hidden_size: int, num_words: int) -> None:
@@ -82,10 +86,10 @@ class WordHead(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def score(self, image_embeds: Tensor) -> Tensor:
-        """Logits `[N, words]` of unit `image_embeds [N, hidden]`."""
+        """Return logits `[N, words]` of unit `image_embeds [N, hidden]`."""
         scale = self.log_scale.clamp(max=math.log(100)).exp()
         return image_embeds.float() @ F.normalize(self.vectors, dim=-1).T * scale
 
     def forward(self, image_embeds: Tensor, shares: Tensor, label_smoothing: float) -> Tensor:
-        """The loss against `shares [N, words]`."""
+        """Return the loss against `shares [N, words]`."""
         return F.cross_entropy(self.score(image_embeds), shares, label_smoothing=label_smoothing)

@@ -1,4 +1,4 @@
-"""Where a run's figures go: always to a file of lines of JSON, and where asked to TensorBoard, W&B or trackio."""
+"""Logs of a run's figures: always as lines of JSON, and on request in TensorBoard, W&B or trackio."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ PROJECT = "captionscope"
 
 
 class RunLog(Protocol):
-    """One place for figures; steps only grow."""
+    """A log of figures; steps only grow."""
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Add figures, named like `train/caption_loss`, of a step."""
+        """Add the figures of a step, named like `train/caption_loss`."""
         ...
 
     def keep(self, folder: Path, files: Collection[str]) -> None:
-        """Keep the files of a finished model, where this place keeps models."""
+        """Store the files of a finished model, where this log stores models."""
         ...
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Finish the log."""
         ...
 
 
 class JsonLog:
-    """A line a record in `log.jsonl`; a resumed run appends."""
+    """A log of one JSON line a record in `log.jsonl`; a resumed run appends."""
 
     def __init__(self, out: Path, done_steps: int) -> None:
         self._path = out / LOG_NAME
         if self._path.is_file():
-            # What a killed run left of a line is no record, and what it wrote after its last checkpoint comes again.
+            # Drop a line that a kill cut off, and records after the last checkpoint, which the run writes again.
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done_steps]
             write_whole(self._path, "".join(kept))
@@ -50,19 +50,19 @@ class JsonLog:
             file.write(json.dumps({"step": step, **figures}) + "\n")
 
     def keep(self, folder: Path, files: Collection[str]) -> None:
-        """The model lies beside the log already."""
+        """Do nothing: the model already lies beside the log."""
 
     def close(self) -> None:
-        """Every line was written when it came."""
+        """Do nothing: every line is already written."""
 
 
 class TensorBoardLog:
-    """Scalars in `out/tensorboard`; look at them with `tensorboard --logdir DIR`."""
+    """A log of scalars in `out/tensorboard`; `tensorboard --logdir DIR` shows them."""
 
     def __init__(self, out: Path, done_steps: int) -> None:
-        _need("tensorboard")
+        _import_package("tensorboard")
         writers: Any = import_module("torch.utils.tensorboard")
-        # What a killed run wrote after its last checkpoint is written again.
+        # The run writes the records after its last checkpoint again.
         self._writer = writers.SummaryWriter(str(out / "tensorboard"), purge_step=done_steps + 1)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
@@ -72,7 +72,7 @@ class TensorBoardLog:
         self._writer.flush()
 
     def keep(self, folder: Path, files: Collection[str]) -> None:
-        """TensorBoard keeps no models."""
+        """Do nothing: TensorBoard stores no models."""
 
     def close(self) -> None:
         """Finish the file."""
@@ -80,7 +80,7 @@ class TensorBoardLog:
 
 
 def _run_id(out: Path) -> str:
-    """The name of the folder's run among those of all folders, the same whenever it is resumed."""
+    """Return the id of the folder's run, which is created once so that a resumed run has the same."""
     path = out / "wandb_run_id.txt"
     if not path.is_file():
         write_whole(path, uuid4().hex)
@@ -88,10 +88,10 @@ def _run_id(out: Path) -> str:
 
 
 class WandbLog:
-    """A run of Weights & Biases, which also keeps the model; WANDB_MODE=offline asks no network."""
+    """A run of Weights & Biases, which also stores the model; WANDB_MODE=offline needs no network."""
 
     def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
-        self._wandb = _need("wandb")
+        self._wandb = _import_package("wandb")
         try:
             self._run = self._wandb.init(
                 project=PROJECT,
@@ -101,7 +101,7 @@ class WandbLog:
                 dir=str(out),
                 config=dict(config),
             )
-        except Exception as error:  # the package's own errors share no base with those of its transport
+        except Exception as error:  # the package's errors and those of its transport share no other base class
             raise OptionsError(
                 f"Weights & Biases takes no log ({first_line(error)}); sign in with `wandb login`, or set "
                 "WANDB_MODE=offline and send it later with `wandb sync`."
@@ -112,22 +112,22 @@ class WandbLog:
         self._run.log(dict(figures), step=step)
 
     def keep(self, folder: Path, files: Collection[str]) -> None:
-        """Keep the model as an artifact: `wandb:ENTITY/PROJECT/NAME:VERSION` opens it."""
+        """Store the model as an artifact: `wandb:ENTITY/PROJECT/NAME:VERSION` opens it."""
         artifact = self._wandb.Artifact(folder.resolve().name, type="model")
         for file in files:
             artifact.add_file(str(folder / file), name=file)
         self._run.log_artifact(artifact)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the rest and finish the run."""
         self._run.finish()
 
 
 class TrackioLog:
-    """A run of trackio, kept on this machine; look at it with `trackio show`."""
+    """A run of trackio, stored on this machine; `trackio show` shows it."""
 
     def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
-        self._trackio = _need("trackio")
+        self._trackio = _import_package("trackio")
         self._trackio.init(project=PROJECT, name=out.resolve().name, config=dict(config), resume="allow", embed=False)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
@@ -135,7 +135,7 @@ class TrackioLog:
         self._trackio.log(dict(figures), step=step)
 
     def keep(self, folder: Path, files: Collection[str]) -> None:
-        """Models stay in their folders."""
+        """Do nothing: models stay in their folders."""
 
     def close(self) -> None:
         """Finish the run."""
@@ -150,21 +150,21 @@ LOGGERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], RunLog]] = {
 
 
 def check_logs(names: Sequence[str]) -> None:
-    """Raise `OptionsError` for a name that is unknown, and for one whose package is not installed."""
+    """Raise `OptionsError` for an unknown name, and for a log whose package is not installed."""
     unknown = sorted(set(names) - set(LOGGERS))
     if unknown:
         raise OptionsError(f"There is no log {', '.join(unknown)}; choose from {', '.join(LOGGERS)}.")
     for name in names:
-        _need(name)
+        _import_package(name)
 
 
 class RunLogs:
-    """All the places that a run's figures go to, for as long as a `with` block lasts."""
+    """All logs of a run, open for as long as a `with` block lasts."""
 
     def __init__(self, out: Path, names: Sequence[str], done_steps: int, config: Mapping[str, Any]) -> None:
-        """`names` of `LOGGERS`, and how many steps the run goes on from.
+        """Open the JSON log and the logs in `names`, which are keys of `LOGGERS`.
 
-        Raises `OptionsError` where one of them cannot be begun.
+        The run resumes after `done_steps`. Raises `OptionsError` where a log cannot be opened.
         """
         check_logs(names)
         self._logs: list[RunLog] = [JsonLog(out, done_steps)]
@@ -181,17 +181,17 @@ class RunLogs:
         self._stack.close()
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Add figures of a step everywhere."""
+        """Add the figures of a step to every log."""
         for log in self._logs:
             log.write(step, figures)
 
     def keep(self, folder: Path, files: Collection[str]) -> None:
-        """Keep a finished model wherever models are kept."""
+        """Store the files of a finished model in every log that stores models."""
         for log in self._logs:
             log.keep(folder, files)
 
 
-def _need(package: str) -> Any:
+def _import_package(package: str) -> Any:
     try:
         return import_module(package)
     except ImportError as error:

@@ -18,8 +18,8 @@ from captioning.training.batches import Batch
 from captioning.training.data import OPENINGS, Photo
 from captioning.training.heads import ContrastiveHead, TargetWords, WordHead
 from captioning.training.options import TrainingOptions
+from captioning.training.photo_encoder import EncodedPhotos
 from captioning.training.self_critical import CiderReward, self_critical_loss
-from captioning.training.sight import Seen
 
 
 class StepFigures(NamedTuple):
@@ -34,7 +34,7 @@ class StepFigures(NamedTuple):
 
 
 class Losses:
-    """The losses that the options ask for. `heads` are the layers that only training has."""
+    """The losses that the options ask for; `heads` are the layers that only training uses."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Losses:
         options: TrainingOptions,
         device: torch.device,
     ) -> None:
-        """Raise `OptionsError` for a loss of embeddings where the encoder learns none."""
+        """Prepare the losses. Raise `OptionsError` for a loss of embeddings where the encoder learns none."""
         self._network = network
         self._photos = photos
         self._layout = layout
@@ -78,7 +78,7 @@ class Losses:
             heads["words"] = WordHead(module.config.hidden_size, len(self._words.names))
         return heads.to(self._device)
 
-    def compute(self, seen: Seen, batch: Batch) -> tuple[Tensor, StepFigures]:
+    def compute(self, seen: EncodedPhotos, batch: Batch) -> tuple[Tensor, StepFigures]:
         """Return the weighted sum of the losses of a batch, and the figures to report."""
         options = self._options
         labels = batch.labels.to(self._device)
@@ -94,8 +94,8 @@ class Losses:
         )
         return total, StepFigures(caption_loss.item(), contrastive.item(), word_loss.item(), right, learnt, reward)
 
-    def tell_kinds(self, embeds: Tensor, kinds: Sequence[str]) -> list[str]:
-        """Return the likeliest of `kinds` for each of `embeds [N, hidden]`, by the head that tells words."""
+    def predict_kinds(self, embeds: Tensor, kinds: Sequence[str]) -> list[str]:
+        """Return the most probable of `kinds` for each of `embeds [N, hidden]`, by the word head."""
         assert self._words is not None
         head = self.heads["words"]
         assert isinstance(head, WordHead)
@@ -109,7 +109,7 @@ class Losses:
         return torch.zeros((), device=self._device)
 
     def _caption_loss(self, states: Tensor, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
-        """Return the loss of the next token, the number of tokens that were likeliest, and that of all tokens."""
+        """Return the loss of the next token, the number of tokens predicted right, and the number of all tokens."""
         if not self._options.caption_weight:
             return self._zero(), 0, 0
         logits = self._network.teach(input_ids, states)
@@ -118,8 +118,8 @@ class Losses:
         learnt = flat != -100
         return loss, int((logits.argmax(dim=-1) == flat)[learnt].sum()), int(learnt.sum())
 
-    def _word_loss(self, seen: Seen, places: Tensor) -> Tensor:
-        """Return the loss of telling the words of pictures; a mixed picture has the words of both."""
+    def _word_loss(self, seen: EncodedPhotos, places: Tensor) -> Tensor:
+        """Return the loss of predicting the words of pictures; a mixed picture has the words of both."""
         if self._words is None or seen.embeds is None:
             return self._zero()
         shares = self._words.shares(places).to(self._device)

@@ -1,8 +1,8 @@
-"""Whether maps tell what mattered, on photographs: deletion and insertion of every method against random order."""
+"""Faithfulness of attention maps on photographs: deletion and insertion of every method against random order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -35,15 +35,15 @@ from captioning.core.contract import Captioner
 from captioning.core.errors import OptionsError
 from captioning.core.types import Caption, DecodingOptions, Picture
 from captioning.media.images import open_image
-from captioning.training.data import PhotoSet
+from captioning.training.data import PhotoSet, ReportProgress
 
-Report = Callable[[str, int, int], None]
-View = tuple[str, int | None, Head]
+ViewKey = tuple[str, int | None, Head]
 """A method, and for attention a layer (`None` is their mean) and a head."""
 MoreViews = Literal["layers", "heads"]
 Word = tuple[int, ...]
 """The positions of a word's tokens."""
 Interval = tuple[float, float, float]
+"""A mean, and the low and high end of its 95 % interval."""
 
 
 def evaluate_faithfulness(
@@ -56,16 +56,17 @@ def evaluate_faithfulness(
     steps: int = STEPS,
     fill: Fill = "mean",
     seed: int = 0,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
 ) -> dict[str, Any]:
-    """Whether maps beat random order in deletion and insertion, on the nouns of greedy captions.
+    """Measure whether maps beat random order in deletion and insertion, on the nouns of greedy captions.
 
-    Every method is measured unless `methods` names some; `more_views` adds the mean and maximum over heads of every
+    Every method is measured unless `methods` names some. `more_views` adds the mean and maximum over heads of every
     layer of raw attention, or every head.
-    `deletion` and `insertion` are differences of areas under log-probability to the mean of `num_random` random
-    orders, in nats: mean, low and high end of the 95 % interval (paired bootstrap over photographs). Above 0 is
-    better than random; `gain` is the mean of both, `over_attention` what it has over raw attention's. "centre" is an
-    order from the picture's centre outwards. Raises `OptionsError` for less than one step.
+
+    `deletion` and `insertion` are differences of areas under log-probability to the mean of `num_random` random orders,
+    in nats: the mean, and the low and high end of the 95 % interval (paired bootstrap over photographs). Above 0 is
+    better than random. `gain` is the mean of both, and `over_attention` the difference of that to raw attention.
+    "centre" is the order from the picture's centre outwards. Raises `OptionsError` for less than one step.
     """
     if steps < 1:
         raise OptionsError(f"Patches cannot go in {steps} steps; give 1 or more.")
@@ -100,8 +101,8 @@ def evaluate_faithfulness(
     }
 
 
-def choose_views(captioner: Captioner, methods: Sequence[str] | None, more_views: MoreViews | None) -> list[View]:
-    """Return what to measure: every method, and attention also by the layer and head that are shown first, or by more.
+def choose_views(captioner: Captioner, methods: Sequence[str] | None, more_views: MoreViews | None) -> list[ViewKey]:
+    """Return the views to measure: every method, and attention also in the default view and those of `more_views`.
 
     Raises `CapabilityError` for a method that the model does not allow.
     """
@@ -109,7 +110,7 @@ def choose_views(captioner: Captioner, methods: Sequence[str] | None, more_views
     for method in methods or ():
         check_method(spec, method)
     names = methods or [method.name for method in methods_for(spec)]
-    views: list[View] = [(name, None, "mean") for name in names]
+    views: list[ViewKey] = [(name, None, "mean") for name in names]
     first = default_view(spec)
     if first.method in names and (first.method, first.layer, first.head) not in views:
         views.append((first.method, first.layer, first.head))
@@ -121,15 +122,15 @@ def choose_views(captioner: Captioner, methods: Sequence[str] | None, more_views
 
 
 def _shape_of_attention(captioner: Captioner) -> tuple[int, int]:
-    """Return the number of layers and of heads, which no picture changes."""
+    """Return the number of layers and of heads, which is the same for every picture."""
     (features,) = captioner.encode([open_image(Image.new("RGB", (64, 64)))])
     caption = captioner.caption_from_text(features, "", "a photo")
     layers, heads = captioner.trace(features, caption).image_attentions.shape[:2]
     return layers, heads
 
 
-def view_name(view: View) -> str:
-    """How a view is called in a table: layers and heads count from 0, as in the command line."""
+def view_name(view: ViewKey) -> str:
+    """Return the name of a view in tables; layers and heads count from 0, as on the command line."""
     method, layer, head = view
     if (layer, head) == (None, "mean"):
         return method
@@ -141,21 +142,21 @@ def _measure_picture(
     picture: Picture,
     caption: Caption,
     words: Sequence[Word],
-    views: Sequence[View],
+    views: Sequence[ViewKey],
     chance: Sequence[np.random.Generator],
     steps: int,
     fill: Fill,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gains over random order `[words, views + 1, 2]`, and the area of random order `[words]`, in nats.
+    """Return gains over random order `[words, views + 1, 2]`, and the area of random order `[words]`, in nats.
 
-    All masks go through the model together; what two words or two methods have in common is looked at once.
+    All masks go through the model together; masks that words or methods share are scored once.
     """
     layout = captioner.preprocess(picture).layout
     heats = word_maps(captioner, picture, caption, words, views)
     centre = np.broadcast_to(centre_heat(layout), (len(words), 1, heats.shape[-1]))
     orders = [order_of(heat) for word in np.concatenate((heats, centre), axis=1) for heat in word]
     own = [half(order, steps) for order in orders for half in (deletion_masks, insertion_masks)]
-    # What a random order hides step by step is what its reverse, as random as itself, has still to show.
+    # Insertion by a random order is deletion by its reverse, read backwards, and the reverse is as random.
     random = [deletion_masks(generator.permutation(heats.shape[-1]), steps) for generator in chance]
     scores = score_hidden(captioner, picture, caption, np.concatenate([*own, *random]), fill)
     gains = np.zeros((len(words), len(views) + 1, 2))
@@ -172,9 +173,9 @@ def _measure_picture(
 
 
 def word_maps(
-    captioner: Captioner, picture: Picture, caption: Caption, words: Sequence[Word], views: Sequence[View]
+    captioner: Captioner, picture: Picture, caption: Caption, words: Sequence[Word], views: Sequence[ViewKey]
 ) -> NDArray[np.float32]:
-    """Return maps `[words, views, patches]`: the mean of each word's tokens, attention from one trace."""
+    """Return maps `[words, views, patches]`: the mean over each word's tokens, attention from one trace."""
     (features,) = captioner.encode([picture])
     trace = captioner.trace(features, caption)
     positions = [position for word in words for position in word]
@@ -194,7 +195,7 @@ def word_maps(
 def _summarise(
     gains: NDArray[np.float64], raw: NDArray[np.float64] | None, groups: Sequence[int]
 ) -> dict[str, Interval]:
-    """Means with intervals of gains `[words, deletion and insertion]`, and of what they have over those of `raw`."""
+    """Return means and intervals of gains `[words, deletion and insertion]`, and of their differences to `raw`."""
     columns = {"deletion": gains[:, 0], "insertion": gains[:, 1], "gain": gains.mean(axis=1)}
     if raw is not None:
         columns["over_attention"] = (gains - raw).mean(axis=1)
@@ -202,7 +203,7 @@ def _summarise(
 
 
 def find_nouns(caption: Caption, nouns: Collection[str]) -> list[Word]:
-    """The positions of a noun of the list, for each of its appearances in the generated words."""
+    """Return the token positions of each generated word that is one of the nouns."""
     return [
         group
         for group in word_groups(caption)
@@ -211,7 +212,7 @@ def find_nouns(caption: Caption, nouns: Collection[str]) -> list[Word]:
 
 
 def faithfulness_table(figures: dict[str, Any]) -> str:
-    """What `evaluate_faithfulness` found, as a table for people."""
+    """Return the figures of `evaluate_faithfulness` as a text table."""
     counts = f"{figures['nouns']} nouns on {figures['photographs']} photographs."
     unit = f"Nats better than random order (mean of {figures['random_orders']}), and the 95 % interval"
     columns = ("deletion", "insertion", "both", "both, over attention")
@@ -220,11 +221,11 @@ def faithfulness_table(figures: dict[str, Any]) -> str:
 
 
 def interval_cell(interval: Interval, sign: str = "+") -> str:
-    """Return a mean and its 95 % interval as text; a `sign` of "" shows no plus."""
+    """Return a mean and its 95 % interval as text; `sign` "+" shows plus signs, "" does not."""
     mean, low, high = (f"{value:{sign}.3f}" for value in interval)
     return f"{mean} ({low} to {high})"
 
 
 def table_lines(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the lines of a table for people: its columns, then each row's name and cells."""
+    """Return the lines of a text table: the columns, then each row's name and cells."""
     return [f"{name:34} " + " ".join(f"{cell:>24}" for cell in cells) for name, cells in {"": columns, **rows}.items()]

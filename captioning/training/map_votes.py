@@ -1,4 +1,4 @@
-"""Whether like lies beside like: kinds of photographs told by their neighbours, in feature space and on the map."""
+"""Classes of photographs, predicted by a vote of their nearest neighbours in feature space and on the map."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from captioning.core.contract import Captioner
 from captioning.image_map import MapOptions, nearest, place, project, quality
 from captioning.image_map.measures import map_neighbours
-from captioning.training.data import PhotoSet
-from captioning.training.metrics import Report, encode_photos, pixel_vectors, vote
+from captioning.training.data import PhotoSet, ReportProgress
+from captioning.training.metrics import encode_photos, pixel_vectors, vote
 
 KINDS = ("airplane", "car", "motorbike", "leopard", "face of a person", "tulip")
-"""Kinds that every person tells apart at a glance."""
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601, as Pillow turns pictures grey
+"""Classes that people tell apart at a glance."""
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow converts to grey
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Votes:
-    """The kinds that neighbours voted for, and the true ones."""
+    """The classes that neighbours voted for, and the true ones."""
 
     voted: Sequence[str]
     true: Sequence[str]
@@ -31,13 +31,13 @@ class _Votes:
         return float(np.mean(np.array(self.voted) == np.array(self.true)))
 
     def balanced(self) -> float:
-        """The mean over kinds of the share that is right: kinds of few photographs count as much."""
+        """Return the mean over classes of the share that is right: classes with few photographs count as much."""
         voted, true = np.array(self.voted), np.array(self.true)
         return float(np.mean([(voted[true == kind] == kind).mean() for kind in np.unique(true)]))
 
 
 def turn_grey(data: PhotoSet) -> PhotoSet:
-    """The same photographs without colour, which would give some kinds away."""
+    """Return the photographs without colour, which alone would give some classes away."""
     grey = np.einsum("nchw,c->nhw", data.pixels, _LUMA).round().clip(0, 255).astype(np.uint8)
     return replace(data, pixels=np.repeat(grey[:, None], 3, axis=1))
 
@@ -48,13 +48,13 @@ def evaluate_map(
     dev: PhotoSet,
     options: MapOptions | None = None,
     k: int = 10,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
 ) -> dict[str, Any]:
-    """Kinds told by the vote of the `k` nearest `train` photographs, for each captioner and for raw pixels.
+    """Measure the votes of the `k` nearest `train` photographs on classes, for each captioner and for raw pixels.
 
-    `features_…` is by cosine in feature space and `map_…` by distance on a map of the `train` photographs, on which
-    `dev` ones were placed; a `train` photograph does not vote for itself. All are turned grey. `…_balanced` weighs all
-    kinds alike; `trustworthiness` and `neighbour_recall` are of the map of `train`.
+    `features_…` votes by cosine in feature space. `map_…` votes by distance on a map of the `train` photographs, on
+    which the `dev` ones are placed. A `train` photograph does not vote for itself. All photographs are turned grey.
+    `…_balanced` weighs all classes alike. `trustworthiness` and `neighbour_recall` are of the map of `train`.
     """
     train, dev = turn_grey(train), turn_grey(dev)
     figures: dict[str, Any] = {"train": len(train.photos), "dev": len(dev.photos), "k": k}
@@ -66,7 +66,7 @@ def evaluate_map(
     true_train, true_dev = ([photo.class_name for photo in data.photos] for data in (train, dev))
     for name, (known, new) in vectors.items():
         positions = project(known, options).positions
-        votes = vote_everywhere(known, positions, true_train, new, true_dev, k)
+        votes = vote_on_features_and_map(known, positions, true_train, new, true_dev, k)
         figures[name] = {key: value for where, found in votes.items() for key, value in _describe(where, found).items()}
         measured = quality(known, positions, k=k)
         if measured is not None:
@@ -77,7 +77,7 @@ def evaluate_map(
     return figures
 
 
-def vote_everywhere(
+def vote_on_features_and_map(
     train: NDArray[np.float32],
     positions: NDArray[np.float32],
     train_kinds: Sequence[str],
@@ -85,9 +85,9 @@ def vote_everywhere(
     dev_kinds: Sequence[str],
     k: int = 10,
 ) -> dict[str, _Votes]:
-    """What the `k` nearest of `train [N, hidden]` say of themselves and of `dev [M, hidden]`.
+    """Return the votes of the `k` nearest of `train [N, hidden]` on `train` itself and on `dev [M, hidden]`.
 
-    By cosine, and on a map where `train` lies at `positions [N, 2]`.
+    Neighbours are found by cosine, and on a map where `train` lies at `positions [N, 2]`.
     """
     from scipy.spatial import cKDTree
 
@@ -107,7 +107,7 @@ def _describe(where: str, votes: _Votes) -> dict[str, float]:
     return {where: votes.accuracy(), f"{where}_balanced": votes.balanced()}
 
 
-def _encode(captioner: Captioner, data: PhotoSet, name: str, report: Report | None) -> NDArray[np.float32]:
+def _encode(captioner: Captioner, data: PhotoSet, name: str, report: ReportProgress | None) -> NDArray[np.float32]:
     rows = []
     for number, (_, features) in enumerate(encode_photos(captioner, data), start=1):
         rows.append(np.asarray(features.image_embeds.float(), np.float32))

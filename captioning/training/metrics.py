@@ -1,4 +1,4 @@
-"""How good a captioner is on photographs with known captions or kinds; any captioner, through the contract."""
+"""Measures of captions and embeddings on photographs with known captions or classes, for any captioner."""
 
 from __future__ import annotations
 
@@ -19,14 +19,11 @@ from captioning.core.errors import OptionsError, PromptError
 from captioning.core.types import Caption, DecodingOptions, ImageFeatures
 from captioning.image_map import nearest
 from captioning.media.images import open_image
-from captioning.training.data import Photo, PhotoSet, plain_words
-
-Report = Callable[[str, int, int], None]
-"""Hears (what is being done, done, total)."""
+from captioning.training.data import Photo, PhotoSet, ReportProgress, plain_words
 
 
 def check_scorer() -> None:
-    """Raises `OptionsError` where the package that scores captions is missing, before any work is done for it."""
+    """Raise `OptionsError` where pycocoevalcap, which scores captions, is not installed."""
     if find_spec("pycocoevalcap") is None:
         raise OptionsError(
             "Captions are scored by the package pycocoevalcap, which is not installed; "
@@ -35,7 +32,7 @@ def check_scorer() -> None:
 
 
 def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """BLEU-1…4 and CIDEr-D of one caption a picture against its references, as pycocoevalcap computes them.
+    """Return BLEU-1…4 and CIDEr-D of one caption a picture against its references, computed by pycocoevalcap.
 
     Words are lower-cased and without punctuation. Papineni et al. 2002; Vedantam et al. 2015.
     """
@@ -50,13 +47,13 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]])
 
 
 def named_kind(caption: str, kinds: Sequence[str]) -> str | None:
-    """The longest of `kinds` that stands in a caption as whole words, or `None`."""
+    """Return the longest of `kinds` that a caption holds as whole words, or `None`."""
     words = f" {plain_words(caption)} "
     return max((kind for kind in kinds if f" {plain_words(kind)} " in words), key=len, default=None)
 
 
 def repeats_a_word(caption: str) -> bool:
-    """Whether a word stands three times in a row."""
+    """Return whether a word comes three times in a row."""
     return re.search(r"\b(\w+)( \1){2}\b", plain_words(caption)) is not None
 
 
@@ -77,7 +74,7 @@ def known_words(photos: Iterable[Photo]) -> frozenset[str]:
 
 
 def encode_photos(captioner: Captioner, data: PhotoSet, batch_size: int = 32) -> Iterator[tuple[Photo, ImageFeatures]]:
-    """Every photograph with its features, in order."""
+    """Yield every photograph with its features, in order."""
     for start in range(0, len(data.photos), batch_size):
         pixels = data.pixels[start : start + batch_size].transpose(0, 2, 3, 1)
         pictures = [open_image(Image.fromarray(np.ascontiguousarray(values))) for values in pixels]
@@ -89,16 +86,16 @@ def evaluate_captions(
     data: PhotoSet,
     kinds: Sequence[str],
     options: DecodingOptions | None = None,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
     vocabulary: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Measure captions written without a prompt.
 
-    BLEU, CIDEr and the share of distinct captions are of the photographs with human captions;
-    `token_accuracy` is how often the likeliest token is the human's, given the human's words before it, over the
-    captions that the model has room for;
-    `class_naming` is the share of class photographs whose kind is the longest of `kinds` in the caption;
-    `unknown_words` the share of captions with a word that is not in `vocabulary`, where one is given.
+    BLEU, CIDEr and `distinct_captions`, the share of distinct captions, are of photographs with human captions.
+    `token_accuracy` is the share of tokens of the human captions that are the most probable after the tokens before,
+    over captions that fit into the model. `class_naming` is the share of class photographs whose class is the longest
+    of `kinds` in the caption. `unknown_words` is the share of captions with a word outside `vocabulary`, where that is
+    given.
     """
     options = options or DecodingOptions()
     captions: list[str] = []
@@ -113,7 +110,7 @@ def evaluate_captions(
             captions.append(text)
             references.append(photo.captions)
             hits = [
-                hit for reference in photo.captions for hit in _guesses(captioner, features, plain_words(reference))
+                hit for reference in photo.captions for hit in _token_hits(captioner, features, plain_words(reference))
             ]
             right, total = right + sum(hits), total + len(hits)
         elif photo.class_name:
@@ -138,33 +135,39 @@ def evaluate_captions(
     return result
 
 
-def _guesses(captioner: Captioner, features: ImageFeatures, text: str) -> list[bool]:
-    """For each token of a text whether it is the likeliest after those before it; none for one without room."""
+def _token_hits(captioner: Captioner, features: ImageFeatures, text: str) -> list[bool]:
+    """Return for each token of a text whether it is the most probable one after the tokens before it.
+
+    The list is empty where the text does not fit into the model.
+    """
     try:
         known = captioner.caption_from_text(features, "", text)
-    except PromptError:  # longer than the model can read, or without a word
+    except PromptError:  # too long for the model, or without a word
         return []
     return [choices[0].token_id == i for choices, i in zip(known.alternatives, known.token_ids, strict=True)]
 
 
 def evaluate_kinds(
-    captioner: Captioner, data: PhotoSet, tell: Callable[[torch.Tensor], Sequence[str]]
+    captioner: Captioner, data: PhotoSet, predict: Callable[[torch.Tensor], Sequence[str]]
 ) -> dict[str, Any]:
-    """`kinds_told`, the share of class photographs whose kind `tell` gives for their embeddings `[N, hidden]`."""
+    """Return `kinds_told`: the share of class photographs whose class is predicted from the embedding.
+
+    `predict` returns the predicted classes of embeddings `[N, hidden]`.
+    """
     chosen, kinds = _class_photos(data)
     if not kinds:
         return {}
     embeds = torch.stack([features.image_embeds for _, features in encode_photos(captioner, chosen)])
-    return {"kinds_told": float(np.mean(list(map(operator.eq, tell(embeds), kinds))))}
+    return {"kinds_told": float(np.mean(list(map(operator.eq, predict(embeds), kinds))))}
 
 
 def evaluate_prompts(
-    captioner: Captioner, data: PhotoSet, prompts: Sequence[str], limit: int = 200, report: Report | None = None
+    captioner: Captioner, data: PhotoSet, prompts: Sequence[str], limit: int = 200, report: ReportProgress | None = None
 ) -> dict[str, Any]:
-    """Measure whether captions go on after a prompt, on photographs with human captions.
+    """Measure whether captions continue a prompt, on photographs with human captions.
 
-    `continued` is, for each prompt, the share of at most `limit` photographs where words follow it;
-    `continuation_cider` is CIDEr-D of what follows `DEFAULT_PROMPT`, on all photographs.
+    `continued` is, for each prompt, the share of at most `limit` photographs where words follow it.
+    `continuation_cider` is CIDEr-D of the words that follow `DEFAULT_PROMPT`, on all photographs.
     """
     described = [number for number, photo in enumerate(data.photos) if photo.captions]
     chosen = PhotoSet(tuple(data.photos[n] for n in described), data.pixels[described])
@@ -198,9 +201,9 @@ def neighbour_vote(
     dev_kinds: Sequence[str],
     k: int = 10,
 ) -> float:
-    """Share of `dev [M, D]` whose kind is that of most of their `k` nearest `train [N, D]` by cosine.
+    """Return the share of `dev [M, D]` whose class is that of most of their `k` nearest `train [N, D]` by cosine.
 
-    A tie goes to the kind whose neighbours are nearer.
+    A tie goes to the class whose neighbours are nearer.
     """
     indices, similarities = nearest(train, k, dev)
     voted = vote(indices, similarities, train_kinds)
@@ -208,7 +211,10 @@ def neighbour_vote(
 
 
 def vote(neighbours: NDArray[np.int64], closeness: NDArray[np.floating], kinds: Sequence[str]) -> list[str]:
-    """The kind of most `neighbours [M, k]`, places in `kinds`; a tie goes to the kind of greater summed `closeness`."""
+    """Return the class of most `neighbours [M, k]`, which are indices into `kinds`.
+
+    A tie goes to the class of greater summed `closeness [M, k]`.
+    """
     winners = []
     for row, near in zip(neighbours, closeness, strict=True):
         votes: dict[str, tuple[int, float]] = {}
@@ -220,26 +226,26 @@ def vote(neighbours: NDArray[np.int64], closeness: NDArray[np.floating], kinds: 
 
 
 def evaluate_embeddings(captioner: Captioner, train: PhotoSet, dev: PhotoSet) -> float:
-    """`neighbour_vote` of a captioner's `image_embeds` on the class photographs of two splits."""
+    """Return `neighbour_vote` of a captioner's `image_embeds` on the class photographs of two splits."""
     (train_embeds, train_kinds), (dev_embeds, dev_kinds) = (_embed_kinds(captioner, data) for data in (train, dev))
     return neighbour_vote(train_embeds, train_kinds, dev_embeds, dev_kinds)
 
 
 def evaluate_pixels(train: PhotoSet, dev: PhotoSet, side: int = 32) -> float:
-    """`neighbour_vote` of raw pixels on the class photographs of two splits: what looking at colours alone gives."""
+    """Return `neighbour_vote` of raw pixels on the class photographs of two splits: the baseline of colours alone."""
     (train, train_kinds), (dev, dev_kinds) = (_class_photos(data) for data in (train, dev))
     return neighbour_vote(pixel_vectors(train, side), train_kinds, pixel_vectors(dev, side), dev_kinds)
 
 
 def pixel_vectors(data: PhotoSet, side: int = 32) -> NDArray[np.float32]:
-    """Every photograph's pixels averaged to `side`, its mean taken off, `[N, 3 · side · side]`."""
+    """Return every photograph's pixels averaged to `side` × `side`, minus their mean, `[N, 3 · side · side]`."""
     shares = _shares(data.pixels.shape[-1], side)
     flat = np.stack([(shares @ pixels @ shares.T).ravel() for pixels in data.pixels])
     return np.asarray(flat - flat.mean(axis=1, keepdims=True), np.float32)
 
 
 def _shares(old: int, new: int) -> NDArray[np.float32]:
-    """How much each of `old` places along a line adds to the mean over each of `new` equal parts, `[new, old]`."""
+    """Return the share of each of `old` pixels in the mean over each of `new` equal parts of a line, `[new, old]`."""
     edges = np.linspace(0, old, new + 1)
     starts = np.arange(old)
     overlap = np.minimum(starts + 1, edges[1:, None]) - np.maximum(starts, edges[:-1, None])
@@ -247,7 +253,7 @@ def _shares(old: int, new: int) -> NDArray[np.float32]:
 
 
 def _class_photos(data: PhotoSet) -> tuple[PhotoSet, list[str]]:
-    """The photographs with a kind, and those kinds."""
+    """Return the photographs with a class, and their classes."""
     places = [n for n, photo in enumerate(data.photos) if photo.class_name]
     photos = tuple(data.photos[n] for n in places)
     return PhotoSet(photos, data.pixels[places]), [photo.class_name for photo in photos]

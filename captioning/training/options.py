@@ -1,4 +1,7 @@
-"""How a run is fitted, and what suits each kind of start; loads no framework, so that the command line can list it."""
+"""Training options, and recipes for each kind of start.
+
+This file imports no torch, so that the command line lists the options quickly.
+"""
 
 from __future__ import annotations
 
@@ -41,23 +44,26 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """How a network is fitted. `passes` may change when a run is resumed; the rest may not.
+    """The options of a training. `passes` may change when a run is resumed; the rest may not.
 
-    Of a photograph's captions, `captions_per_photo` are drawn anew each time it is seen, and those with human
-    captions are seen `captioned_repeats` times a pass; `repeats` says otherwise of folders in DATA, such as
-    "coco=6,caltech101=0.5", where half a time is every second photograph. `caption_weight` is that of the loss of
-    the next token; at 0 the encoder learns alone. `word_weight` is that of telling from the embedding which words
-    belong to a picture. `augmentation` scales every random change to a picture; 0 leaves pictures as they are.
-    `scene_rate` is the share of changed class photographs that lie small over a photograph with captions, so that
-    things are named wherever they are. `mix` is the share of batches whose pictures get a part of one another. They
-    are seen at `training_size` pixels a side; 0 is the network's own. Where the encoder is frozen, `views` changes of
-    each picture are seen once and kept; 0 looks anew every time. `reward_weight` is that of the self-critical loss,
-    whose reward is the CIDEr-D of `samples` captions drawn for each photograph with human ones, less `specificity`
-    times that against the captions of the batch's other photographs, and less again where a phrase comes twice.
-    `opening_rate` is the share of captions, taught or drawn, that go on after an opening. `vocab_size` counts where a
-    new tokenizer is made.
-    `name_rate` is the share of captions that are replaced by the class that a packaged encoder's classifier sees, after
-    an opening, where it is sure enough: the decoder then learns to copy such names (pseudo-labels: Lee 2013).
+    Data: each time a photograph is seen, `captions_per_photo` of its captions are drawn. Photographs with human
+    captions are seen `captioned_repeats` times a pass. `repeats` sets other numbers for folders in DATA, such as
+    "coco=6,caltech101=0.5", where 0.5 means every second photograph. `opening_rate` is the share of captions, taught or
+    drawn, that continue an opening. `name_rate` is the share of captions that are replaced by an opening and the class
+    that a packaged encoder's classifier predicts, where its probability is high enough; the decoder then learns to copy
+    such names (pseudo-labels: Lee 2013). `vocab_size` limits a new tokenizer.
+
+    Losses: `caption_weight` weighs the loss of the next token; at 0 only the encoder learns. `word_weight` weighs the
+    loss of predicting a picture's words from its embedding. `reward_weight` weighs the self-critical loss. Its reward
+    is the CIDEr-D of `samples` captions drawn for each photograph with human ones, minus `specificity` times their
+    CIDEr-D against the captions of other photographs of the batch, minus a cost where a phrase comes twice.
+
+    Pictures: `augmentation` scales every random change; 0 leaves pictures unchanged. `scene_rate` is the share of
+    changed class photographs that are pasted small over a photograph with captions, so that things are named wherever
+    they are. `mix` is the share of batches whose pictures get a part of one another. Pictures are seen at
+    `training_size` pixels a side; 0 is the network's own size. With a frozen encoder, `views` changed versions of each
+    picture are encoded once and stored; 0 encodes anew every time.
+
     Raises `OptionsError` where a value leaves its range.
     """
 
@@ -121,7 +127,7 @@ class TrainingOptions:
 
 CONVOLUTIONAL, CLIP, PACKAGED = "convolutional", "clip", "efficientnet-lite2"
 SCRATCH = TrainingOptions()
-# Frozen features are computed once, which changes to pictures would forbid; and they have no embedding to pull at.
+# Frozen features are computed once, so pictures must not change; and there is no embedding to learn by a contrast.
 ON_CLIP = TrainingOptions(
     passes=10, captions_per_photo=1, learning_rate=3e-4, contrastive_weight=0.0, augmentation=0.0, warmup_steps=200
 )
@@ -150,12 +156,12 @@ FURTHER = TrainingOptions(
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
-    """What a run begins with.
+class StartOptions:
+    """The start of a run: a new captioner, or a model that is trained further.
 
-    A new captioner whose `encoder` is `convolutional`, `efficientnet-lite2`, `clip` or `clip:NAME`, a folder or a
-    hub name, and whose `shape` overrides fields of `PatchNetworkConfig`; or the model named `start_from`, which is
-    trained further. Raises `OptionsError` where these contradict each other.
+    A new captioner has the `encoder` `convolutional`, `efficientnet-lite2`, `clip` or `clip:NAME`, where NAME is a
+    folder or a hub name; `shape` overrides fields of `PatchNetworkConfig`. `start_from` names a model to train further.
+    Raises `OptionsError` where these contradict each other.
     """
 
     encoder: str = CONVOLUTIONAL
@@ -173,13 +179,13 @@ class Beginning:
 
     @property
     def recipe(self) -> TrainingOptions:
-        """The options that suit it unless others are asked for."""
+        """Return the default options for this start."""
         if self.start_from is not None:
             return FURTHER
         return {CONVOLUTIONAL: SCRATCH, PACKAGED: ON_PACKAGE}.get(self.encoder, ON_CLIP)
 
     def command(self, options: TrainingOptions, name: str) -> str:
-        """The command line that trains so, into a folder of that name."""
+        """Return the command line of this training, with `name` as its folder."""
         given: dict[str, Any] = {"from": self.start_from} if self.start_from is not None else {}
         if self.encoder != CONVOLUTIONAL:
             given["encoder"] = self.encoder
@@ -192,5 +198,5 @@ class Beginning:
 
 
 def _flag(name: str, value: object) -> str:
-    """A flag of the command line; one that is switched on has no value."""
+    """Return a flag of the command line; a switch that is on has no value."""
     return f" --{name.replace('_', '-')}" + ("" if value is True else f" {value}")

@@ -1,4 +1,4 @@
-"""The pointing game: the share of hottest patches on the named object, and the share of each map inside it.
+"""The pointing game: how often the hottest patch lies on the named object, and the share of each map inside it.
 
 The pointing game is Zhang et al. 2018. Cases come from synthetic scenes (`scenes`) or annotated masks (`coco_masks`).
 """
@@ -16,10 +16,10 @@ from captioning.attention.faithfulness import paired_bootstrap
 from captioning.attention.hiding import centre_heat
 from captioning.core.contract import Captioner
 from captioning.core.types import Caption, PatchLayout, Picture
+from captioning.training.data import ReportProgress
 from captioning.training.map_quality import (
     Interval,
     MoreViews,
-    Report,
     Word,
     choose_views,
     interval_cell,
@@ -42,9 +42,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointingPicture:
-    """A picture with a caption and the objects to point at, none where no word names one.
+    """A picture with a caption and the objects to point at, which may be none.
 
-    `photograph` tells which pictures show the same photograph: the bootstrap draws them together.
+    `photograph` is the same for pictures of the same photograph: the bootstrap draws them together.
     """
 
     photograph: str
@@ -59,16 +59,16 @@ def evaluate_pointing(
     total: int,
     methods: Sequence[str] | None = None,
     more_views: MoreViews | None = None,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
 ) -> dict[str, Any]:
     """Measure where the maps of every target's word point, on `total` pictures.
 
-    `pointing` is the share of cases whose hottest patch lies on the object, and `mass` the share of the map inside
-    the object's mask: mean, low and high end of the 95 % interval (bootstrap over photographs). `over_centre` is the
-    paired difference of pointing to a map that is hottest in the picture's centre, and `chance` the mean share of
-    the picture that the mask covers. Every method is measured unless `methods` names some; `more_views` adds the
-    mean and maximum over heads of every layer of attention, or every head. Leaves out objects that no patch touches,
-    as outside a model's crop. Raises `CapabilityError` for a method that the model does not allow.
+    `pointing` is the share of cases whose hottest patch lies on the object. `mass` is the share of the map inside the
+    object's mask. Both are the mean and the low and high end of the 95 % interval (bootstrap over photographs).
+    `over_centre` is the paired difference of pointing to a map that is hottest in the picture's centre. `chance` is the
+    mean share of the picture that the mask covers. Every method is measured unless `methods` names some; `more_views`
+    adds the mean and maximum over heads of every layer of attention, or every head. Objects that no patch touches, such
+    as those outside a model's crop, are left out. Raises `CapabilityError` for a method that the model does not allow.
     """
     views = choose_views(captioner, methods, more_views)
     found: list[NDArray[np.float64]] = []  # [views + centre, pointing and mass]
@@ -125,7 +125,10 @@ def centres_inside(mask: NDArray[np.bool_], layout: PatchLayout) -> NDArray[np.b
 
 
 def mask_cover(mask: NDArray[np.bool_], layout: PatchLayout) -> NDArray[np.float64]:
-    """Return how much of each patch a mask `[height, width]` covers, `[patches]` in 0…1; edges may cut pixels."""
+    """Return the share of each patch that a mask `[height, width]` covers, `[patches]` in 0…1.
+
+    The edges of patches may cut pixels.
+    """
     height, width = mask.shape
     sums = np.zeros((height + 1, width + 1))
     sums[1:, 1:] = mask.cumsum(axis=0).cumsum(axis=1)
@@ -143,24 +146,27 @@ def mask_cover(mask: NDArray[np.bool_], layout: PatchLayout) -> NDArray[np.float
     covered = area(right, bottom) - area(left, bottom) - area(right, top) + area(left, top)
     areas = (right - left) * (bottom - top)
     cover = np.divide(covered, areas, out=np.zeros_like(covered), where=areas > 0)
-    # Rounding leaves a little of what cancels out.
+    # Rounding leaves tiny areas where the terms should cancel.
     return np.where(cover < 1e-9, 0, cover.clip(0, 1))
 
 
 def pointing_share(heat: NDArray[np.float32], on_object: NDArray[np.bool_]) -> float:
-    """Return 1 where a map's hottest patch lies on the object, else 0; the share of those that are hottest alike."""
+    """Return 1 where a map's hottest patch lies on the object, else 0; equally hot patches count by their share."""
     return float(on_object[heat == heat.max()].mean())
 
 
 def mass_inside(heat: NDArray[np.float32], cover: NDArray[np.float64]) -> float:
-    """Return the share of a map `[patches]` inside a mask that covers so much of each patch; an empty map is flat."""
+    """Return the share of a map `[patches]` inside a mask that covers the share `cover` of each patch.
+
+    An empty map counts as flat.
+    """
     weights = heat.astype(np.float64)
     total = float(weights.sum())
     return float(weights @ cover / total) if total > 0 else float(cover.mean())
 
 
 def pointing_table(figures: dict[str, Any]) -> str:
-    """Return what `evaluate_pointing` found as a table for people."""
+    """Return the figures of `evaluate_pointing` as a text table."""
     lines = [f"{figures['cases']} objects on {figures['photographs']} photographs, shares and their 95 % intervals."]
     if not figures["cases"]:
         return lines[0]

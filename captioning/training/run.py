@@ -1,4 +1,4 @@
-"""One whole training: photographs in, a measured model folder out."""
+"""A whole training: from photographs to a measured model folder."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from captioning.training.fit import Trainer, TrainingProgress
 from captioning.training.logs import RunLogs, check_logs
 from captioning.training.metrics import check_scorer, evaluate_captions, evaluate_kinds
 from captioning.training.model_card import read_terms, write_card
-from captioning.training.options import Beginning, TrainingOptions
+from captioning.training.options import StartOptions, TrainingOptions
 from captioning.training.start import Start, make_start
 
-GLANCE = 200  # dev photographs looked at after each pass
+NUM_DEV_PHOTOS = 200  # dev photographs measured after each pass
 
 
 def train(
     folders: DataFolders,
     out: Path,
-    beginning: Beginning,
+    beginning: StartOptions,
     options: TrainingOptions,
     report: Callable[[str], None],
     *,
@@ -47,9 +47,9 @@ def train(
 ) -> dict[str, Any]:
     """Fit a captioner to the train split of `folders`, write it to `out`, and return its figures on the dev split.
 
-    `limit` keeps that many photographs; `logs` are names of `LOGGERS`; what a frozen encoder gives is kept in the
-    folder `features` for other runs. An unfinished run in `out` is resumed. Raises `DataError`, `OptionsError`, and
-    whatever opening a model may raise.
+    `limit` keeps that many photographs. `logs` are names of `LOGGERS`. The folder `features` stores the outputs of a
+    frozen encoder for other runs. An unfinished run in `out` is resumed. Raises `DataError`, `OptionsError`, and the
+    errors of opening a model.
     """
     check_logs(logs)
     check_scorer()
@@ -59,27 +59,28 @@ def train(
     start = make_start(photos, options, beginning)
     data = load_photos(folders, "train", start.side(options), limit, report=_counter(report, "decoded"))
     trainer = Trainer(start, data, out, options, chosen_device, _counter(report, "encoded"), features)
-    del data  # features may stand for its pixels now
+    del data  # free the pixels where features replaced them
     side = evaluation_side(start.pixels.shape, folders)
     dev = load_photos(folders, "dev", side, None if limit is None else max(2, limit // 10))
     kinds = class_names(dev.photos)
     report(f"{len(photos)} photographs, {trainer.total_steps} steps on {trainer.device}, from step {trainer.step}")
     with RunLogs(out, logs, trainer.step, _config(options, start, len(photos))) as run_logs:
 
-        def hear(progress: TrainingProgress) -> None:
+        def log_progress(progress: TrainingProgress) -> None:
             report(_progress_line(progress))
             run_logs.write(progress.step, _progress_figures(progress))
 
-        for number in trainer.run(hear):
+        for number in trainer.run(log_progress):
             with trainer.averaged() as network:
-                figures = _measure(trainer, NetworkCaptioner(_spec(start, out), network), _some(dev, GLANCE), kinds)
+                captioner = NetworkCaptioner(_spec(start, out), network)
+                figures = _measure(trainer, captioner, _take_evenly(dev, NUM_DEV_PHOTOS), kinds)
             run_logs.write(trainer.step, {"pass": number, **_dev_figures(figures)})
             report(f"pass {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float)))
         card = partial(write_card, start, out.resolve().name, command, photos, terms=read_terms(folders))
         figures = _write_and_measure(trainer, out, dev, kinds, card, report)
         run_logs.write(trainer.step, {f"final/{k}": v for k, v in figures.items() if isinstance(v, float)})
         run_logs.keep(out, _model_files(start, out))
-    trainer.sight.close()
+    trainer.photo_encoder.close()
     report(f"wrote {out}")
     return figures
 
@@ -92,7 +93,7 @@ def _write_and_measure(
     card: Callable[[dict[str, Any] | None], str],
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Save the averaged weights, and measure what was written: weights as they are read back from the folder."""
+    """Save the averaged weights, and measure the model as it is read back from the folder."""
     start = trainer.start
     assert start.family.save is not None
     with trainer.averaged() as network:
@@ -110,25 +111,25 @@ def _measure(
     kinds: Sequence[str],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """What the run is about on `dev`: captions, or where only the encoder learns, kinds told from embeddings."""
+    """Measure captions on `dev`, or classes predicted from embeddings where only the encoder learns."""
     if trainer.options.caption_weight:
         return evaluate_captions(captioner, dev, kinds, report=lambda _, done, total: report(done, total))
-    return evaluate_kinds(captioner, dev, lambda embeds: trainer.losses.tell_kinds(embeds, kinds))
+    return evaluate_kinds(captioner, dev, lambda embeds: trainer.losses.predict_kinds(embeds, kinds))
 
 
 def _spec(start: Start, out: Path) -> ModelSpec:
     return ModelSpec(str(out), start.family.name, out.name, "of its photographs", start.family.capabilities)
 
 
-def _some(data: PhotoSet, count: int) -> PhotoSet:
-    """At most so many photographs, evenly spread."""
+def _take_evenly(data: PhotoSet, count: int) -> PhotoSet:
+    """Return at most `count` photographs, evenly spread."""
     total = len(data.photos)
     places = [number * total // count for number in range(count)] if count < total else list(range(total))
     return PhotoSet(tuple(data.photos[place] for place in places), data.pixels[places])
 
 
 def _model_files(start: Start, out: Path) -> list[str]:
-    """The files of the model in the folder, without the run's own."""
+    """Return the files of the model in the folder, without the run's own."""
     patterns = (*start.family.files, "README.md")
     names = sorted(path.name for path in out.iterdir() if path.is_file())
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
@@ -139,7 +140,7 @@ def _config(options: TrainingOptions, start: Start, num_photos: int) -> dict[str
 
 
 def _counter(report: Callable[[str], None], what: str) -> Callable[[int, int], None]:
-    """Report each time that five hundred more are done, and the last."""
+    """Return a function that reports every 500 items, and the last."""
     told = 0
 
     def count(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Synthetic scenes whose object lies in a known place: one photograph in a cell of a grid over another one."""
+"""Synthetic scenes whose object lies in a known place: a photograph in one cell of a grid over another photograph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from captioning.training.things import things_named
 
 NUM_SCENES = 250
 SCENE_SIDE = 384
-"""Pixels along a scene, whatever a model makes of them: scenes are the same for every model."""
+"""Pixels along a scene's side. Scenes are the same for every model, whatever its input size."""
 GRID = 3
 _CELL_SIDE = SCENE_SIDE // GRID
 
@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A photograph of a class, `thing`, in one of the cells of a grid over `background`; cells count row by row."""
+    """A class photograph, `thing`, in one cell of a grid over `background`; cells count row by row."""
 
     thing: Photo
     background: Photo
@@ -38,7 +38,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class SceneSet:
-    """Scenes and the pixels of their photographs, by name: things as large as a cell, backgrounds as a scene."""
+    """Scenes and the pixels of their photographs, by name: things at cell size, backgrounds at scene size."""
 
     scenes: tuple[Scene, ...]
     things: dict[str, Pixels]
@@ -54,9 +54,10 @@ class SceneSet:
 def plan_scenes(photos: Sequence[Photo], count: int, seed: int = 0) -> tuple[Scene, ...]:
     """Choose photographs and cells for `count` scenes; the same seed and photographs choose the same.
 
-    The background is a photograph with captions, none of whose words names a thing of the class's name; else one
-    whose captions do not hold that name; else a photograph of another class, by the same two rules. A photograph
-    comes again only once no other one fits. Raises `DataError` where there is nothing to choose from.
+    The background is a photograph with captions, none of whose words names a thing of the class's name. If none is
+    left, it is one whose captions do not hold that name; if none is left again, a photograph of another class, by the
+    same two rules. A photograph is used again only once no unused one fits. Raises `DataError` where no photograph
+    fits.
     """
     things = [photo for photo in photos if photo.class_name]
     if not things:
@@ -97,7 +98,7 @@ def _plan_scene(
 
 
 class _Deck:
-    """Photographs in random order, shuffled anew once none that is left fits."""
+    """A shuffled deck of photographs, shuffled anew once no photograph left in it fits."""
 
     def __init__(self, photos: Sequence[Photo], rng: np.random.Generator) -> None:
         self._photos = photos
@@ -120,7 +121,7 @@ class _Deck:
 def load_scenes(folders: Path | Sequence[Path], split: str, count: int = NUM_SCENES, seed: int = 0) -> SceneSet:
     """Plan scenes of a split of data folders and read their photographs.
 
-    Raises `OptionsError` for less than one scene, and `DataError` where there are no photographs for them.
+    Raises `OptionsError` for fewer than one scene, and `DataError` where photographs for them are missing.
     """
     if count < 1:
         raise OptionsError(f"{count} scenes measure nothing; give 1 or more.")

@@ -1,4 +1,4 @@
-"""Self-critical training: captions that the network draws are made likelier the better they match people's."""
+"""Self-critical training: the network draws captions, and those that score above the others become likelier."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from captioning.models.network import Decoder, TrainableNetwork
 from captioning.training.data import Photo, plain_words
 from captioning.training.metrics import repeats_a_phrase
 
-_ORDERS = 4  # words of the longest n-gram
-_OTHERS = 8  # photographs that a caption is not to fit; scoring all of a batch takes longer than learning from it
-_SIGMA = 6.0  # how forgiving CIDEr-D is of another length, in words
+_MAX_ORDER = 4  # words of the longest n-gram
+_NUM_OTHERS = 8  # other photographs that a caption is scored against; all of a batch would take too long
+_SIGMA = 6.0  # standard deviation of CIDEr-D's length penalty, in words
 REPETITION_COST = 1.0
-"""How much CIDEr-D a caption loses that says a phrase twice; most captions win between 0 and 2."""
+"""CIDEr-D that a caption loses for saying a phrase twice; most captions score between 0 and 2."""
 TEMPERATURE = 0.6
-"""What captions are drawn at: label smoothing leaves every word a share, which few whole sentences would escape."""
+"""The temperature at which captions are drawn.
+
+Label smoothing leaves every word some probability. At temperature 1, few whole captions would be free of odd words.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text in plain words, the weights of its n-grams by their order, their norms, and its length in word pairs."""
+    """A text in plain words, the weights of its n-grams by order, their norms, and its number of word pairs."""
 
     words: str
     weights: tuple[Mapping[str, float], ...]
@@ -36,11 +39,11 @@ class _Text:
 
 
 class CiderReward:
-    """CIDEr-D of captions against those that people gave a photograph (Vedantam et al. 2015).
+    """A reward for captions: CIDEr-D against the human captions of a photograph (Vedantam et al. 2015).
 
-    What `score_captions` computes, a caption at a time; an n-gram is the rarer the fewer of `photos` have it.
-    `specificity` times its mean against the captions of other photographs of a batch, the next few, is taken off, so
-    that what fits everything wins little; and `REPETITION_COST` of a caption that says a phrase twice.
+    An n-gram weighs more the fewer of `photos` have it, as in `score_captions`. Two amounts are subtracted. The first
+    is `specificity` times the mean CIDEr-D against the captions of the next few photographs of the batch, so that a
+    caption that fits everything scores low. The second is `REPETITION_COST` for a caption that says a phrase twice.
     """
 
     def __init__(self, photos: Sequence[Photo], specificity: float = 0.0) -> None:
@@ -53,7 +56,7 @@ class CiderReward:
             self._counts.update({gram for text in texts for grams in _count_grams(text) for gram in grams})
 
     def score(self, captions: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[float]]:
-        """The reward of each of the captions of each photograph; those at `places` have captions of people."""
+        """Return the reward of every caption of each photograph; the photographs at `places` have human captions."""
         references = [[self._weigh(text) for text in self._references[place]] for place in places]
         return [
             [self._score(self._weigh(plain_words(text)), references, number) for text in texts]
@@ -63,7 +66,7 @@ class CiderReward:
     def _score(self, text: _Text, references: Sequence[Sequence[_Text]], own: int) -> float:
         score = _cider(text, references[own])
         if self._specificity and len(references) > 1:
-            following = [*references[own + 1 :], *references[:own]][:_OTHERS]
+            following = [*references[own + 1 :], *references[:own]][:_NUM_OTHERS]
             others = [_cider(text, texts) for texts in following]
             score -= self._specificity * sum(others) / len(others)
         return score - REPETITION_COST * repeats_a_phrase(text.words)
@@ -79,11 +82,11 @@ class CiderReward:
 
 
 def _count_grams(text: str) -> list[Counter[str]]:
-    """How often a text has each n-gram, by its order."""
+    """Count each n-gram of a text, by order."""
     words = text.split()
     return [
         Counter(" ".join(words[first : first + order]) for first in range(len(words) - order + 1))
-        for order in range(1, _ORDERS + 1)
+        for order in range(1, _MAX_ORDER + 1)
     ]
 
 
@@ -92,13 +95,13 @@ def _cider(text: _Text, references: Sequence[_Text]) -> float:
 
 
 def _similarity(text: _Text, reference: _Text) -> float:
-    """Mean cosine over the orders, where repeating a word wins nothing and another length costs."""
+    """Return the mean cosine over the orders; repeating a word gains nothing, and another length costs."""
     total = 0.0
     for mine, theirs, norm, other in zip(text.weights, reference.weights, text.norms, reference.norms, strict=True):
         if norm and other:
             shared = mine.keys() & theirs.keys()
             total += sum(min(mine[gram], theirs[gram]) * theirs[gram] for gram in shared) / (norm * other)
-    return total / _ORDERS * math.exp(-((text.pairs - reference.pairs) ** 2) / (2 * _SIGMA**2))
+    return total / _MAX_ORDER * math.exp(-((text.pairs - reference.pairs) ** 2) / (2 * _SIGMA**2))
 
 
 @torch.no_grad()
@@ -111,10 +114,10 @@ def draw_captions(
     generator: torch.Generator,
     opening_ids: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
-    """Draw `count` captions for each of `states [N, prefix + patches, hidden]`, from the decoder's sharpened odds.
+    """Draw `count` captions for each of `states [N, prefix + patches, hidden]` at `TEMPERATURE`.
 
-    All go on from the start tokens and `opening_ids`. Returns token ids `[N · count, start + opening + T]`, and how
-    many tokens of each were drawn `[N · count]`, the end included.
+    All continue the start tokens and `opening_ids`. Returns token ids `[N · count, start + opening + T]`, and the
+    number of drawn tokens of each, including the end `[N · count]`.
     """
     rows = torch.arange(len(states), device=states.device).repeat_interleave(count)
     cache = decoder.select(decoder.start(states, layout), rows)
@@ -124,7 +127,7 @@ def draw_captions(
     writing = torch.ones_like(rows, dtype=torch.bool)
     for _ in range(max_tokens):
         probabilities = (decoder.step(new, mask, cache)[:, -1].float() / TEMPERATURE).softmax(dim=-1)
-        # Drawn on the processor: a seed then means the same on every device.
+        # Drawn on the processor, so that a seed gives the same captions on every device.
         new = torch.multinomial(probabilities.cpu(), 1, generator=generator).to(states.device)
         ids, mask = torch.cat((ids, new), dim=1), torch.cat((mask, torch.ones_like(new)), dim=1)
         lengths += writing
@@ -145,12 +148,12 @@ def self_critical_loss(
     seed: int,
     opening: str = "",
 ) -> tuple[Tensor, float]:
-    """A loss that makes drawn captions likelier where they beat the others of their photograph, and their mean reward.
+    """Return a loss that makes drawn captions likelier where they beat the others of their photograph.
 
-    REINFORCE (Williams 1992) on CIDEr-D as in Rennie et al. 2017, where the baseline is the mean reward of the
-    photograph's other captions (Luo 2020). `count` captions are drawn, without dropout, and learnt from with it; what
-    counts of them is what follows `opening`.
-    `states [N, prefix + patches, hidden]` are of the photographs at `places`, which have captions.
+    Also returns the mean reward. REINFORCE (Williams 1992) on CIDEr-D as in Rennie et al. 2017. The baseline is the
+    mean reward of the photograph's other captions (Luo 2020). `count` captions are drawn without dropout and learnt
+    with it. Only the words after `opening` are rewarded. `states [N, prefix + patches, hidden]` are of the photographs
+    at `places`, which have captions.
     """
     training = network.module.training
     network.module.eval()

@@ -28,7 +28,7 @@ from captioning.models.pixels import PixelRecipe
 from captioning.models.sources import hub
 from captioning.models.sources.parts import fetch_part, find_part, load_image_encoder
 from captioning.training.data import Photo, make_tokenizer, plain_words
-from captioning.training.options import CONVOLUTIONAL, PACKAGED, Beginning, TrainingOptions
+from captioning.training.options import CONVOLUTIONAL, PACKAGED, StartOptions, TrainingOptions
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 _WITHOUT_HUB = (
@@ -79,7 +79,7 @@ class Start:
         return max(height, width) * (10 if options.augmentation else 9) // 9
 
 
-def make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Beginning) -> Start:
+def make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: StartOptions) -> Start:
     """What a run on `photos` begins with.
 
     Raises `OptionsError` for a shape that cannot be, an encoder that cannot be frozen or captions longer than the
@@ -96,7 +96,7 @@ def make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Beg
     return start
 
 
-def _make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: Beginning) -> Start:
+def _make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: StartOptions) -> Start:
     if beginning.start_from is not None:
         start = start_from(beginning.start_from)
         if options.freeze_encoder:

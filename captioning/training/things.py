@@ -1,4 +1,4 @@
-"""Words that name the same thing: the singular of a noun, and a short list of everyday synonyms."""
+"""Words that name the same thing: singulars of nouns, and a short list of everyday synonyms."""
 
 from __future__ import annotations
 
@@ -35,11 +35,14 @@ _SYNONYMS = dict.fromkeys(_PEOPLE, "person") | {
     "sofa": "couch",
     "television": "tv",
 }
-"""Each word's usual name, as COCO's categories say it; people and vehicles that say no more than their kind."""
+"""Each word's usual name, as in COCO's categories.
+
+Only people and vehicles whose name says nothing more than their kind are listed.
+"""
 
 
 def singular(word: str) -> str:
-    """Return the singular of an English noun in lower case, by rule; a word that is no plural stays as it is."""
+    """Return the singular of an English noun in lower case, by rule; a word that is no plural stays unchanged."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if word.endswith("ies") and len(word) > 4:

@@ -14,11 +14,11 @@ from captioning.core.errors import DataError, OptionsError
 from captioning.training.batches import Batch
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer, TrainingProgress, learning_rate_at
-from captioning.training.options import Beginning, TrainingOptions
+from captioning.training.options import StartOptions, TrainingOptions
 from captioning.training.run import train
 from captioning.training.start import make_start
 
-SMALL = Beginning(shape={
+SMALL = StartOptions(shape={
     "image_size": 48, "patch_size": 12, "widths": (8, 16, 16), "depths": (1, 1, 1),
     "hidden_size": 32, "num_heads": 2, "num_layers": 2, "ffn_size": 64, "dropout": 0.0,
 })  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from captioning.core.errors import DataError
 from captioning.core.types import ImageFeatures, Picture
 from captioning.training.data import load_photos
-from captioning.training.map_votes import evaluate_map, turn_grey, vote_everywhere
+from captioning.training.map_votes import evaluate_map, turn_grey, vote_on_features_and_map
 from captioning.training.metrics import vote
 from tests.conftest import FakeCaptioner, fake_tensor
 
@@ -52,7 +52,7 @@ def test_a_photograph_does_not_vote_for_itself() -> None:
     embeds = generator.normal(size=(60, 8)).astype(np.float32)
     kinds = generator.permutation(["a", "b"] * 30).tolist()
     positions = generator.normal(size=(60, 2)).astype(np.float32)
-    votes = vote_everywhere(embeds, positions, kinds, embeds, kinds, k=1)
+    votes = vote_on_features_and_map(embeds, positions, kinds, embeds, kinds, k=1)
     assert votes["features_dev"].accuracy() == 1
     assert votes["map_dev"].accuracy() == 1
     assert votes["features_train"].accuracy() < 0.8

@@ -15,7 +15,8 @@ from captioning.core.errors import OptionsError
 from captioning.models.network import TrainableNetwork
 from captioning.training.data import Photo, load_photos, plain_words
 from captioning.training.fit import Trainer
-from captioning.training.options import FURTHER, Beginning, TrainingOptions
+from captioning.training.options import FURTHER, StartOptions, TrainingOptions
+from captioning.training.photo_encoder import FEATURES_NAME, AugmentingEncoder, StoredFeatures
 from captioning.training.run import train
 from captioning.training.self_critical import (
     REPETITION_COST,
@@ -24,7 +25,6 @@ from captioning.training.self_critical import (
     draw_captions,
     self_critical_loss,
 )
-from captioning.training.sight import FEATURES_NAME, FreshSight, KeptSight
 from captioning.training.start import make_start
 from tests.tiny_models import write_tiny_clip
 from tests.training.conftest import write_data
@@ -56,7 +56,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_trainer(data_folder: Path, out: Path, learnt: Path, options: TrainingOptions = REWARDED) -> Trainer:
     data = load_photos(data_folder, "train", side=48)
-    start = make_start(data.photos, options, Beginning(start_from=str(learnt)))
+    start = make_start(data.photos, options, StartOptions(start_from=str(learnt)))
     return Trainer(start, data, out, options, torch.device("cpu"))
 
 
@@ -70,7 +70,7 @@ def mean_reward(trainer: Trainer) -> float:
     photos = trainer._photos
     places = [place for place, photo in enumerate(photos) if photo.captions]
     with torch.no_grad(), trainer.averaged() as network:
-        states = trainer.sight.encode(torch.tensor(places), 0).states
+        states = trainer.photo_encoder.encode(torch.tensor(places), 0).states
         return self_critical_loss(network, states, trainer.start.layout, places, CiderReward(photos), 16, 12, 7)[1]
 
 
@@ -110,7 +110,7 @@ def test_captions_are_drawn_by_the_networks_sharpened_odds(data_folder: Path, tm
     trainer = make_trainer(data_folder, tmp_path / "out", learnt)
     network, layout = trainer.network, trainer.start.layout
     network.module.eval()
-    states = trainer.sight.encode(torch.tensor([0]), 0).states.detach()
+    states = trainer.photo_encoder.encode(torch.tensor([0]), 0).states.detach()
     ids, lengths = draw_captions(network, states, layout, 2000, 1, torch.Generator().manual_seed(0))
     assert ids.shape == (2000, len(network.start_ids) + 1)
     assert lengths.tolist() == [1] * 2000
@@ -138,7 +138,7 @@ def test_a_step_makes_what_was_rewarded_likelier_and_the_rest_less(
     trainer = make_trainer(data_folder, tmp_path / "out", learnt)
     network, layout = trainer.network, trainer.start.layout
     network.module.eval()
-    states = trainer.sight.encode(torch.tensor([0]), 0).states.detach()
+    states = trainer.photo_encoder.encode(torch.tensor([0]), 0).states.detach()
     start = [*network.start_ids]
     better, worse = network.text_to_ids("red")[0], network.text_to_ids("blue")[0]
     drawn = torch.tensor([[*start, better, network.end_id], [*start, worse, network.end_id]])
@@ -163,7 +163,7 @@ def test_what_is_drawn_after_an_opening_is_rewarded_for_its_own_words(
 ) -> None:
     trainer = make_trainer(data_folder, tmp_path / "out", learnt)
     places = [place for place, photo in enumerate(trainer._photos) if photo.captions][:2]
-    states = trainer.sight.encode(torch.tensor(places), 0).states.detach()
+    states = trainer.photo_encoder.encode(torch.tensor(places), 0).states.detach()
     told: list[str] = []
 
     class _Listening(CiderReward):
@@ -211,7 +211,7 @@ def test_a_whole_run_tells_its_reward_and_keeps_no_features(data_folder: Path, t
     out = tmp_path / "out"
     lines: list[str] = []
     options = replace(REWARDED, passes=4)  # more than the twenty steps after which it reports
-    train(data_folder, out, Beginning(start_from=str(learnt)), options, lines.append)
+    train(data_folder, out, StartOptions(start_from=str(learnt)), options, lines.append)
     assert not list(out.glob(f"{FEATURES_NAME}*"))
     assert "encoded 48 of 48" in lines
     records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -224,7 +224,7 @@ def test_a_whole_run_tells_its_reward_and_keeps_no_features(data_folder: Path, t
 
 def test_a_killed_run_goes_on_with_the_features_it_has(data_folder: Path, tmp_path: Path, learnt: Path) -> None:
     unbroken = make_trainer(data_folder, tmp_path / "a", learnt)
-    assert isinstance(unbroken.sight, KeptSight)
+    assert isinstance(unbroken.photo_encoder, StoredFeatures)
     assert list(unbroken.run(lambda _: None)) == [1, 2]
 
     broken = make_trainer(data_folder, tmp_path / "b", learnt)
@@ -237,7 +237,7 @@ def test_a_killed_run_goes_on_with_the_features_it_has(data_folder: Path, tmp_pa
     kept.write_bytes(whole[: len(whole) * 2 // 3])  # killed while it was encoding
     told: list[tuple[int, int]] = []
     data = load_photos(data_folder, "train", side=48)
-    start = make_start(data.photos, REWARDED, Beginning(start_from=str(learnt)))
+    start = make_start(data.photos, REWARDED, StartOptions(start_from=str(learnt)))
     resumed = Trainer(
         start, data, tmp_path / "b", REWARDED, torch.device("cpu"), report=lambda *count: told.append(count)
     )
@@ -256,27 +256,28 @@ def test_features_of_other_photographs_are_not_taken_for_those_of_a_run(
     table = data_folder / "captions.tsv"
     head, *lines = table.read_text(encoding="utf-8").splitlines()
     table.write_text("\n".join([head, *reversed(lines)]) + "\n", encoding="utf-8")
-    turned = make_trainer(data_folder, out, learnt).sight
-    expected = make_trainer(data_folder, tmp_path / "other", learnt).sight
+    turned = make_trainer(data_folder, out, learnt).photo_encoder
+    expected = make_trainer(data_folder, tmp_path / "other", learnt).photo_encoder
     places = torch.arange(24)
     assert torch.equal(turned.encode(places, 0).states, expected.encode(places, 0).states)
 
 
 def test_a_photograph_is_seen_in_any_of_its_views(data_folder: Path, tmp_path: Path, learnt: Path) -> None:
-    sight = make_trainer(data_folder, tmp_path / "out", learnt).sight
+    photo_encoder = make_trainer(data_folder, tmp_path / "out", learnt).photo_encoder
     places = torch.tensor([4] * 12)
-    seen = sight.encode(places, seed=1).states
+    seen = photo_encoder.encode(places, seed=1).states
     assert len({values.numpy().tobytes() for values in seen}) == 2
-    assert torch.equal(seen, sight.encode(places, seed=1).states)
+    assert torch.equal(seen, photo_encoder.encode(places, seed=1).states)
 
 
 def test_runs_with_other_seeds_share_their_features(data_folder: Path, tmp_path: Path, learnt: Path) -> None:
-    sights = [
-        make_trainer(data_folder, tmp_path / "out", learnt, replace(REWARDED, seed=seed)).sight for seed in (0, 1)
+    photo_encoders = [
+        make_trainer(data_folder, tmp_path / "out", learnt, replace(REWARDED, seed=seed)).photo_encoder
+        for seed in (0, 1)
     ]
     assert len(list((tmp_path / "out").glob(f"{FEATURES_NAME}*"))) == 2  # a file a view
     places = torch.arange(24)
-    assert torch.equal(*(sight.encode(places, 7).states for sight in sights))
+    assert torch.equal(*(photo_encoder.encode(places, 7).states for photo_encoder in photo_encoders))
 
 
 def test_what_cannot_be_frozen_or_kept_is_refused(data_folder: Path, tmp_path: Path, learnt: Path) -> None:
@@ -287,14 +288,14 @@ def test_what_cannot_be_frozen_or_kept_is_refused(data_folder: Path, tmp_path: P
         with pytest.raises(OptionsError, match="leave out --training-size, or look anew"):
             make_trainer(data_folder, tmp_path / "small", learnt, smaller)
     anew = make_trainer(data_folder, tmp_path / "anew", learnt, replace(REWARDED, training_size=24, views=0))
-    assert isinstance(anew.sight, FreshSight)
+    assert isinstance(anew.photo_encoder, AugmentingEncoder)
     same = make_trainer(data_folder, tmp_path / "same", learnt, replace(REWARDED, training_size=48))
-    assert isinstance(same.sight, KeptSight)
+    assert isinstance(same.photo_encoder, StoredFeatures)
     with pytest.raises(OptionsError, match="leave out --views"):
         make_trainer(data_folder, tmp_path / "a", learnt, replace(REWARDED, freeze_encoder=False))
     with pytest.raises(OptionsError, match="not frozen learns an embedding"):
         make_trainer(data_folder, tmp_path / "b", learnt, replace(REWARDED, contrastive_weight=0.1))
-    clip = Beginning(f"clip:{write_tiny_clip(tmp_path / 'clip')}")
+    clip = StartOptions(f"clip:{write_tiny_clip(tmp_path / 'clip')}")
     with pytest.raises(OptionsError, match="leave out --freeze-encoder"):
         make_start(photos, REWARDED, clip)
     with pytest.raises(OptionsError, match="samples must be between 2 and 64, not 1"):

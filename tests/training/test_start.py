@@ -20,9 +20,9 @@ from captioning.models.families.patch_captioner.network import PatchNetwork
 from captioning.serving.loading import load_uncached
 from captioning.training.data import load_photos
 from captioning.training.fit import Trainer
-from captioning.training.options import FURTHER, ON_CLIP, ON_PACKAGE, PACKAGED, SCRATCH, Beginning, TrainingOptions
+from captioning.training.options import FURTHER, ON_CLIP, ON_PACKAGE, PACKAGED, SCRATCH, StartOptions, TrainingOptions
+from captioning.training.photo_encoder import AugmentingEncoder, StoredFeatures
 from captioning.training.run import train
-from captioning.training.sight import FreshSight, KeptSight
 from captioning.training.start import Start, make_start
 from tests.tiny_language_models import write_tiny_git
 from tests.tiny_models import drawing, write_tiny_blip, write_tiny_clip, write_tiny_encoder_decoder
@@ -38,15 +38,15 @@ def clip(tmp_path: Path) -> Path:
     return write_tiny_clip(tmp_path / "clip")
 
 
-def on_clip(clip: Path) -> Beginning:
-    return Beginning(f"clip:{clip}", shape=DECODER)
+def on_clip(clip: Path) -> StartOptions:
+    return StartOptions(f"clip:{clip}", shape=DECODER)
 
 
 def open_model(folder: Path) -> Captioner:
     return load_uncached(str(folder), "cpu", "float32")
 
 
-def make_trainer(data_folder: Path, out: Path, beginning: Beginning, options: TrainingOptions) -> Trainer:
+def make_trainer(data_folder: Path, out: Path, beginning: StartOptions, options: TrainingOptions) -> Trainer:
     data = load_photos(data_folder, "train", 32)
     return Trainer(make_start(data.photos, options, beginning), data, out, options, CPU)
 
@@ -96,31 +96,31 @@ def test_kept_features_are_what_the_encoder_would_see_anew(
     data_folder: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = replace(ON_CLIP, passes=1, **QUICK)
-    kept = make_trainer(data_folder, tmp_path / "a", on_clip(clip), options).sight
-    assert isinstance(kept, KeptSight)
+    kept = make_trainer(data_folder, tmp_path / "a", on_clip(clip), options).photo_encoder
+    assert isinstance(kept, StoredFeatures)
     places = torch.tensor([3, 0, 17])
     monkeypatch.setattr("captioning.core.runtime.free_bytes", lambda _: 0)
-    fresh = make_trainer(data_folder, tmp_path / "b", on_clip(clip), options).sight
-    assert isinstance(fresh, FreshSight)
+    fresh = make_trainer(data_folder, tmp_path / "b", on_clip(clip), options).photo_encoder
+    assert isinstance(fresh, AugmentingEncoder)
     torch.testing.assert_close(kept.encode(places, 5).states, fresh.encode(places, 7).states, atol=0.01, rtol=0.01)
 
 
 def test_pictures_that_change_are_never_kept(data_folder: Path, clip: Path, tmp_path: Path) -> None:
     options = replace(ON_CLIP, passes=1, augmentation=0.5, **QUICK)
-    sight = make_trainer(data_folder, tmp_path / "a", on_clip(clip), options).sight
-    assert isinstance(sight, FreshSight)
+    photo_encoder = make_trainer(data_folder, tmp_path / "a", on_clip(clip), options).photo_encoder
+    assert isinstance(photo_encoder, AugmentingEncoder)
 
 
 def test_the_usual_decoder_on_clip_is_six_layers_of_512(data_folder: Path, clip: Path) -> None:
     photos = load_photos(data_folder, "train", 8).photos
-    network = make_start(photos, ON_CLIP, Beginning(f"clip:{clip}")).network.module
+    network = make_start(photos, ON_CLIP, StartOptions(f"clip:{clip}")).network.module
     assert isinstance(network, PatchNetwork)
     assert (network.config.hidden_size, network.config.num_heads, network.config.num_layers) == (512, 8, 6)
 
 
-def on_package(**shape: Any) -> Beginning:
+def on_package(**shape: Any) -> StartOptions:
     """Small pictures, on which the package's encoder is quick."""
-    return Beginning(PACKAGED, shape={"image_size": 64, "detail_size": 32, **DECODER, **shape})
+    return StartOptions(PACKAGED, shape={"image_size": 64, "detail_size": 32, **DECODER, **shape})
 
 
 def test_a_captioner_on_the_packages_encoder_learns_and_keeps_its_weights_out(
@@ -153,7 +153,7 @@ def test_a_captioner_on_the_packages_encoder_learns_and_keeps_its_weights_out(
         batch_size=12,
         max_tokens=24,
     )
-    train(data_folder, tmp_path / "more", Beginning(start_from=str(out)), further, lines.append, features=features)
+    train(data_folder, tmp_path / "more", StartOptions(start_from=str(out)), further, lines.append, features=features)
     assert not any(line.startswith("encoded") for line in lines)  # what another run kept is found
     assert len(list(features.iterdir())) == 2
 
@@ -165,15 +165,15 @@ def test_the_first_of_several_views_is_the_picture_as_it_is(
     options = replace(ON_PACKAGE, passes=1, views=2, augmentation=1.0, **QUICK)
     data = load_photos(data_folder, "train", 32)
     start = make_start(data.photos, options, on_package())
-    fresh = FreshSight(start, data, options, CPU)
+    fresh = AugmentingEncoder(start, data, options, CPU)
     unchanged = fresh.pixel_values(torch.tensor([5]), 1, strength=0.0)
     picture = Picture(Image.fromarray(data.pixels[5].transpose(1, 2, 0)), "five")
     expected = start.network.preprocess(picture).pixel_values[None]
     torch.testing.assert_close(unchanged, expected, atol=0.03, rtol=0)
 
-    sight = make_trainer(data_folder, tmp_path / "out", on_package(), options).sight
-    assert isinstance(sight, KeptSight)
-    views = {sight.encode(torch.tensor([5]), seed).states.detach() for seed in range(12)}
+    photo_encoder = make_trainer(data_folder, tmp_path / "out", on_package(), options).photo_encoder
+    assert isinstance(photo_encoder, StoredFeatures)
+    views = {photo_encoder.encode(torch.tensor([5]), seed).states.detach() for seed in range(12)}
     encoder = start.frozen_encoder
     assert encoder is not None
     with torch.no_grad():
@@ -193,7 +193,7 @@ def test_a_model_is_trained_further_and_opens_in_the_hubs_layout(kind: str, data
         write_tiny_patches(folder, clip=kind.endswith("clip"))
     options = replace(FURTHER, passes=10, learning_rate=3e-3, batch_size=6, warmup_steps=2, opening_rate=0.0)
     lines: list[str] = []
-    figures = train(data_folder, out, Beginning(start_from=str(folder)), options, lines.append)
+    figures = train(data_folder, out, StartOptions(start_from=str(folder)), options, lines.append)
     losses = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     caption_losses = [record["train/caption_loss"] for record in losses if "train/caption_loss" in record]
     assert caption_losses[-1] < 0.8 * caption_losses[0]
@@ -212,7 +212,7 @@ def test_the_library_itself_opens_what_was_trained_further(data_folder: Path, tm
 
     folder, out = write_tiny_encoder_decoder(tmp_path / "before"), tmp_path / "after"
     options = replace(FURTHER, passes=1, batch_size=12)
-    train(data_folder, out, Beginning(start_from=str(folder)), options, lambda _: None)
+    train(data_folder, out, StartOptions(start_from=str(folder)), options, lambda _: None)
     model = VisionEncoderDecoderModel.from_pretrained(out)
     pixels = AutoImageProcessor.from_pretrained(out)(images=drawing(0).image, return_tensors="pt").pixel_values
     ids = model.generate(pixels, max_new_tokens=10)[0]
@@ -227,26 +227,26 @@ def test_a_run_from_another_model_is_not_resumed(data_folder: Path, tmp_path: Pa
 
     one, other = (write_tiny_patches(tmp_path / name, seed) for seed, name in enumerate(("one", "other")))
     options = replace(FURTHER, passes=1, batch_size=12)
-    next(make_trainer(data_folder, tmp_path / "out", Beginning(start_from=str(one)), options).run(lambda _: None))
+    next(make_trainer(data_folder, tmp_path / "out", StartOptions(start_from=str(one)), options).run(lambda _: None))
     with pytest.raises(DataError, match="other options"):
-        make_trainer(data_folder, tmp_path / "out", Beginning(start_from=str(other)), options)
+        make_trainer(data_folder, tmp_path / "out", StartOptions(start_from=str(other)), options)
 
 
 def test_what_cannot_be_begun_with_is_refused_with_the_choices(data_folder: Path, clip: Path, tmp_path: Path) -> None:
     photos = load_photos(data_folder, "train", 8).photos
     git = write_tiny_git(tmp_path / "git")
     with pytest.raises(CapabilityError, match=r"is a git.* blip, patch_captioner, vision_encoder_decoder"):
-        make_start(photos, FURTHER, Beginning(start_from=str(git)))
+        make_start(photos, FURTHER, StartOptions(start_from=str(git)))
     with pytest.raises(ModelFilesError, match=r"is no CLIP .*openai/clip-vit-base-patch32"):
-        make_start(photos, ON_CLIP, Beginning(f"clip:{write_tiny_blip(tmp_path / 'blip')}"))
+        make_start(photos, ON_CLIP, StartOptions(f"clip:{write_tiny_blip(tmp_path / 'blip')}"))
     with pytest.raises(OptionsError, match="choose efficientnet-lite2, convolutional, clip or clip:NAME_OR_FOLDER"):
-        Beginning("vit")
+        StartOptions("vit")
     with pytest.raises(OptionsError, match="keeps its shape"):
-        Beginning(start_from="embedded", shape={"hidden_size": 64})
+        StartOptions(start_from="embedded", shape={"hidden_size": 64})
     with pytest.raises(OptionsError, match="cannot have this shape: hidden_size 30"):
-        make_start(photos, SCRATCH, Beginning(shape={"hidden_size": 30}))
+        make_start(photos, SCRATCH, StartOptions(shape={"hidden_size": 30}))
     with pytest.raises(OptionsError, match="picture size is its own"):
-        make_start(photos, ON_CLIP, Beginning(f"clip:{clip}", shape={"image_size": 64}))
+        make_start(photos, ON_CLIP, StartOptions(f"clip:{clip}", shape={"image_size": 64}))
     with pytest.raises(OptionsError, match="leave out --contrastive-weight"):
         make_trainer(data_folder, tmp_path / "out", on_clip(clip), replace(ON_CLIP, contrastive_weight=0.1, **QUICK))
     with pytest.raises(OptionsError, match="leave out --name-rate"):
@@ -261,9 +261,9 @@ def test_captions_longer_than_the_network_has_room_for_are_refused(
 ) -> None:
     photos = load_photos(data_folder, "train", 8).photos
     beginning = {
-        "fresh": Beginning(shape=DECODER),
+        "fresh": StartOptions(shape=DECODER),
         "clip": on_clip(clip),
-        "further": Beginning(start_from=str(write_tiny_blip(tmp_path / "blip"))),
+        "further": StartOptions(start_from=str(write_tiny_blip(tmp_path / "blip"))),
     }[kind]
     room = 40 if kind == "further" else 64
     options = replace(beginning.recipe, vocab_size=320, max_tokens=room)
@@ -273,8 +273,8 @@ def test_captions_longer_than_the_network_has_room_for_are_refused(
 
 
 def test_each_beginning_has_options_of_its_own_and_a_command_that_repeats_it() -> None:
-    assert Beginning().recipe is SCRATCH
-    assert Beginning("clip").recipe is ON_CLIP
-    assert Beginning(start_from="a/b").recipe is FURTHER
-    command = Beginning("clip", shape={"widths": (8, 16)}).command(replace(ON_CLIP, passes=2), "mine")
+    assert StartOptions().recipe is SCRATCH
+    assert StartOptions("clip").recipe is ON_CLIP
+    assert StartOptions(start_from="a/b").recipe is FURTHER
+    command = StartOptions("clip", shape={"widths": (8, 16)}).command(replace(ON_CLIP, passes=2), "mine")
     assert command == "python -m captioning train DATA --out mine --encoder clip --widths 8,16 --passes 2"

@@ -1,4 +1,4 @@
-"""How a step sees its photographs: changed anew every time, or as features that a frozen encoder computed once."""
+"""Encoders of a step's photographs: they change and encode them anew each time, or read stored features."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from captioning.training.start import FrozenEncoder, Start
 
 FEATURES_NAME = "features"
 _BATCH = 64
-_VIEW_SEED = 0  # not the run's: runs with other seeds share their features
-_WORTH_COMPILING = 500  # looks that take about as long as compiling
+_VIEW_SEED = 0  # independent of the run's seed, so that runs share stored features
+_WORTH_COMPILING = 500  # photographs that take about as long to encode as the encoder takes to compile
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a network saw of a step's photographs.
+class EncodedPhotos:
+    """The encoded photographs of a step.
 
     `states [N, prefix + patches, hidden]`, and unit `embeds [N, hidden]` where they are learnt. Where pictures were
     mixed, `share` of each is its own and the rest that of its partner, a row of `partners [N]`.
@@ -45,30 +45,30 @@ class Seen:
     share: float = 1.0
 
 
-class Sight(Protocol):
-    """What a network sees of photographs."""
+class PhotoEncoder(Protocol):
+    """An encoder of a run's photographs."""
 
-    def encode(self, places: Tensor, seed: int) -> Seen:
-        """What it sees of the photographs at `places`."""
+    def encode(self, places: Tensor, seed: int) -> EncodedPhotos:
+        """Encode the photographs at `places`, randomly changed by `seed`."""
         ...
 
     def look(self, places: Tensor) -> Tensor:
-        """Return what a frozen encoder's `look` gives for the photographs at `places`, unchanged."""
+        """Return the output of a frozen encoder's `look` for the photographs at `places`, unchanged."""
         ...
 
     def close(self) -> None:
-        """Remove what was kept: the run is done, and all of it can be computed again."""
+        """Remove stored features: the run is done, and they can be computed again."""
         ...
 
 
-class FreshSight:
-    """Every time other crops and colours, made on the device, and seen by the network as it is then."""
+class AugmentingEncoder:
+    """An encoder that changes photographs at random each time, on the device, and runs the current network."""
 
     def __init__(self, start: Start, data: PhotoSet, options: TrainingOptions, device: torch.device) -> None:
         self._network = start.network
-        self._pixels = hold(torch.from_numpy(data.pixels), device)
+        self._pixels = move_if_fits(torch.from_numpy(data.pixels), device)
         self._is_scene = torch.tensor([bool(photo.captions) for photo in data.photos])
-        # Without photographs to lie behind things, nothing is laid over them.
+        # Without photographs for backgrounds there are no scenes.
         self._scene_rate = options.scene_rate if self._is_scene.any() else 0.0
         self._strength = options.augmentation
         self._device = device
@@ -81,7 +81,7 @@ class FreshSight:
         self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (recipe.mean, recipe.std))
 
     def pixel_values(self, places: Tensor, seed: int, strength: float | None = None) -> Tensor:
-        """The photographs randomly changed and normalised `[N, 3, H, W]`, each by itself; 0 changes nothing."""
+        """Return the photographs randomly changed and normalised `[N, 3, H, W]`; strength 0 changes nothing."""
         return self._pixel_values(places, torch.Generator().manual_seed(seed), strength)
 
     def _pixel_values(self, places: Tensor, generator: torch.Generator, strength: float | None = None) -> Tensor:
@@ -101,71 +101,76 @@ class FreshSight:
         pixels = self._pixels[places.to(self._pixels.device)].to(self._device)
         return augment(pixels, self._size, self._cells, generator, strength, self._detail)
 
-    def encode(self, places: Tensor, seed: int) -> Seen:
-        """States and embeddings of the photographs at `places`, in so many batches mixed."""
+    def encode(self, places: Tensor, seed: int) -> EncodedPhotos:
+        """Encode the photographs at `places`; a share `mix` of the batches is mixed."""
         generator = torch.Generator().manual_seed(seed)
         pixel_values = self._pixel_values(places, generator)
         if not self._mix or float(torch.rand((), generator=generator)) >= self._mix:
-            return Seen(*self._network.encode(pixel_values))
+            return EncodedPhotos(*self._network.encode(pixel_values))
         mixed, partners, share = cut_mix(pixel_values, generator)
-        return Seen(*self._network.encode(mixed), partners, share)
+        return EncodedPhotos(*self._network.encode(mixed), partners, share)
 
     def look(self, places: Tensor) -> Tensor:
-        """Return what the network's encoder gives for the photographs as they are."""
+        """Return the output of the encoder for the unchanged photographs."""
         encoder: Any = self._network.module.image_encoder
         looked: Tensor = encoder.look(self.pixel_values(places, 0, strength=0.0))
         return looked
 
     def close(self) -> None:
-        """Nothing was kept."""
+        """Do nothing: no features are stored."""
 
 
-class KeptSight:
-    """Features of every photograph by a frozen encoder, in one or several views, kept in half precision.
+class StoredFeatures:
+    """Stored features of every photograph by a frozen encoder, in one or several views, in half precision.
 
-    A file a view, so that a run that is resumed goes on where it was, and runs on one encoder can share them.
+    Each view is a file, so that a resumed run continues it and runs on one encoder can share it.
     """
 
-    def __init__(self, encoder: FrozenEncoder, views: Sequence[KeptView], device: torch.device, keep: bool) -> None:
-        """`views` lie in files that are whole; unless `keep`, `close` removes them."""
+    def __init__(self, encoder: FrozenEncoder, views: Sequence[FeatureFile], device: torch.device, keep: bool) -> None:
+        """Open `views`, whose files are complete; unless `keep`, `close` removes them."""
         self._encoder = encoder
         self._device = device
         self._paths = [view.path for view in views]
         self._keep = keep
-        # Read where it lies: the system holds as much of it in memory as there is room for.
-        self._seen = [hold(torch.from_numpy(np.memmap(v.path, np.float16, "c", shape=v.shape)), device) for v in views]
+        # A memory map: the system keeps as much of the file in memory as there is room for.
+        maps = [np.memmap(view.path, np.float16, "c", shape=view.shape) for view in views]
+        self._features = [move_if_fits(torch.from_numpy(values), device) for values in maps]
 
-    def encode(self, places: Tensor, seed: int) -> Seen:
-        """States of the photographs at `places`, each in a view drawn for it; the embedding is the encoder's own."""
-        views = torch.randint(len(self._seen), places.shape, generator=torch.Generator().manual_seed(seed))
+    def encode(self, places: Tensor, seed: int) -> EncodedPhotos:
+        """Return states of the photographs at `places`, each in a randomly drawn view, without learnt embeddings."""
+        views = torch.randint(len(self._features), places.shape, generator=torch.Generator().manual_seed(seed))
         drawn = zip(views.tolist(), places.tolist(), strict=True)
-        seen = torch.stack([self._seen[view][place].float() for view, place in drawn]).to(self._device)
-        return Seen(self._encoder.read(seen))
+        seen = torch.stack([self._features[view][place].float() for view, place in drawn]).to(self._device)
+        return EncodedPhotos(self._encoder.read(seen))
 
     def look(self, places: Tensor) -> Tensor:
-        """Return what was kept of the photographs at `places` in the first view."""
-        return torch.stack([self._seen[0][place].float() for place in places.tolist()]).to(self._device)
+        """Return the stored features of the photographs at `places` in the first view."""
+        return torch.stack([self._features[0][place].float() for place in places.tolist()]).to(self._device)
 
     def close(self) -> None:
-        """Remove the files of features, unless other runs are to find them; nothing can be seen afterwards."""
-        self._seen = []  # not every system deletes a file that is read
+        """Remove the feature files unless other runs share them; nothing can be encoded afterwards."""
+        self._features = []  # some systems refuse to delete a file that is mapped
         for path in self._paths if not self._keep else ():
             path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
-class KeptView:
-    """One look at every photograph: `[photographs, *encoder.kept_shape]` in half precision in the file at `path`."""
+class FeatureFile:
+    """A file of one view of every photograph: `[photographs, *encoder.kept_shape]` in half precision."""
 
     path: Path
     shape: tuple[int, ...]
 
 
-def keep_view(
-    sight: FreshSight, look: Callable[[Tensor], Tensor], view: KeptView, seed: Sequence[int], strength: float,
+def compute_features(
+    photo_encoder: AugmentingEncoder,
+    look: Callable[[Tensor], Tensor],
+    view: FeatureFile,
+    seed: Sequence[int],
+    strength: float,
     report: Callable[[int], None],
-) -> None:  # fmt: skip
-    """Compute what is missing of a view, batch by batch; `report` hears how many photographs are done."""
+) -> None:
+    """Compute the missing features of a view, batch by batch; `report` receives the number of finished photographs."""
     num_photos = view.shape[0]
     row_bytes = 2 * math.prod(view.shape[1:])
     with view.path.open("ab") as file, torch.no_grad():
@@ -174,16 +179,16 @@ def keep_view(
             if file.tell() >= last * row_bytes:
                 continue
             file.truncate(first * row_bytes)
-            # Every batch has changes of its own, the same ones whenever it is seen.
+            # The seed follows from the batch, so that a resumed run makes the same changes.
             draw = np.random.default_rng((*seed, first)).integers(2**62)
-            seen = look(sight.pixel_values(torch.arange(first, last), int(draw), strength))
+            seen = look(photo_encoder.pixel_values(torch.arange(first, last), int(draw), strength))
             file.write(seen.half().cpu().numpy().tobytes())
             file.flush()
             report(last)
 
 
 def _fastest_look(encoder: FrozenEncoder, pixel_values: Tensor, num_looks: int) -> Callable[[Tensor], Tensor]:
-    """The encoder's `look`, compiled where that pays, and OpenVINO is installed and computes for a processor."""
+    """Return the encoder's `look`, compiled by OpenVINO on a processor where it is installed and pays."""
 
     def look(values: Tensor) -> Tensor:
         with runtime.autocast(values.device):
@@ -197,9 +202,9 @@ def _fastest_look(encoder: FrozenEncoder, pixel_values: Tensor, num_looks: int) 
 
 
 def _sizes(start: Start, training_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The height and width that pictures are seen at, and the rows and columns of their patches.
+    """Return the height and width at which pictures are seen, and the rows and columns of their patches.
 
-    Raises `OptionsError` for a size that the network cannot see.
+    Raises `OptionsError` for a size that the network cannot take.
     """
     shape, grid = start.pixels.shape, start.layout.grid
     assert grid is not None
@@ -215,7 +220,7 @@ def _sizes(start: Start, training_size: int) -> tuple[tuple[int, int], tuple[int
     return (training_size, training_size), (cells, cells)
 
 
-def make_sight(
+def make_photo_encoder(
     start: Start,
     data: PhotoSet,
     options: TrainingOptions,
@@ -223,15 +228,16 @@ def make_sight(
     out: Path,
     report: Callable[[int, int], None] = lambda done, total: None,
     features: Path | None = None,
-) -> Sight:
-    """How photographs are seen; `report` hears of features computed (done, total).
+) -> PhotoEncoder:
+    """Return the encoder of a run's photographs; `report` receives (done, total) while features are computed.
 
-    Features are kept where the encoder is frozen and pictures stay as they are, or where so many views are asked for;
-    and where half of the free memory holds them. The first of several views is the picture as it is. They lie in `out`
-    until the run ends, or in the folder `features` for other runs on the same encoder. Raises `OptionsError` for views
-    of an encoder that changes, and for kept features of pictures at another size than the network's.
+    Features are stored where the encoder is frozen, where either pictures stay unchanged or `views` asks for several
+    versions, and where half of the free memory holds them. The first of several views is the unchanged picture. The
+    files lie in `out` until the run ends, or in the folder `features` for other runs on the same encoder. Raises
+    `OptionsError` for views of an encoder that learns, and for stored features of pictures at another size than the
+    network's.
     """
-    fresh = FreshSight(start, data, options, device)
+    fresh = AugmentingEncoder(start, data, options, device)
     encoder = start.frozen_encoder
     if encoder is None:
         if options.views:
@@ -255,16 +261,16 @@ def make_sight(
     views = []
     for number, strength in enumerate(strengths):
         changes = [strength, options.scene_rate if strength else 0.0, _VIEW_SEED, number]
-        told = json.dumps([_encoder_origin(start), fingerprint(data.photos), *changes])
-        name = f"{FEATURES_NAME}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.f16"
-        view = KeptView(folder / name, (num_photos, *encoder.kept_shape))
+        facts = json.dumps([_encoder_origin(start), fingerprint(data.photos), *changes])
+        name = f"{FEATURES_NAME}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.f16"
+        view = FeatureFile(folder / name, (num_photos, *encoder.kept_shape))
         done = number * num_photos
-        keep_view(
+        compute_features(
             fresh, look, view, (_VIEW_SEED, 2, number), strength,
             lambda last, done=done: report(done + last, num_views * num_photos),  # type: ignore[misc]
         )  # fmt: skip
         views.append(view)
-    return KeptSight(encoder, views, device, keep=features is not None)
+    return StoredFeatures(encoder, views, device, keep=features is not None)
 
 
 def _encoder_origin(start: Start) -> str:
@@ -274,8 +280,8 @@ def _encoder_origin(start: Start) -> str:
     return json.dumps(dict(start.origin), sort_keys=True)
 
 
-def hold(values: Tensor, device: torch.device) -> Tensor:
-    """The values on the device where half of its free memory holds them, else where they are."""
+def move_if_fits(values: Tensor, device: torch.device) -> Tensor:
+    """Return the values on the device where half of its free memory holds them, else where they are."""
     if device.type == "cpu" or values.numel() * values.element_size() > runtime.free_bytes(device) // 2:
         return values
     return values.to(device)
