@@ -1,8 +1,9 @@
-"""Features as a landscape: near on the map is meant to be near in feature space, and how often it is, is measured.
+"""Image maps: features laid out in two dimensions, so that similar pictures lie close together.
 
-Pictures → features (`embed`) → neighbours (`nearest`) → positions (`project`, `place`, `refit`) → how far the map can
-be believed (`quality`) → groups and their names (`clusters`, `name_clusters`) → documents (`MapPoints` and what
-takes it). `session` does all of it in order. Arrays only; umap and scikit-learn are imported when first needed.
+Pictures → features (`embed`) → neighbours (`nearest`) → positions (`project`, `place`, `refit`) → measures of the map
+(`quality`) → groups and their names (`clusters`, `name_clusters`) → exports (`MapPoints` and the functions that take
+it). `session` runs these steps in order. This room works on arrays only; umap and scikit-learn are imported on first
+use.
 """
 
 from __future__ import annotations
@@ -16,32 +17,39 @@ from captioning.image_map.export import (
     quality_record,
     write_pictures,
 )
-from captioning.image_map.features import Embedded, embed
+from captioning.image_map.features import PictureEmbeddings, embed
 from captioning.image_map.grouping import clusters, content_words, name_clusters
 from captioning.image_map.measures import LayoutQuality, MapQuality, quality
 from captioning.image_map.neighbours import nearest
 from captioning.image_map.options import MapOptions
 from captioning.image_map.projection import Projection, place, project, refit, warm_up
-from captioning.image_map.session import ImageMap, draw, find_out, grow, lay_out, lay_out_anew, make_map
+from captioning.image_map.session import (
+    ImageMap,
+    add_pictures,
+    annotate_map,
+    lay_out,
+    lay_out_collection,
+    make_map,
+    refit_map,
+)
 from captioning.image_map.thumbnails import thumbnail
 
 __all__ = [
-    "Embedded",
     "ImageMap",
     "LayoutQuality",
     "MapOptions",
     "MapPoints",
     "MapQuality",
+    "PictureEmbeddings",
     "Projection",
+    "add_pictures",
+    "annotate_map",
     "clusters",
     "content_words",
-    "draw",
     "draw_map",
     "embed",
-    "find_out",
-    "grow",
     "lay_out",
-    "lay_out_anew",
+    "lay_out_collection",
     "make_map",
     "map_document",
     "map_to_csv",
@@ -53,6 +61,7 @@ __all__ = [
     "quality",
     "quality_record",
     "refit",
+    "refit_map",
     "thumbnail",
     "warm_up",
     "write_pictures",

@@ -1,4 +1,4 @@
-"""The map as a picture: points, and thumbnails where they have room."""
+"""The map as a picture: points, and thumbnails where there is room."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captioning.media.collection import NamedImage
 from captioning.media.images import open_image
 
 _GROUND, _OUTSIDE = (250, 250, 248), (150, 150, 150)
-# Okabe & Ito 2008: told apart by the colour-blind as well.
+# Okabe & Ito 2008: colour-blind people can tell these apart too.
 _COLOURS = (
     (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (120, 94, 60),
 )  # fmt: skip
@@ -27,9 +27,9 @@ def draw_map(
     size: tuple[int, int] = (1600, 1100),
     thumbnail: int = 72,
 ) -> Image.Image:
-    """All points `[n, 2]` in the colours of their groups, and thumbnails of those that have room for one.
+    """Draw all points `[n, 2]` in the colours of their groups, and thumbnails of those that have room for one.
 
-    One scale serves both axes, so that distances are what they seem. A picture that cannot be read stays a point.
+    Both axes have the same scale, so that distances are true. A picture that cannot be read stays a point.
     """
     canvas = Image.new("RGB", size, _GROUND)
     if not len(positions):
@@ -39,7 +39,7 @@ def draw_map(
     colours = [_colour(int(cluster)) for cluster in clusters] or [_COLOURS[0]] * len(pixels)
     for (x, y), colour in zip(pixels, colours, strict=True):
         pen.ellipse((x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS), fill=colour)
-    for place in _with_room(pixels, thumbnail + _GAP):
+    for place in _points_with_room(pixels, thumbnail + _GAP):
         try:
             small = open_image(images[place].path).image
         except ImageError:
@@ -53,7 +53,7 @@ def draw_map(
 
 
 def _to_pixels(positions: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Map positions → places on the picture, upwards as on paper."""
+    """Convert map positions to pixels of the picture; the y axis points upwards on the map."""
     low, high = positions.min(axis=0).astype(np.float64), positions.max(axis=0).astype(np.float64)
     room = np.array(size, np.float64) - 2 * _MARGIN
     scale = float((room / (high - low).clip(1e-9)).min()) if (high > low).any() else 1.0
@@ -61,8 +61,8 @@ def _to_pixels(positions: NDArray[np.float32], size: tuple[int, int]) -> NDArray
     return np.asarray(centred + np.array(size) / 2, np.float64)
 
 
-def _with_room(pixels: NDArray[np.float64], room: float) -> Iterator[int]:
-    """Points whose thumbnails cover none before them, first come first served."""
+def _points_with_room(pixels: NDArray[np.float64], room: float) -> Iterator[int]:
+    """Yield the points whose thumbnail overlaps none of those yielded before."""
     taken = np.empty((0, 2))
     for place, centre in enumerate(pixels):
         if not (np.abs(taken - centre).max(axis=1, initial=0) < room).any() if len(taken) else True:

@@ -1,4 +1,4 @@
-"""A map as JSON, CSV, arrays and a zip of its pictures."""
+"""Exports of a map: JSON, CSV, NumPy arrays, and a zip of its pictures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapPoints:
-    """What is known of every point: its picture, `positions [n, 2]` and `embeds [n, hidden]`.
+    """The points of a map: pictures, `positions [n, 2]` and `embeds [n, hidden]`.
 
-    `clusters [n]` are -1 outside of all groups; `cluster_names` are those of the groups 0, 1, …. `captions [n]`,
-    `recall [n]` (0…1, the share of true neighbours that are near on the map) and `image_ids [n]` may be missing.
+    `clusters [n]` is -1 outside all groups; `cluster_names` are the names of groups 0, 1, …. `captions [n]`, `recall
+    [n]` (0…1, the share of true neighbours that are near on the map) and `image_ids [n]` may be missing.
     """
 
     images: Sequence[NamedImage]
@@ -40,7 +40,7 @@ class MapPoints:
     image_ids: Sequence[str] = ()
 
     def select(self, indices: Sequence[int]) -> MapPoints:
-        """Some of the points, in the order given."""
+        """Return some of the points, in the order of `indices`."""
         rows = np.asarray(indices, np.int64)
         return MapPoints(
             [self.images[i] for i in indices],
@@ -48,14 +48,14 @@ class MapPoints:
             self.embeds[rows],
             self.clusters[rows],
             self.cluster_names,
-            # Captions that are still being written are there for the first points only.
+            # While captions are being written, only the first points have one.
             [self.captions[i] if i < len(self.captions) else "" for i in indices],
             None if self.recall is None else self.recall[rows],
             [self.image_ids[i] for i in indices] if self.image_ids else (),
         )
 
     def records(self) -> list[dict[str, Any]]:
-        """One record a point, with the keys `CSV_COLUMNS`."""
+        """Return one record a point, with the keys `CSV_COLUMNS`."""
         rows = []
         for place, image in enumerate(self.images):
             cluster = int(self.clusters[place])
@@ -83,9 +83,10 @@ def map_document(
     about: Mapping[str, Any] | None = None,
     others: OtherFiles = NO_OTHERS,
 ) -> dict[str, Any]:
-    """The map as JSON carries it: what `about` says, then points, quality (`None` of fewer than 3), and errors.
+    """Return the map as a JSON document: `about`, then points, quality and errors.
 
-    `left_out` counts the `others` by kind.
+    `about` holds the entries to begin with. The quality of fewer than 3 pictures is `None`. `left_out` counts the
+    `others` by kind.
     """
     return {
         **(about or {}),
@@ -97,7 +98,7 @@ def map_document(
 
 
 def quality_record(quality: MapQuality) -> dict[str, Any]:
-    """A map's figures beside those of random positions and of PCA, as JSON carries them."""
+    """Return a map's figures beside those of random positions and of PCA, for JSON."""
     return {
         "k": quality.k,
         **_figures(quality),
@@ -112,7 +113,10 @@ def _figures(layout: LayoutQuality) -> dict[str, float | None]:
 
 
 def map_to_csv(points: MapPoints) -> str:
-    """One point a row; a text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """Return a CSV table of one point a row.
+
+    Texts that a spreadsheet would run as a formula get an apostrophe in front.
+    """
     file = io.StringIO()
     writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -122,7 +126,7 @@ def map_to_csv(points: MapPoints) -> str:
 
 
 def map_to_npz(points: MapPoints) -> bytes:
-    """Arrays that NumPy opens without pickles.
+    """Return an NPZ file of arrays, which NumPy opens without pickle.
 
     `image_embeds [n, hidden]`, `positions [n, 2]`, `clusters [n]`, `names [n]`, `labels [n]`, `folders [n]`, and where
     they are known `captions [n]` and `image_ids [n]`.
@@ -146,14 +150,15 @@ def map_to_npz(points: MapPoints) -> bytes:
 def write_pictures(
     images: Sequence[NamedImage], path: Path, on_image: Callable[[int, int, str], None] | None = None
 ) -> tuple[FailedImage, ...]:
-    """A zip of the pictures' own files at `path`, under their names; returns those that are not there any more.
+    """Write a zip of the pictures' own files to `path`, and return the pictures whose files can no longer be read.
 
-    Names lead nowhere else, carry the suffix of their file, and are numbered where two are the same. `on_image` hears
-    how many are packed, of how many, and the name of the next; raise from it to stop.
+    Names stay inside the zip's folder, have the suffix of their file, and are numbered where two are the same.
+    `on_image` receives the number of packed pictures, the total, and the name of the next; an exception raised in it
+    stops the work.
     """
     failed: list[FailedImage] = []
     used: set[str] = set()
-    # Pictures are packed already, and older than 1980 only by mistake.
+    # Pictures are compressed already. Zip files cannot store times before 1980, which are wrong anyway.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
         for number, image in enumerate(images):
             if on_image is not None:
@@ -166,7 +171,7 @@ def write_pictures(
                     FailedImage(image.name, f"It cannot be read any more ({error.strerror or 'input error'}).")
                 )
                 continue
-            used.add(name.lower())  # some file systems know no difference
+            used.add(name.lower())  # some file systems ignore case
     return tuple(failed)
 
 

@@ -1,4 +1,4 @@
-"""A collection's pictures → features, in batches, whatever happens to single pictures."""
+"""Features of a collection's pictures, encoded in batches; single pictures may fail."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from captioning.media.collection import FailedImage, NamedImage
 from captioning.media.images import open_image
 
 OnImage = Callable[[int, int, str], None]
-"""Hears how many pictures are done, of how many, and the name of the next. Raise `Stopped` from it to stop."""
+"""Receives the number of finished pictures, the total, and the name of the next; raise `Stopped` in it to stop."""
 _BATCH = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """What became of a collection's pictures.
+class PictureEmbeddings:
+    """The features of a collection's pictures.
 
-    `embeds [kept, hidden]` have unit length, `image_ids [kept]` are hashes of pixels, `kept [kept]` are places in the
-    collection. `failed` are the others, with reasons.
+    `embeds [kept, hidden]` have unit length. `image_ids [kept]` are hashes of pixels. `kept [kept]` are indices into
+    the collection. `failed` holds the other pictures, with reasons.
     """
 
     embeds: NDArray[np.float32]
@@ -36,14 +36,14 @@ class Embedded:
 
 def embed(
     captioner: Captioner, images: Sequence[NamedImage], batch: int | None = None, on_image: OnImage | None = None
-) -> Embedded:
-    """Every picture's `image_embeds`; one that cannot be read or encoded is listed by name, and the rest go on.
+) -> PictureEmbeddings:
+    """Return the `image_embeds` of every picture; those that cannot be read or encoded are listed with a reason.
 
-    `batch` pictures are held decoded at a time (default: one on a processor, where batches are no faster, else eight).
-    Identical pictures are encoded once. Raises whatever `on_image` raises.
+    `batch` pictures are held decoded at a time. The default is one on a processor, where batches are no faster, else
+    eight. Identical pictures are encoded once. Raises whatever `on_image` raises.
     """
     batch = batch or (1 if captioner.device == "cpu" else _BATCH)
-    gathered = _Gathered(captioner)
+    gathered = _EncodingQueue(captioner)
     for number, image in enumerate(images):
         if on_image is not None:
             on_image(number, len(images), image.name)
@@ -56,8 +56,8 @@ def embed(
     return gathered.finish(images)
 
 
-class _Gathered:
-    """Pictures on their way to features."""
+class _EncodingQueue:
+    """A queue of pictures to encode, and the features so far."""
 
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = captioner
@@ -68,7 +68,7 @@ class _Gathered:
         self._refused: dict[str, str] = {}
 
     def read(self, number: int, image: NamedImage) -> None:
-        """Open one picture; it waits for the next batch unless its like is known."""
+        """Open one picture, and queue it unless an identical one was encoded."""
         try:
             picture = open_image(image.path, image.name)
         except CaptioningError as error:
@@ -79,13 +79,13 @@ class _Gathered:
             self.waiting[picture.image_id] = picture
 
     def encode_waiting(self) -> None:
-        """Encode what waits, together; one by one where that fails, to find out whose fault it is."""
+        """Encode the queued pictures together; where that fails, one by one, to find the picture that causes it."""
         pictures = list(self.waiting.values())
         self.waiting = {}
         try:
             self._encode(pictures)
         except (AcceleratorError, Stopped):
-            raise  # no picture's fault
+            raise  # no picture is the cause
         except (CaptioningError, RuntimeError, ValueError) as error:
             if len(pictures) == 1:
                 self._refused[pictures[0].image_id] = f"The model cannot use it ({error})."
@@ -102,12 +102,12 @@ class _Gathered:
             else:
                 self._refused[features.image_id] = "The model's features of it are not finite numbers."
 
-    def finish(self, images: Sequence[NamedImage]) -> Embedded:
-        """Everything in the order of the collection."""
+    def finish(self, images: Sequence[NamedImage]) -> PictureEmbeddings:
+        """Return all results in the order of the collection."""
         reasons = self._reasons | {n: self._refused[i] for n, i in self._ids.items() if i in self._refused}
         kept = [number for number, image_id in self._ids.items() if image_id in self._embeds]
         rows = [self._embeds[self._ids[number]] for number in kept]
-        return Embedded(
+        return PictureEmbeddings(
             embeds=unit_rows(np.stack(rows)) if rows else np.empty((0, 0), np.float32),
             image_ids=tuple(self._ids[number] for number in kept),
             kept=tuple(kept),

@@ -1,4 +1,4 @@
-"""Groups of like pictures, and the words that set each group's captions apart."""
+"""Groups of similar pictures, and names for them from words that distinguish their captions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MOST_WORDS = 4
 
 
 def clusters(positions: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The group of every point `[n]` of a map `positions [n, 2]`, 0 the largest; -1 where it belongs to none.
+    """Return the group of every point `[n]` of a map `positions [n, 2]`: 0 is the largest group, -1 means none.
 
-    HDBSCAN (Campello, Moulavi, Sander 2013) on the map: what is named is what can be seen to lie together. In feature
-    space itself, where nearly all distances are alike, it leaves most pictures without a group. A group has at least
-    five points, or a fiftieth of them.
+    HDBSCAN (Campello, Moulavi, Sander 2013) runs on the map, so that groups are those that people see there. In feature
+    space nearly all distances are alike, and it would leave most pictures without a group. A group has at least five
+    points, and at least a fiftieth of them.
     """
     from sklearn.cluster import HDBSCAN
 
@@ -37,34 +37,34 @@ def clusters(positions: NDArray[np.float32]) -> NDArray[np.int64]:
 def name_clusters(
     captions: Sequence[str], clusters: Sequence[int] | NDArray[np.int64], words: int = 2
 ) -> tuple[str, ...]:
-    """Names for the groups 0, 1, … of `clusters [n]`: words that stand in their `captions [n]` more than elsewhere.
+    """Return names for the groups 0, 1, … of `clusters [n]`: words that their `captions [n]` use more than others.
 
     Words are ranked by their log-odds against all other captions with an informative Dirichlet prior, in standard
-    deviations (Monroe, Colaresi, Quinn 2008), a word counted once a caption. There are `words` of them, or more where
-    two groups would have the same name. A group without such words is "group 1" and so on, counted from 1.
+    deviations (Monroe, Colaresi, Quinn 2008). A word counts once a caption. A name has `words` words, or more where two
+    groups would have the same name. A group without such words is "group 1" and so on, counted from 1.
     """
     numbers = np.asarray(clusters, np.int64)
     bags = [content_words(caption) for caption in captions]
-    everywhere = _count(bags)
+    everywhere = _count_words(bags)
     ranked = []
     for group in range(int(numbers.max(initial=-1)) + 1):
-        inside = _count(bags[place] for place in np.flatnonzero(numbers == group))
+        inside = _count_words(bags[place] for place in np.flatnonzero(numbers == group))
         ranked.append(_rank(inside, everywhere))
-    return tuple(_tell_apart(ranked, words))
+    return tuple(_distinct_names(ranked, words))
 
 
 @cache
 def _stop_words() -> frozenset[str]:
-    """Words that say nothing of a picture: of grammar, and that it is a picture."""
+    """Read the words that say nothing about a picture, such as "the" and "photo"."""
     return frozenset((Path(__file__).parent / "stop_words.txt").read_text(encoding="utf-8").split())
 
 
 def content_words(caption: str) -> frozenset[str]:
-    """The words of a caption, lower-cased, without those that say nothing of a picture."""
+    """Return the lower-cased words of a caption without stop words."""
     return frozenset(re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", caption.lower())) - _stop_words()
 
 
-def _count(bags: Iterable[frozenset[str]]) -> Counter[str]:
+def _count_words(bags: Iterable[frozenset[str]]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for bag in bags:
         counts.update(bag)
@@ -72,7 +72,7 @@ def _count(bags: Iterable[frozenset[str]]) -> Counter[str]:
 
 
 def _rank(inside: Counter[str], everywhere: Counter[str]) -> list[str]:
-    """Words of a group, those that set it apart most first; where none does, those it says most."""
+    """Return a group's words, the most distinguishing first; where none distinguishes it, the most frequent first."""
     total = sum(everywhere.values())
     own, prior_total = sum(inside.values()), _PRIOR_SHARE * total
     rest = total - own
@@ -84,11 +84,11 @@ def _rank(inside: Counter[str], everywhere: Counter[str]) -> list[str]:
         there = np.log((other + prior) / max(rest + prior_total - other - prior, prior))
         scores[word] = (here - there) / np.sqrt(1 / (count + prior) + 1 / (other + prior))
     above = {word: score for word, score in scores.items() if score > 0} or dict.fromkeys(inside, 0.0)
-    # Equal scores in order of how often a word is said, then by spelling, so that a name is always the same.
+    # Words of equal score are ordered by frequency, then by spelling, so that names are repeatable.
     return sorted(above, key=lambda word: (-above[word], -inside[word], word))
 
 
-def _tell_apart(ranked: Sequence[Sequence[str]], words: int) -> list[str]:
+def _distinct_names(ranked: Sequence[Sequence[str]], words: int) -> list[str]:
     names: list[str] = []
     for place, choice in enumerate(ranked):
         if not choice:

@@ -1,4 +1,4 @@
-"""Who lies next to whom in feature space: exact, by cosine, in blocks that fit in memory."""
+"""Nearest neighbours in feature space: exact, by cosine, in blocks that fit in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK_BYTES = 32 * 2**20
 
 
 def unit_rows(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Rows `[n, hidden]` scaled to length 1; a row of zeros stays one."""
+    """Return rows `[n, hidden]` scaled to length 1; a row of zeros stays zero."""
     floats = np.asarray(values, np.float32)
     return np.asarray(floats / np.linalg.norm(floats, axis=1, keepdims=True).clip(1e-12), np.float32)
 
@@ -33,7 +33,7 @@ def check_finite(embeds: NDArray[np.floating], names: Sequence[str] | None = Non
 def similarity_blocks(
     embeds: NDArray[np.float32], queries: NDArray[np.float32]
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Cosines `[rows, n]` of a block of `queries [m, hidden]` with all of `embeds [n, hidden]`, both of unit length."""
+    """Yield cosines `[rows, n]` of blocks of `queries [m, hidden]` with `embeds [n, hidden]`, both of unit length."""
     rows = max(1, _BLOCK_BYTES // (4 * max(1, len(embeds))))
     for start in range(0, len(queries), rows):
         part = slice(start, min(start + rows, len(queries)))
@@ -43,10 +43,11 @@ def similarity_blocks(
 def nearest(
     embeds: NDArray[np.float32], k: int, queries: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The `k` rows of `embeds [n, hidden]` most like each of `queries [m, hidden]`, most alike first.
+    """Return the `k` rows of `embeds [n, hidden]` most similar to each of `queries [m, hidden]`, most similar first.
 
-    Returns indices `[m, k]` and cosines `[m, k]` (−1…1). Without `queries`, each row is compared with all others
-    and is not its own neighbour. `k` is cut to what there is. Exact; equal cosines in order of index.
+    Returns indices `[m, k]` and cosines `[m, k]` (−1…1). Without `queries`, each row is compared with all others and is
+    not its own neighbour. `k` is limited to the number of rows. The search is exact; equal cosines are in order of
+    index.
     """
     known = unit_rows(embeds)
     own = queries is None
@@ -68,7 +69,10 @@ def nearest(
 
 
 def distinct_rows(embeds: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which rows of `embeds [n, hidden]` are new, `[distinct]`, and for every row its place among those, `[n]`."""
+    """Group equal rows of `embeds [n, hidden]`.
+
+    Returns the index of the first row of each group, `[distinct]`, and the group of every row, `[n]`.
+    """
     places: dict[bytes, int] = {}
     first: list[int] = []
     group = np.empty(len(embeds), np.int64)

@@ -1,4 +1,4 @@
-"""What a person can choose about a map."""
+"""Options of a map."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""An image map's data as it travels to a page, and the map as one HTML file that asks no network.
+"""The page value of an image map, and the map as one HTML file that works without network.
 
-The page and the file are drawn by the same scripts from the same data; the file brings small pictures, neighbours and
-Plotly along.
+The same scripts draw the page and the file from the same data. The file also holds small pictures, neighbours and
+Plotly.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ SCRIPTS = (
     "map/pointing",
     "map/map",
 )
-"""The map's own scripts, in the order they build on each other."""
+"""The map's own scripts, each after those it needs."""
 K = 10
-"""How many neighbours of a picture are its true ones when a map's quality is measured."""
+"""Nearest neighbours of a picture that count as its true ones when a map's quality is measured."""
 NUM_NEIGHBOURS = 8
-"""How many of the pictures most like a chosen one are shown."""
+"""The number of similar pictures that are shown for a chosen one."""
 _MANY = 1500
-"""Beyond so many pictures each is kept smaller, so that the file stays one that can be sent."""
+"""Above this number of pictures, thumbnails are smaller, so that the file can still be sent."""
 
 MakeThumbnail = Callable[[Path, int, int], str]
-"""A picture's file, the longer side in pixels and the quality of a JPEG → a `data:` address."""
+"""A picture's file, the longer side in pixels and the JPEG quality → a `data:` address."""
 
 
 def plotly_file() -> Path:
-    """The plotly.js that the installed plotly package brings."""
+    """Return the path of plotly.js in the installed plotly package."""
     import plotly
 
     return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
 def describe_points(made: ImageMap) -> dict[str, Any]:
-    """The points of a map, and what is said below it; the rest is in `describe_findings`."""
+    """Return a map's points and the note below it; `describe_findings` has the rest."""
     points = made.points
     horizontal, vertical = np.round(made.projection.positions.astype(np.float64), 4).T.tolist()
     return {
@@ -69,13 +69,13 @@ def describe_points(made: ImageMap) -> dict[str, Any]:
 
 
 def first_copies(image_ids: Sequence[str]) -> list[int]:
-    """The same number for identical pictures, `[n]`: the place of the first of them."""
+    """Return for each picture the index of the first identical one, `[n]`."""
     first: dict[str, int] = {}
     return [first.setdefault(image_id, place) for place, image_id in enumerate(image_ids)]
 
 
 def describe_findings(made: ImageMap) -> dict[str, Any]:
-    """What is found out after the points: captions, names of groups, and how far the map can be believed."""
+    """Return the parts that are computed after the points: captions, names of groups, and the map's quality."""
     points, measured = made.points, made.quality
     return {
         "captions": list(points.captions),
@@ -87,7 +87,7 @@ def describe_findings(made: ImageMap) -> dict[str, Any]:
 
 
 def describe_quality(made: ImageMap, measured: MapQuality) -> dict[str, Any]:
-    """How far the map can be believed: numbers in columns, and what they mean in a sentence."""
+    """Return the map's quality: figures in columns, and a sentence that explains them."""
     this = {"umap": "This map", "pca": "This map (PCA)"}.get(made.projection.method, "This map")
     names = ("trustworthiness", "neighbour_recall", "purity", "silhouette")
     others = (measured.pca, measured.random)
@@ -125,9 +125,10 @@ def map_to_html(
     make_thumbnail: MakeThumbnail = thumbnail,
     on_picture: Callable[[int, int, str], None] = lambda *_: None,
 ) -> str:
-    """The map as a page that works from a file with no network; `model` is the title of whose features it shows.
+    """Return the map as one HTML page that works from a file without network, with small copies of the pictures.
 
-    It holds small copies of the pictures; `on_picture` hears of each before it is made, as in `write_pictures`.
+    `model` is the title of the model whose features the map shows. `on_picture` is called before each copy, as in
+    `write_pictures`.
     """
     count = len(made.points.images)
     side, quality = (128, 72) if count <= _MANY else (72, 60)
@@ -151,13 +152,13 @@ def map_to_html(
         to_base64(gzip.compress(json.dumps(value).encode(), 6, mtime=0)),
         [plotly_file().read_text(encoding="utf-8"), _START.replace("SCRIPT", read_script(*SCRIPTS))],
         images="data: blob:",
-        # Plotly's fast points compile their drawing programs at run time; nothing can be fetched.
+        # Plotly's WebGL points compile functions at run time; the page still cannot fetch anything.
         more="'unsafe-eval'",
     )
 
 
 def _all_neighbours(made: ImageMap) -> list[list[tuple[int, float]]]:
-    """For each picture those most like it, by cosine in feature space, with their similarities."""
+    """Return the most similar pictures of each picture, by cosine in feature space, with their cosines."""
     indices, similarities = nearest(made.points.embeds, NUM_NEIGHBOURS)
     return [
         [(other, round(similarity, 4)) for other, similarity in zip(row, alike, strict=True)]
@@ -165,7 +166,7 @@ def _all_neighbours(made: ImageMap) -> list[list[tuple[int, float]]]:
     ]
 
 
-# What the page gives to its scripts, in a file of its own.
+# Stands in for Gradio's element, props and functions, which the scripts expect.
 _START = """
 (async () => {
   performance.mark('cs-start'); // Plotly has been read

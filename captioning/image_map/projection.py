@@ -1,4 +1,4 @@
-"""Features → positions on a plane: laid out anew, placed among what is there, or laid out again from there."""
+"""Positions on a plane from features: a new layout, pictures placed on an existing one, or a refit of it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from captioning.image_map.neighbours import check_finite, distinct_rows, nearest
 from captioning.image_map.options import MapOptions
 
 OnStep = Callable[[int, int], None]
-"""Hears how many steps of the layout are done, and of how many. Raise `Stopped` from it to stop."""
+"""Receives the number of finished steps of the layout, and the total; raise `Stopped` in it to stop."""
 
 MIN_UMAP = 10
-"""Fewer different pictures than this are laid out by PCA: their neighbours say nothing yet."""
+"""Fewer different pictures are laid out by PCA, because their neighbours say too little for UMAP."""
 _PLACING_NEIGHBOURS = 5
 _START_EXTENT = 10.0
 _SMALL_PCA, _ROUNDING = 64, 1e-5
 _REFIT_EPOCHS, _REFIT_RATE = 200, 0.25
-"""Few and gentle steps: on digits they keep the trustworthiness of a new map, and move points a third as far."""
-_SAME = 1 - 1e-6
-"""A cosine from which on two features are those of one picture, rounding aside."""
-# numba's threads abort the process where two calls meet, and its compiler is not made for two callers either.
-_numba = threading.Lock()
+"""Few steps at a low rate: on digits they keep the trustworthiness of a new map, and move points a third as far."""
+_IDENTICAL_COSINE = 1 - 1e-6
+"""The cosine from which two features count as those of one picture, rounding aside."""
+# Concurrent calls of numba can abort the process, and its compiler is not thread-safe either.
+_NUMBA_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """Where pictures lie: `positions [n, 2]`, made by `method`; `note` says so where it is not what was asked for.
+    """The positions of pictures, `positions [n, 2]`, and the `method` that made them.
 
-    `drift` (0…) is how far the points that were there before moved on average, as a share of the old map's diagonal;
-    `None` for a new map.
+    `note` says why the method is not the one of the options. `drift` (0…) is the mean distance that earlier points
+    moved, as a share of the old map's diagonal; `None` for a new map.
     """
 
     positions: NDArray[np.float32]
@@ -51,10 +51,10 @@ def project(
     on_step: OnStep | None = None,
     names: Sequence[str] | None = None,
 ) -> Projection:
-    """Lay out features `[n, hidden]` on a plane; identical rows land on the same point.
+    """Lay out features `[n, hidden]` on a plane; identical rows get the same point.
 
-    UMAP needs ten different pictures: one alone lies in the centre, two to nine are laid out by PCA, and the `note`
-    says so. Raises `FeaturesError` with the name of a picture whose features hold NaN, and whatever `on_step` raises.
+    UMAP needs ten different pictures. One alone lies in the centre, two to nine are laid out by PCA, and `note` says
+    so. Raises `FeaturesError` with the name of a picture whose features are not finite, and whatever `on_step` raises.
     """
     return _lay_out(embeds, options or MapOptions(), on_step, names)
 
@@ -62,10 +62,10 @@ def project(
 def place(
     embeds_old: NDArray[np.float32], positions_old: NDArray[np.float32], embeds_new: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Positions `[m, 2]` of new pictures among those on the map, which stay where they are.
+    """Return positions `[m, 2]` of new pictures on an existing map, whose own pictures do not move.
 
-    Each lies at the median of its five nearest mapped neighbours by cosine, or on the one it is identical to. Raises
-    `FeaturesError` for features of another size, or that are not finite.
+    Each lies at the median of its five nearest mapped neighbours by cosine, or on the picture that it is identical to.
+    Raises `FeaturesError` for features of another size, or that are not finite.
     """
     if not len(embeds_new):
         return np.empty((0, 2), np.float32)
@@ -76,7 +76,7 @@ def place(
     check_finite(embeds_new)
     indices, similarities = nearest(embeds_old, _PLACING_NEIGHBOURS, embeds_new)
     medians = np.median(positions_old[indices], axis=1)
-    same = similarities[:, :1] >= _SAME
+    same = similarities[:, :1] >= _IDENTICAL_COSINE
     return np.where(same, positions_old[indices[:, 0]], medians).astype(np.float32)
 
 
@@ -87,10 +87,10 @@ def refit(
     on_step: OnStep | None = None,
     names: Sequence[str] | None = None,
 ) -> Projection:
-    """Lay out `[n, hidden]` again, beginning from `positions_old [m, 2]` of the first `m` rows.
+    """Lay out `[n, hidden]` again, starting from `positions_old [m, 2]` of the first `m` rows.
 
-    The result is turned, mirrored, moved and scaled onto the old map (Procrustes; Schönemann & Carroll 1970), so that
-    one finds one's way; `drift` tells what moved nevertheless.
+    The result is turned, mirrored, moved and scaled to fit the old map (Procrustes; Schönemann & Carroll 1970), so that
+    people find their pictures again. `drift` measures the remaining movement.
     """
     old = len(positions_old)
     if not old:
@@ -106,7 +106,7 @@ def refit(
 
 
 def align(positions: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn, mirror, move and scale `positions [n, 2]` so that its first rows come to lie nearest to `target [m, 2]`."""
+    """Turn, mirror, move and scale `positions [n, 2]` so that the first rows lie nearest to `target [m, 2]`."""
     source, goal = positions[: len(target)].astype(np.float64), target.astype(np.float64)
     centre, aim = source.mean(axis=0), goal.mean(axis=0)
     left, values, right = np.linalg.svd((source - centre).T @ (goal - aim))
@@ -116,7 +116,7 @@ def align(positions: NDArray[np.float32], target: NDArray[np.float32]) -> NDArra
 
 
 def warm_up() -> None:
-    """Compile what UMAP needs, so that the first map need not wait for it; takes seconds, once a process."""
+    """Compile UMAP's functions, so that the first map does not wait for it; takes seconds, once a process."""
     project(np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32))
 
 
@@ -139,24 +139,24 @@ def _lay_out(
     if options.method == "pca" or count < MIN_UMAP:
         few = f"{count} different pictures are too few for UMAP, which needs {MIN_UMAP}: laid out by PCA."
         return Projection(principal_components(distinct)[group], "pca", few if options.method == "umap" else "")
-    with _numba:
+    with _NUMBA_LOCK:
         positions = _run_umap(distinct, options, on_step, None if start is None else start[rows])
     return Projection((positions - positions.mean(axis=0))[group], "umap")
 
 
 def principal_components(embeds: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The two directions in which rows `[n, hidden]` differ most, `[n, 2]`; the second is 0 where there is only one."""
+    """Return rows `[n, hidden]` projected on their two principal components, `[n, 2]`; a missing second one is 0."""
     from sklearn.decomposition import PCA
 
     positions = np.zeros((len(embeds), 2), np.float32)
     if not np.ptp(embeds, axis=0).any():
         return positions
     components = min(2, *embeds.shape)
-    # Two components take a few products with the data; a whole decomposition takes seconds where its threads must wait.
+    # arpack needs only a few products for two components. On a busy machine a full decomposition takes seconds.
     solver = "arpack" if min(embeds.shape) > _SMALL_PCA else "full"
     pca = PCA(components, svd_solver=solver, random_state=0)
     positions[:, :components] = pca.fit_transform(embeds)
-    # What is rounding and nothing else would come out differently each time.
+    # A component that consists of rounding errors would differ between runs.
     positions[:, :components][:, pca.singular_values_ < _ROUNDING * pca.singular_values_[0]] = 0
     return positions
 
@@ -164,10 +164,10 @@ def principal_components(embeds: NDArray[np.float32]) -> NDArray[np.float32]:
 def _run_umap(
     embeds: NDArray[np.float32], options: MapOptions, on_step: OnStep | None, start: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """UMAP on exact neighbours of our own, from `start [n, 2]` or the principal components (Kobak & Linderman 2021).
+    """Run UMAP on our own exact neighbours, from `start [n, 2]` or the principal components (Kobak & Linderman 2021).
 
-    Made of umap-learn's own parts, because its class searches neighbours in a way that compiles for longer or compares
-    in Python one by one, and squeezes whatever it starts from into a square: a map laid out again would lose its shape.
+    It is built from parts of umap-learn. The package's class would search neighbours itself, which compiles for longer
+    or compares pairs in Python. It would also scale the start into a square, so that a refit map would lose its shape.
     """
     runtime.let_numba_compile()
     from umap.layouts import optimize_layout_euclidean
@@ -180,7 +180,7 @@ def _run_umap(
         embeds, indices.shape[1], random, "cosine", knn_indices=indices, knn_dists=distances
     )
     edges = graph.tocoo()
-    edges.data[edges.data < edges.data.max() / epochs] = 0  # would not be drawn once
+    edges.data[edges.data < edges.data.max() / epochs] = 0  # too weak to be sampled even once
     edges.eliminate_zeros()
     a, b = find_ab_params(1.0, float(options.min_dist))
     positions = np.array(_first_positions(embeds) if start is None else start, np.float32, order="C")
@@ -196,19 +196,19 @@ def _run_umap(
         b,
         random.randint(-(2**31), 2**31 - 1, 3).astype(np.int64),
         initial_alpha=rate,
-        tqdm_kwds=_progress(on_step),
+        tqdm_kwds=_progress_bar_options(on_step),
         move_other=True,
     )
     return np.asarray(moved, np.float32)
 
 
 def _epochs(count: int) -> int:
-    """As umap-learn has it: large maps have more edges to learn from in each."""
+    """Return umap-learn's default number of epochs: large maps have more edges to learn from in each."""
     return 500 if count <= 10_000 else 200
 
 
 def _neighbour_arrays(embeds: NDArray[np.float32], n_neighbors: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Indices and cosine distances `[n, n_neighbors]`; each row is its own first neighbour, as UMAP counts."""
+    """Return indices and cosine distances `[n, n_neighbors]`; as UMAP expects, each row is its own first neighbour."""
     others, similarities = nearest(embeds, min(n_neighbors, len(embeds)) - 1)
     indices = np.concatenate((np.arange(len(embeds))[:, None], others), axis=1)
     return indices, np.concatenate((np.zeros((len(embeds), 1), np.float32), 1 - similarities), axis=1)
@@ -219,21 +219,21 @@ def _first_positions(embeds: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(positions * (_START_EXTENT / np.abs(positions).max()), np.float32)
 
 
-def _progress(on_step: OnStep | None) -> dict[str, Any]:
-    """What makes UMAP's own progress bar tell `on_step`."""
+def _progress_bar_options(on_step: OnStep | None) -> dict[str, Any]:
+    """Return the options that make UMAP's own progress bar report to `on_step`."""
     if on_step is None:
         return {"disable": True}
-    return {"disable": False, "file": _Bar(on_step), "bar_format": "{n_fmt} {total_fmt}", "mininterval": 0.2}
+    return {"disable": False, "file": _ProgressFile(on_step), "bar_format": "{n_fmt} {total_fmt}", "mininterval": 0.2}
 
 
-class _Bar:
-    """A file that a progress bar is printed to; the only place where UMAP lets others know how far it is."""
+class _ProgressFile:
+    """A file that UMAP's progress bar prints to: the bar is the only report of UMAP's progress."""
 
     def __init__(self, on_step: OnStep) -> None:
         self._on_step: OnStep | None = on_step
 
     def write(self, text: str) -> None:
-        """Tell what was printed; nothing more once somebody stopped, for the bar prints again as it is closed."""
+        """Report the printed numbers, but not after an exception: the bar prints again while it closes."""
         numbers = text.split()
         if self._on_step is None or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
             return
@@ -242,4 +242,4 @@ class _Bar:
         self._on_step = tell
 
     def flush(self) -> None:
-        """Everything was told at once."""
+        """Do nothing: every print is reported at once."""

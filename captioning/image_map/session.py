@@ -1,6 +1,6 @@
-"""One map, from its pictures to what can be said of it: drawn, grown, laid out anew, and found out about.
+"""Map sessions: lay out a map, add pictures, refit it, and annotate it with measures, captions and names of groups.
 
-The page, the endpoint, the command line and the bench all make their maps here. Every step gives a new value.
+The page, the endpoint, the command line and the bench make all their maps here. Every step returns a new value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from captioning.core.errors import CaptioningError, DataError, Stopped
 from captioning.core.settings import get_settings
 from captioning.core.types import DecodingOptions
 from captioning.image_map.export import MapPoints
-from captioning.image_map.features import Embedded, embed
+from captioning.image_map.features import PictureEmbeddings, embed
 from captioning.image_map.grouping import clusters, name_clusters
 from captioning.image_map.measures import MapQuality, quality
 from captioning.image_map.options import MapOptions
@@ -27,15 +27,15 @@ from captioning.image_map.projection import Projection, place, project, refit
 from captioning.media.collection import NO_OTHERS, Collection, FailedImage, NamedImage, OtherFiles
 from captioning.media.images import open_image
 
-TELL_SECONDS = 0.5
-"""How often a map with the captions written so far is told."""
-_NAME_EVERY = 25  # captions after which groups are named anew
+MAP_UPDATE_SECONDS = 0.5
+"""Seconds between two updates of a map with the captions written so far."""
+_NAMING_INTERVAL = 25  # captions after which groups are named anew
 _CROWDED = "More pictures came than there were: Refit, under Layout, lays all of them out anew."
 
 
 @dataclass(frozen=True, slots=True)
-class MapStep:
-    """What is being done, how much of it is done, 0 of 0 where nobody knows, and the name of the picture in hand."""
+class MapProgress:
+    """The activity, its finished and total items (0 of 0 where unknown), and the name of the current picture."""
 
     doing: str
     done: int = 0
@@ -43,17 +43,17 @@ class MapStep:
     name: str = ""
 
 
-Tell = Callable[[MapStep], None]
-"""Hears how far the work is. Raise `Stopped` from it to stop."""
+OnMapProgress = Callable[[MapProgress], None]
+"""Receives the progress; raise `Stopped` in it to stop."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImageMap:
-    """One state of a map: pictures, their features, where they lie, and what is known of them by now.
+    """One state of a map: pictures, features, positions, and the annotations so far.
 
     `embeds [n, hidden]` have unit length; `image_ids [n]` are equal for identical pictures; `clusters [n]` is -1
-    outside all groups. `captions` holds those written so far, in order; `failed` names what was left out, with reasons,
-    and `others` counts the files that have no picture's name.
+    outside all groups. `captions` holds those written so far, in order; `failed` names the pictures that were left out,
+    with reasons, and `others` counts the files that have no picture's name.
     """
 
     images: tuple[NamedImage, ...]
@@ -70,12 +70,12 @@ class ImageMap:
 
     @property
     def positions(self) -> NDArray[np.float32]:
-        """Where the pictures lie, `[n, 2]`."""
+        """Return the positions of the pictures, `[n, 2]`."""
         return self.projection.positions
 
     @property
     def points(self) -> MapPoints:
-        """The points as exports take them."""
+        """Return the points for exports."""
         return MapPoints(
             images=self.images,
             positions=self.positions,
@@ -89,7 +89,10 @@ class ImageMap:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """A label a picture; folders stand for labels that nobody gave. `None` where there is neither."""
+        """Return a label for each picture; folders replace labels where none is given.
+
+        Returns `None` where there are neither labels nor different folders.
+        """
         labels = tuple(image.label for image in self.images)
         if any(labels):
             return labels
@@ -101,19 +104,22 @@ Map = TypeVar("Map", bound=ImageMap)
 
 
 def _ignore(_: object) -> None:
-    """Nobody listens."""
+    """Ignore the progress."""
 
 
-def draw(
-    captioner: Captioner, collection: Collection, options: MapOptions | None = None, tell: Tell = _ignore
+def lay_out_collection(
+    captioner: Captioner,
+    collection: Collection,
+    options: MapOptions | None = None,
+    on_progress: OnMapProgress = _ignore,
 ) -> ImageMap:
-    """Lay out a collection's pictures. Raises `DataError` where none can be used."""
-    embedded = _embed(captioner, collection.images, tell)
+    """Encode a collection's pictures and lay them out. Raises `DataError` where no picture can be used."""
+    embedded = _embed(captioner, collection.images, on_progress)
     failed = (*collection.failed, *embedded.failed)
     images = tuple(collection.images[number] for number in embedded.kept)
     if not images:
-        raise DataError(nothing_usable(failed, collection.others))
-    made = lay_out(images, embedded.embeds, embedded.image_ids, options, tell)
+        raise DataError(explain_unusable(failed, collection.others))
+    made = lay_out(images, embedded.embeds, embedded.image_ids, options, on_progress)
     return replace(made, failed=failed, others=collection.others)
 
 
@@ -122,11 +128,11 @@ def lay_out(
     embeds: NDArray[np.float32],
     image_ids: Sequence[str],
     options: MapOptions | None = None,
-    tell: Tell = _ignore,
+    on_progress: OnMapProgress = _ignore,
 ) -> ImageMap:
     """Lay out pictures whose features are known, and group them."""
     options = options or MapOptions()
-    projection = project(embeds, options, _layer(tell, len(images)), [image.name for image in images])
+    projection = project(embeds, options, _layout_reporter(on_progress, len(images)), [image.name for image in images])
     return ImageMap(
         images=tuple(images),
         embeds=embeds,
@@ -137,23 +143,25 @@ def lay_out(
     )
 
 
-def grow(captioner: Captioner, before: Map, collection: Collection, tell: Tell = _ignore) -> Map:
-    """Put more pictures on a map, each among those most like it; those before stay where they are.
+def add_pictures(
+    captioner: Captioner, before: Map, collection: Collection, on_progress: OnMapProgress = _ignore
+) -> Map:
+    """Add pictures to a map, each near the most similar ones; earlier pictures do not move.
 
-    Raises `DataError` where no new one can be used, or the map has no room for them.
+    Raises `DataError` where no new picture can be used, or the map has no room for them.
     """
     room = get_settings().map_images - len(before.images)
     if len(collection.images) > room:
         raise DataError(f"This map has room for {count_pictures(room)} more; add fewer, or draw a new one.")
-    embedded = _embed(captioner, collection.images, tell)
+    embedded = _embed(captioner, collection.images, on_progress)
     failed = (*collection.failed, *embedded.failed)
     fresh = tuple(collection.images[number] for number in embedded.kept)
     if not fresh:
-        raise DataError(nothing_usable(failed, collection.others))
-    tell(MapStep("placing"))
+        raise DataError(explain_unusable(failed, collection.others))
+    on_progress(MapProgress("placing"))
     placed = place(before.embeds, before.positions, embedded.embeds).astype(before.positions.dtype)
     positions = np.concatenate((before.positions, placed))
-    # Many among few lie where they find place, and what was noted of the few is no longer so.
+    # With more new pictures than old ones the positions are poor, and the old note no longer holds.
     note = _CROWDED if len(fresh) > len(before.images) else before.projection.note
     return replace(
         before,
@@ -169,18 +177,19 @@ def grow(captioner: Captioner, before: Map, collection: Collection, tell: Tell =
     )
 
 
-def lay_out_anew(
-    captioner: Captioner, before: Map, options: MapOptions, keeps_captions: bool, tell: Tell = _ignore
+def refit_map(
+    captioner: Captioner, before: Map, options: MapOptions, keeps_captions: bool, on_progress: OnMapProgress = _ignore
 ) -> Map:
-    """Lay all pictures of a map out anew, turned to lie as before as far as they can.
+    """Lay out all pictures of a map again, aligned with the old positions.
 
-    Captions stay where `keeps_captions`, and no picture is lost. Raises `DataError` where none can be used any more.
+    Captions are kept if `keeps_captions` is set and no picture is lost. Raises `DataError` where no picture can be used
+    any more.
     """
-    embedded = _embed(captioner, before.images, tell)
+    embedded = _embed(captioner, before.images, on_progress)
     kept = list(embedded.kept)
     if not kept:
-        raise DataError(nothing_usable(embedded.failed))
-    projection = refit(embedded.embeds, before.positions[kept], options, _layer(tell, len(kept)))
+        raise DataError(explain_unusable(embedded.failed))
+    projection = refit(embedded.embeds, before.positions[kept], options, _layout_reporter(on_progress, len(kept)))
     return replace(
         before,
         images=tuple(before.images[number] for number in kept),
@@ -196,33 +205,33 @@ def lay_out_anew(
     )
 
 
-def find_out(
+def annotate_map(
     captioner: Captioner,
     drawn: Map,
-    tell: Tell = _ignore,
+    on_progress: OnMapProgress = _ignore,
     on_map: Callable[[Map], None] = _ignore,
     captions: bool = True,
 ) -> Map:
-    """Find out what is not needed to draw a map: how far it can be believed and, unless not wanted, captions and names.
+    """Annotate a map with its quality and, unless `captions` is off, with captions and names of groups.
 
-    Captions are greedy and without a prompt: what the model says unasked names groups best. A picture that cannot be
-    read any more has none. `on_map` hears the map as far as it is known, now and then.
+    Captions are greedy and without a prompt, because those make the best names of groups. A picture that can no longer
+    be read has an empty caption. `on_map` receives the map with the captions so far, now and then.
     """
-    tell(MapStep("measuring"))
+    on_progress(MapProgress("measuring"))
     known = drawn
     if known.quality is None:
         known = replace(known, quality=quality(known.embeds, known.positions, known.labels))
     if not captions:
         return known
-    written, told, count = list(known.captions), 0.0, len(known.images)
+    written, last_update, count = list(known.captions), 0.0, len(known.images)
     for number in range(len(written), count):
-        if time.monotonic() - told >= TELL_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - last_update >= MAP_UPDATE_SECONDS:
+            last_update = time.monotonic()
             known = _with_captions(known, written)
             on_map(known)
-        tell(MapStep("captioning", number, count, known.images[number].name))
-        written.append(caption_of(captioner, known.images[number], tell))
-    tell(MapStep("captioning", count, count))
+        on_progress(MapProgress("captioning", number, count, known.images[number].name))
+        written.append(caption_picture(captioner, known.images[number], on_progress))
+    on_progress(MapProgress("captioning", count, count))
     return _with_captions(known, written, name=True)
 
 
@@ -233,32 +242,35 @@ def make_map(
     captions: bool = True,
     report: Callable[[str, int, int], None] | None = None,
 ) -> ImageMap:
-    """Make the whole map of a collection in one go: for the command line and for programs.
+    """Lay out and annotate a collection in one call, for the command line and for programs.
 
-    `report` hears (what is being done, done, total). Raises `DataError` where no picture can be used, and whatever
-    `report` raises.
+    `report` receives (activity, done, total). Raises `DataError` where no picture can be used, and whatever `report`
+    raises.
     """
 
-    def tell(step: MapStep) -> None:
+    def on_progress(step: MapProgress) -> None:
         if report is not None and step.total:
             report(step.doing, step.done, step.total)
 
-    return find_out(captioner, draw(captioner, collection, options, tell), tell, captions=captions)
+    laid_out = lay_out_collection(captioner, collection, options, on_progress)
+    return annotate_map(captioner, laid_out, on_progress, captions=captions)
 
 
-def caption_of(captioner: Captioner, image: NamedImage, tell: Tell = _ignore) -> str:
-    """Caption a picture without a prompt; empty where it cannot be read any more."""
+def caption_picture(captioner: Captioner, image: NamedImage, on_progress: OnMapProgress = _ignore) -> str:
+    """Return a picture's caption without a prompt; empty where it can no longer be read."""
     try:
         (features,) = captioner.encode([open_image(image.path, image.name)])
-        return captioner.decode(features, [""], DecodingOptions(), lambda _: tell(MapStep("captioning")))[0].text
+        return captioner.decode(features, [""], DecodingOptions(), lambda _: on_progress(MapProgress("captioning")))[
+            0
+        ].text
     except Stopped:
         raise
     except CaptioningError:
         return ""
 
 
-def nothing_usable(failed: Sequence[FailedImage], others: OtherFiles = NO_OTHERS) -> str:
-    """A sentence that says why nothing is left; the first reason stands for all."""
+def explain_unusable(failed: Sequence[FailedImage], others: OtherFiles = NO_OTHERS) -> str:
+    """Return a sentence that says why no picture is left, with the first reason as an example."""
     if not failed:
         return (
             "There are no pictures in that; choose a folder, a zip or files with JPEG, PNG or WebP pictures. "
@@ -270,30 +282,38 @@ def nothing_usable(failed: Sequence[FailedImage], others: OtherFiles = NO_OTHERS
 
 
 def count_pictures(count: int) -> str:
-    """So many pictures, in words."""
+    """Return a number of pictures in words: "1 picture", "2,000 pictures"."""
     return "1 picture" if count == 1 else f"{count:,} pictures"
 
 
 def _with_captions(known: Map, captions: list[str], name: bool = False) -> Map:
-    """The map with the captions written so far; groups are named now and then, and at the end."""
-    due = name or len(captions) // _NAME_EVERY > len(known.captions) // _NAME_EVERY
+    """Return the map with the captions written so far.
+
+    Groups are named again every 25 captions, and where `name` is set.
+    """
+    due = name or len(captions) // _NAMING_INTERVAL > len(known.captions) // _NAMING_INTERVAL
     names = known.cluster_names
     if due and captions:
         names = name_clusters([*captions, *[""] * (len(known.images) - len(captions))], known.clusters)
     return replace(known, captions=tuple(captions), cluster_names=names)
 
 
-def _embed(captioner: Captioner, images: Sequence[NamedImage], tell: Tell) -> Embedded:
+def _embed(captioner: Captioner, images: Sequence[NamedImage], on_progress: OnMapProgress) -> PictureEmbeddings:
     if not images:
-        return Embedded(np.empty((0, 0), np.float32), (), (), ())
-    return embed(captioner, images, on_image=lambda done, total, name: tell(MapStep("encoding", done, total, name)))
+        return PictureEmbeddings(np.empty((0, 0), np.float32), (), (), ())
+    return embed(
+        captioner, images, on_image=lambda done, total, name: on_progress(MapProgress("encoding", done, total, name))
+    )
 
 
-def _layer(tell: Tell, count: int) -> Callable[[int, int], None]:
-    """Tells how far the layout is; the first fit of a process compiles for some seconds before it moves."""
-    tell(MapStep("laying out", name=count_pictures(count)))
-    return partial(_tell_layout, tell, count)
+def _layout_reporter(on_progress: OnMapProgress, count: int) -> Callable[[int, int], None]:
+    """Return a function that reports the progress of a layout.
+
+    It reports the start at once, because the first layout of a process compiles for seconds before its first step.
+    """
+    on_progress(MapProgress("laying out", name=count_pictures(count)))
+    return partial(_report_layout, on_progress, count)
 
 
-def _tell_layout(tell: Tell, count: int, done: int, total: int) -> None:
-    tell(MapStep("laying out", done, total, count_pictures(count)))
+def _report_layout(on_progress: OnMapProgress, count: int, done: int, total: int) -> None:
+    on_progress(MapProgress("laying out", done, total, count_pictures(count)))

@@ -1,4 +1,4 @@
-"""Small copies of pictures, for pages."""
+"""Small copies of pictures for pages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from captioning.media.images import open_undecoded
 
 
 def thumbnail(path: Path, side: int = 128, quality: int = 78) -> str:
-    """A JPEG of a picture that passed the guards before, its longer side `side` pixels, as a `data:` address.
+    """Return a JPEG of a picture that passed the guards before, its longer side `side` pixels, as a `data:` address.
 
-    Empty where the file is gone or cannot be read any more: a page then shows its name alone.
+    Returns an empty text where the file can no longer be read; a page then shows the picture's name alone.
     """
     try:
         small = _shrink(path, side)
@@ -27,7 +27,7 @@ def thumbnail(path: Path, side: int = 128, quality: int = 78) -> str:
 
 
 def _shrink(path: Path, side: int) -> Image.Image:
-    """Upright, and on white where it lets something through."""
+    """Return a small upright copy, on white where the picture is transparent."""
     head = open_undecoded(path.read_bytes(), path.name)
     with head.image as image:
         image.draft("RGB", (2 * side, 2 * side))

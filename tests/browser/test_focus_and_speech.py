@@ -58,7 +58,7 @@ def press(page: Any, button: Any) -> None:
 def test_counting_is_seen_and_not_read_aloud_and_a_pressed_stop_hands_the_focus_on(
     open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captioning.image_map.session.TELL_SECONDS", 0.0)  # so that every caption is counted
+    monkeypatch.setattr("captioning.image_map.session.MAP_UPDATE_SECONDS", 0.0)  # so that every caption is counted
     gate = Gate(0)
     page = open_map(open_page, ColourLoader(step_gate=gate))
     page.locator(".cs-intake-folder").set_input_files(make_few(tmp_path))

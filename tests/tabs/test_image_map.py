@@ -248,7 +248,7 @@ def test_captions_names_and_quality_come_after_the_points(loader: ColourLoader, 
 def test_captioning_tells_captions_as_they_come_and_stops(
     loader: ColourLoader, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captioning.image_map.session.TELL_SECONDS", 0.0)
+    monkeypatch.setattr("captioning.image_map.session.MAP_UPDATE_SECONDS", 0.0)
     stop = threading.Event()
     job: Job[Any] = Job(stop)
     steps = []

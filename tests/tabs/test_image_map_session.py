@@ -76,7 +76,7 @@ class Visit:
 
 @pytest.fixture
 def visit(monkeypatch: pytest.MonkeyPatch) -> Visit:
-    monkeypatch.setattr("captioning.image_map.session.TELL_SECONDS", 0.05)
+    monkeypatch.setattr("captioning.image_map.session.MAP_UPDATE_SECONDS", 0.05)
     return Visit(ColourLoader(delay=0.01))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from captioning.core.cancellation import Job
 from captioning.core.errors import DataError
 from captioning.image_map import MapOptions, session
-from captioning.image_map.session import MapStep, count_pictures, nothing_usable
+from captioning.image_map.session import MapProgress, count_pictures, explain_unusable
 from captioning.media.clip_frames import OnStep
 from captioning.media.scratch import Scratch
 from captioning.serving.loading import LoadCaptioner, name_in_use
@@ -62,8 +62,8 @@ def draw(load: LoadCaptioner, source: Source, model_id: str, options: MapOptions
     captioner, scratch = load(model_id, report=lambda _: job.check()), Scratch(cache)
     collection = gather(source, scratch, _reader(job))
     if not collection.images:
-        raise DataError(nothing_usable(collection.failed, collection.others))
-    made = session.draw(captioner, collection, options, lambda step: job.show(_shown(step)))
+        raise DataError(explain_unusable(collection.failed, collection.others))
+    made = session.lay_out_collection(captioner, collection, options, lambda step: job.show(_shown(step)))
     view = MapView(
         **vars(made),
         model_id=name_in_use(model_id, captioner.spec),
@@ -78,7 +78,7 @@ def add(load: LoadCaptioner, source: Source, before: MapView, cache: str, job: J
     """More pictures on a map, each among those most like it; those before stay where they are."""
     captioner, scratch = load(before.model_id, report=lambda _: job.check()), Scratch(cache)
     collection = gather(source, scratch, _reader(job))
-    grown = session.grow(captioner, before, collection, lambda step: job.show(_shown(step)))
+    grown = session.add_pictures(captioner, before, collection, lambda step: job.show(_shown(step)))
     view = replace(grown, map_id=new_map_id(), working=True, scratches=(*before.scratches, scratch))
     told = f"{count_pictures(len(view.images) - len(before.images))} added; the others stayed where they were"
     return Drawn(view, told, captioner)
@@ -88,8 +88,8 @@ def refit_map(load: LoadCaptioner, before: MapView, model_id: str, options: MapO
     """All pictures laid out anew and turned to lie as before as far as they can, by the model now in use."""
     captioner = load(model_id, report=lambda _: job.check())
     title, revision = captioner.spec.title, captioner.spec.revision
-    tell: session.Tell = lambda step: job.show(_shown(step))  # noqa: E731
-    fresh = session.lay_out_anew(captioner, before, options, title == before.title, tell)
+    tell: session.OnMapProgress = lambda step: job.show(_shown(step))  # noqa: E731
+    fresh = session.refit_map(captioner, before, options, title == before.title, tell)
     view = replace(fresh, map_id=new_map_id(), model_id=model_id, title=title, revision=revision, working=True)
     drift = view.projection.drift
     moved = "" if drift is None else f"; they moved by {drift:.0%} of the map on average"
@@ -110,16 +110,16 @@ def find_out(load: LoadCaptioner, drawn: Drawn, job: Job[Shown], captions: bool 
         nonlocal known
         known = view
 
-    def tell(step: MapStep) -> None:
+    def tell(step: MapProgress) -> None:
         if step.doing == "captioning" and not step.total:
             job.check()
         else:
             job.show(replace(_shown(step), drawn=drawn, view=known))
 
-    return replace(session.find_out(captioner, known, tell, on_map, captions), working=False)
+    return replace(session.annotate_map(captioner, known, tell, on_map, captions), working=False)
 
 
-def _shown(step: MapStep) -> Shown:
+def _shown(step: MapProgress) -> Shown:
     words = _WORDS[step.doing].format(number=min(step.done + 1, step.total), total=step.total, name=step.name)
     return Shown(words, step.done / step.total if step.total else None)
 
