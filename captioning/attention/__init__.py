@@ -1,1 +1,1 @@
-"""Maps of where a model looks: methods, whether they can be believed, pictures and files."""
+"""Attention maps: their methods, faithfulness, pictures, files and page value."""

@@ -1,8 +1,8 @@
-"""Can a map be believed? Patches are hidden in its order, and the word's log-probability tells whether they mattered.
+"""Faithfulness of maps: hide patches in a map's order, and see whether the word's log-probability falls.
 
-Deletion and insertion as in RISE (Petsiuk, Das, Saenko 2018), on differences of log-probability rather than on
-probabilities, whose heavy tails hide everything else. A word is named by the positions of its tokens, and its
-log-probability is the sum of theirs. Works through any captioner, on arrays alone.
+Deletion and insertion follow RISE (Petsiuk, Das, Saenko 2018). They use differences of log-probability, because ratios
+of probabilities have heavy tails that hide everything else. A word is given by the positions of its tokens, and its
+log-probability is the sum of theirs. The functions work through any captioner, on arrays alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from captioning.attention.hiding import (
     centre_heat,
     deletion_masks,
     insertion_masks,
-    order_of,
+    rank_patches,
     score_hidden,
 )
 from captioning.attention.views import check_positions
@@ -33,15 +33,15 @@ from captioning.core.types import Caption, ImageFeatures, PatchLayout, Picture
 SEEDS = 8
 BLOCKS = 6
 # Student's t at 97.5 %, for 1, 2, … degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaithfulnessCurves:
-    """A word's log-probability while patches go or come, in the order of a map.
+    """A word's log-probability while patches are hidden or shown in the order of a map.
 
-    `deletion [steps + 1]` starts at the whole picture and `insertion [steps + 1]` at the hidden one. Areas are
-    means over a curve, in nats: a faithful map has a low deletion and a high insertion area.
+    `deletion [steps + 1]` starts at the whole picture and `insertion [steps + 1]` at the hidden one. Areas are means
+    over a curve, in nats: a faithful map has a low deletion and a high insertion area.
     """
 
     deletion: NDArray[np.float32]
@@ -49,12 +49,12 @@ class FaithfulnessCurves:
 
     @property
     def deletion_area(self) -> float:
-        """Mean log-probability while the hottest patches go first."""
+        """Return the mean log-probability while patches are hidden, the hottest first."""
         return _area(self.deletion)
 
     @property
     def insertion_area(self) -> float:
-        """Mean log-probability while the hottest patches come first."""
+        """Return the mean log-probability while patches are shown, the hottest first."""
         return _area(self.insertion)
 
 
@@ -63,12 +63,12 @@ def _area(curve: NDArray[np.float32]) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Belief:
-    """Whether one map of one word beats random orders, all in nats of the word's log-probability.
+class FaithfulnessResult:
+    """The comparison of a word's map with random orders, in nats of the word's log-probability.
 
-    `random` has the curves of each seed, `centre` those of an order from the picture's centre outwards. `gain` is
-    the mean of how far the map's deletion area lies below random's and its insertion area above. `interval` puts
-    95 % limits to it: below its low end a single random order might do as well.
+    `random` has the curves of each seed, and `centre` those of an order from the picture's centre outwards. `gain` is
+    the mean of two differences to random order: how far the deletion area is lower, and how far the insertion area is
+    higher. `interval` holds its 95 % limits: below a low end of 0, a single random order might do as well.
     """
 
     word: str
@@ -81,22 +81,22 @@ class Belief:
 
     @property
     def gain(self) -> float:
-        """The mean of both gains over random order."""
+        """Return the mean of both gains over random order."""
         return (self.deletion_gain + self.insertion_gain) / 2
 
     @property
     def centre_gain(self) -> float:
-        """The same for the order from the centre outwards."""
+        """Return the gain of the order from the centre outwards."""
         return _gains(self.centre, self.random)[2]
 
     @property
     def beats_random(self) -> bool:
-        """Whether the whole interval lies above 0."""
+        """Return whether the whole interval lies above 0."""
         return self.interval[0] > 0
 
     @property
     def sentence(self) -> str:
-        """What the numbers say, for people."""
+        """Return the result as a sentence for people."""
         word = self.word or "this token"
         low, high = self.interval
         figures = f"{self.gain:+.2f} nats, {low:+.2f} to {high:+.2f}".replace("-", "−")
@@ -108,9 +108,9 @@ class Belief:
 
 
 def word_score(scores: NDArray[np.float32], caption: Caption, positions: Sequence[int]) -> NDArray[np.float32]:
-    """The log-probability `[…]` of the word at `positions`, of those of all tokens `[…, tokens]`, in nats.
+    """Return the log-probability `[…]` of the word at `positions`, from those of all tokens `[…, tokens]`, in nats.
 
-    Raises `OptionsError` for no position, or one that the caption does not have.
+    Raises `OptionsError` without positions, or for one that the caption does not have.
     """
     if not positions:
         raise OptionsError("There is no word to measure; choose one.")
@@ -128,7 +128,7 @@ def measure_orders(
     fill: Fill = "mean",
     on_step: OnStep | None = None,
 ) -> list[FaithfulnessCurves]:
-    """Curves of the word at `positions` for each order of patches `[patches]`, hottest first."""
+    """Return the curves of the word at `positions` for each order of patches `[patches]`, hottest first."""
     masks = [half(order, steps) for order in orders for half in (deletion_masks, insertion_masks)]
     scores = score_hidden(captioner, picture, caption, np.concatenate(masks), fill, on_step)
     curves = word_score(scores, caption, positions).reshape(len(orders), 2, steps + 1)
@@ -145,17 +145,17 @@ def measure_map(
     seeds: int = SEEDS,
     fill: Fill = "mean",
     on_step: OnStep | None = None,
-) -> Belief:
-    """Whether a map `[patches]` of the word at `positions` beats `seeds` random orders of the patches.
+) -> FaithfulnessResult:
+    """Measure whether a map `[patches]` of the word at `positions` beats `seeds` random orders of the patches.
 
-    Looks at `expected_encodings(steps, seeds)` pictures. Raises `OptionsError` for a position that is not there, and
-    for fewer than 2 or more than 16 steps or seeds.
+    It encodes `expected_encodings(steps, seeds)` pictures. Raises `OptionsError` for a position that the caption does
+    not have, and for fewer than 2 or more than 16 steps or seeds.
     """
     _check_budget(steps, seeds)
     check_positions(caption, positions)
     layout = captioner.preprocess(picture).layout
-    own, centre = order_of(heat), order_of(centre_heat(layout))
-    # What a random order hides step by step is what its reverse, as random as itself, has still to show.
+    own, centre = rank_patches(heat), rank_patches(centre_heat(layout))
+    # Insertion by a random order is deletion by its reverse, read backwards, and the reverse is as random.
     chance = [np.random.default_rng(seed).permutation(len(own)) for seed in range(seeds)]
     halves = [half(order, steps) for order in (own, centre) for half in (deletion_masks, insertion_masks)]
     masks = np.concatenate([*halves, *(deletion_masks(order, steps) for order in chance)])
@@ -164,8 +164,8 @@ def measure_map(
     random = tuple(FaithfulnessCurves(curve, curve[::-1]) for curve in scores[4:])
     curves = FaithfulnessCurves(scores[0], scores[1])
     deletion_gain, insertion_gain, gain = _gains(curves, random)
-    reach = _reach([one.deletion_area for one in random])
-    return Belief(
+    reach = _interval_half_width([one.deletion_area for one in random])
+    return FaithfulnessResult(
         word=word_text(caption, positions),
         curves=curves,
         random=random,
@@ -177,32 +177,32 @@ def measure_map(
 
 
 def _gains(curves: FaithfulnessCurves, random: Sequence[FaithfulnessCurves]) -> tuple[float, float, float]:
-    """Gains over random order in deletion and in insertion, and their mean."""
+    """Return the gains over random order in deletion and in insertion, and their mean."""
     deletion = float(np.mean([one.deletion_area for one in random])) - curves.deletion_area
     insertion = curves.insertion_area - float(np.mean([one.insertion_area for one in random]))
     return deletion, insertion, (deletion + insertion) / 2
 
 
-def _reach(areas: Sequence[float]) -> float:
-    """How far from the mean of these areas one more such area lies in 95 of 100 cases, above or below.
+def _interval_half_width(areas: Sequence[float]) -> float:
+    """Return half the width of the 95 % interval of one more area, from the areas of random orders.
 
     The mean of a deletion and an insertion gain never spreads wider than either.
     """
     spread = float(np.std(areas, ddof=1))
-    return _T[min(len(areas) - 1, len(_T)) - 1] * spread * math.sqrt(1 + 1 / len(areas))
+    return _T_975[min(len(areas) - 1, len(_T_975)) - 1] * spread * math.sqrt(1 + 1 / len(areas))
 
 
 def expected_encodings(steps: int = STEPS, seeds: int = SEEDS) -> int:
-    """How many pictures `measure_map` looks at, where the picture has more patches than steps."""
-    # Two curves of the map, two of the centre, one of each seed, all but their ends; and the two ends.
+    """Return the number of pictures that `measure_map` encodes, where the picture has more patches than steps."""
+    # Two curves of the map, two of the centre and one of each seed; all share their two ends.
     return (4 + seeds) * (steps - 1) + 2
 
 
 def _check_budget(steps: int, seeds: int) -> None:
     if not 2 <= steps <= STEPS:
         raise OptionsError(f"Patches are hidden in 2 to {STEPS} steps, not {steps}.")
-    if not 2 <= seeds <= len(_T) + 1:
-        raise OptionsError(f"Random order needs 2 to {len(_T) + 1} seeds, not {seeds}.")
+    if not 2 <= seeds <= len(_T_975) + 1:
+        raise OptionsError(f"Random order needs 2 to {len(_T_975) + 1} seeds, not {seeds}.")
 
 
 def ablate_blocks(
@@ -214,9 +214,10 @@ def ablate_blocks(
     fill: Fill = "mean",
     on_step: OnStep | None = None,
 ) -> NDArray[np.float32]:
-    """How much the word's log-probability falls when one block of the picture is hidden, `[rows, columns]` in nats.
+    """Return the drop of the word's log-probability when one block of the picture is hidden, `[rows, columns]` in nats.
 
-    At most `blocks` rows and columns, fewer where a grid has fewer. Raises `OptionsError` for more than 6 blocks.
+    There are at most `blocks` rows and columns, fewer where the grid has fewer. Raises `OptionsError` for fewer than 1
+    or more than 6 blocks.
     """
     if not 1 <= blocks <= BLOCKS:
         raise OptionsError(f"A picture is hidden in 1 to {BLOCKS} blocks a side, not {blocks}.")
@@ -231,7 +232,10 @@ def ablate_blocks(
 
 
 def block_numbers(layout: PatchLayout, rows: int, columns: int) -> NDArray[np.intp]:
-    """Which of `rows` × `columns` equal blocks, row by row, the centre of each patch lies in, `[patches]`."""
+    """Return the number of the block that holds each patch's centre, `[patches]`.
+
+    There are `rows` × `columns` equal blocks, counted row by row.
+    """
     low, high = layout.boxes[:, :2].min(axis=0), layout.boxes[:, 2:].max(axis=0)
     centres = ((layout.boxes[:, :2] + layout.boxes[:, 2:]) / 2 - low) / (high - low)
     across, down = (np.floor(centres * (columns, rows)).astype(np.intp).clip(0, (columns - 1, rows - 1))).T
@@ -240,9 +244,9 @@ def block_numbers(layout: PatchLayout, rows: int, columns: int) -> NDArray[np.in
 
 
 def rank_correlation(heat: NDArray[np.float32], drops: NDArray[np.float32], layout: PatchLayout) -> float:
-    """Spearman's correlation in −1…1 of a map `[patches]`, its mean in each block, with `drops [rows, columns]`.
+    """Return Spearman's correlation in −1…1 of a map `[patches]`, averaged in each block, with `drops [rows, columns]`.
 
-    0 where either is flat. Blocks that no patch lies in are left out.
+    It is 0 where either is flat. Blocks without patches are left out.
     """
     numbers = block_numbers(layout, *drops.shape)
     counts = np.bincount(numbers, minlength=drops.size)
@@ -255,7 +259,7 @@ def rank_correlation(heat: NDArray[np.float32], drops: NDArray[np.float32], layo
 
 
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Ranks from 0 on; equal values share the mean of theirs."""
+    """Return ranks from 0 on; equal values share the mean of theirs."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     ranks: NDArray[np.float64] = (ends - (counts + 1) / 2)[places.ravel()]
@@ -269,9 +273,10 @@ def head_importance(
     positions: Sequence[int],
     on_step: OnStep | None = None,
 ) -> NDArray[np.float32]:
-    """How much the word's log-probability falls when a head is silenced, `[layers, heads]` in nats.
+    """Return the drop of the word's log-probability when a head is switched off, `[layers, heads]` in nats.
 
-    One pass of the decoder a head (Michel, Levy, Neubig 2019). Raises `CapabilityError` where there are no heads.
+    Each head takes one pass of the decoder (Michel, Levy, Neubig 2019). Raises `CapabilityError` for a model without
+    heads.
     """
     check_positions(caption, positions)
     shape = captioner.trace(features, caption).image_attentions.shape[:2]
@@ -289,7 +294,7 @@ def head_importance(
 def paired_bootstrap(
     differences: NDArray[np.float64], groups: Sequence[int], seed: int = 0, draws: int = 2000
 ) -> tuple[float, float, float]:
-    """Mean of `differences` and its 95 % interval, resampling whole groups (photographs)."""
+    """Return the mean of `differences` and its 95 % interval, resampling whole groups (photographs)."""
     numbers = np.unique(groups, return_inverse=True)[1]
     sums = np.bincount(numbers, weights=differences)
     counts = np.bincount(numbers)

@@ -1,7 +1,7 @@
-"""The attention explorer's data as it travels to a page, and the explorer as one HTML file that asks no network.
+"""The page value of the attention explorer, and the explorer as one HTML file that works without network.
 
-The page and the file are drawn by the same scripts from the same data: JSON that says what there is, a picture, and
-the attention as bytes. All of it travels once.
+The same scripts draw the page and the file from the same data: a JSON description, a picture, and the attention as
+bytes. Each is sent once.
 """
 
 from __future__ import annotations
@@ -67,11 +67,12 @@ def look_value(
     on_demand: bool = False,
     look_id: str | None = None,
 ) -> dict[str, Any]:
-    """What `assets/attention/explorer.js` needs of a caption, except the picture and the weights themselves.
+    """Return the page value of `assets/attention/explorer.js` for a caption, without the picture and the weights.
 
-    `view` is what it opens on, and `paint` how: the position `chosen`, colours, opacity. `maps` has [tokens, patches]
-    of methods beyond raw attention, `importance` [layers, heads] of words, by their positions, where it was measured.
-    `on_demand` has the weights fetched layer by layer; another `look_id` than before opens the explorer anew.
+    `view` is the view to open with, and `paint` the drawing settings: the position `chosen`, colours, opacity. `maps`
+    has [tokens, patches] of methods beyond raw attention. `importance` has [layers, heads] of the words that were
+    measured, by their positions. With `on_demand`, the page fetches the weights layer by layer. A new `look_id` makes
+    the page open the explorer anew.
     """
     caption, layout = trace.caption, trace.layout
     layers, heads, _, patches = trace.image_attentions.shape
@@ -95,7 +96,7 @@ def look_value(
         "width": width,
         "height": height,
         "grid": None if layout.grid is None else list(layout.grid),
-        "region": [round(edge, 6) for edge in _region(layout)],
+        "region": [round(edge, 6) for edge in _covered_region(layout)],
         "boxes": [[round(edge, 5) for edge in box] for box in layout.boxes.tolist()],
         "methods": [
             {
@@ -132,10 +133,11 @@ def trace_document(
     scale: Scale = "shared",
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """A caption and the maps [tokens, patches] of one method as plain JSON, with where each patch lies.
+    """Return a caption and the maps [tokens, patches] of one method as plain JSON, with the box of each patch.
 
-    The scale "minimum" takes off what all tokens share. Shares and entropies (bits) have one number a token. `check` is
-    called between tokens where each takes a pass of its own, and may raise `Stopped`. Raises what `map_tokens` raises.
+    The scale "minimum" subtracts from each patch the least weight of all tokens. Shares and entropies (bits) have one
+    number a token. `check` is called between tokens where each takes its own pass, and may raise `Stopped`. Raises what
+    `map_tokens` raises.
     """
     (features,) = captioner.encode([picture])
     trace = captioner.trace(features, caption)
@@ -165,14 +167,17 @@ def trace_document(
 
 
 def identify(trace: CaptionTrace) -> str:
-    """A name for a caption of a picture by a model, the same whenever they are the same."""
+    """Return an id of a model's caption of a picture, which is the same for the same caption."""
     caption = trace.caption
     facts = (caption.model_id, caption.revision, caption.image_id, caption.token_ids, caption.num_prompt_tokens)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def first_word(caption: Caption) -> int:
-    """The position to begin with: the first generated word that names something, else the first generated one."""
+    """Return the position to open with: the first generated word that names something.
+
+    It is the first generated token where all words are small ones, such as "the".
+    """
     last = len(caption.tokens) - 1
     for position in range(caption.num_prompt_tokens, last + 1):
         if f" {caption.tokens[position].strip().lower()} " not in _SMALL_WORDS:
@@ -181,10 +186,10 @@ def first_word(caption: Caption) -> int:
 
 
 def pack_weights(trace: CaptionTrace) -> bytes:
-    """All attention as it travels, [layers + 1, heads, tokens, patches]; the last layer is the mean of all others.
+    """Return all attention as bytes, [layers + 1, heads, tokens, patches]; the last layer is the mean of all others.
 
-    Little-endian float32 first, for each row of patches: what one step of its bytes is worth, its share on the
-    picture, its share on prefix tokens. Then the bytes.
+    Three little-endian float32 numbers come first for each row of patches: the value of one step of its bytes, the
+    row's attention to the picture, and its attention to prefix tokens. The bytes follow.
     """
     weights, prefix = (
         np.concatenate((array, array.mean(axis=0, keepdims=True)))
@@ -196,13 +201,13 @@ def pack_weights(trace: CaptionTrace) -> bytes:
 
 
 def pack_maps(maps: Maps) -> dict[str, Any]:
-    """Maps [tokens, patches] as they travel: bytes, and what one step of them is worth, for each token."""
+    """Return maps [tokens, patches] as bytes, and the value of one step of the bytes for each token."""
     rows, scales = quantise(maps)
     return {"rows": to_base64(rows.tobytes()), "scales": [float(f"{scale / 255:.6g}") for scale in scales]}
 
 
 def pack_importance(importance: Mapping[tuple[int, ...], Maps]) -> dict[str, list[list[float]]]:
-    """What heads matter [layers, heads], in nats, for the word at some positions, as it travels."""
+    """Return the importance of heads [layers, heads], in nats, by the positions of the word, for JSON."""
     return {",".join(map(str, positions)): drops.round(5).tolist() for positions, drops in importance.items()}
 
 
@@ -219,7 +224,7 @@ def share_maps(maps: Maps, scale: Scale = "shared") -> Maps:
 
 
 def picture_file(picture: Picture) -> bytes:
-    """The picture as the explorer shows it: a JPEG of at most 1280 pixels a side."""
+    """Return the picture for the explorer: a JPEG of at most 1280 pixels a side."""
     image = picture.image.copy()
     image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     file = io.BytesIO()
@@ -228,11 +233,11 @@ def picture_file(picture: Picture) -> bytes:
 
 
 def explorer_html(look: Mapping[str, Any], picture: bytes, weights: bytes) -> str:
-    """The explorer as one HTML file, with everything in it and nothing fetched from anywhere.
+    """Return the explorer as one HTML file that fetches nothing.
 
     `look` comes from `look_value`, `picture` from `picture_file`, `weights` from `pack_weights`.
     """
-    methods = [_in_one_file(method, look["maps"]) for method in look["methods"]]
+    methods = [_lock_missing_maps(method, look["maps"]) for method in look["methods"]]
     whole = {
         **look,
         "methods": methods,
@@ -242,23 +247,23 @@ def explorer_html(look: Mapping[str, Any], picture: bytes, weights: bytes) -> st
     }
     value = {"serial": 1, "phase": "done", "message": "", "in_one_file": True, "look": whole}
     title = f"{look['name']} · Captionscope"
-    return make_page(title, '<main class="cs-part"></main>', value, [_START + read_script(*SCRIPTS)])
+    return make_page(title, '<main class="cs-part"></main>', value, [_PAGE_STUBS + read_script(*SCRIPTS)])
 
 
-def _in_one_file(method: Mapping[str, str], maps: Mapping[str, Any]) -> dict[str, str]:
-    """A method, locked where its maps are not in the file."""
+def _lock_missing_maps(method: Mapping[str, str], maps: Mapping[str, Any]) -> dict[str, str]:
+    """Return a method's entry, locked where the file does not hold its maps."""
     known = method["name"] in TRACED or method["name"] in maps
     return {**method, "off": "" if known else method["off"] or "not computed when this file was saved"}
 
 
-def _region(layout: PatchLayout) -> Sequence[float]:
-    """The part of the picture that the patches cover: left, top, right, bottom."""
+def _covered_region(layout: PatchLayout) -> Sequence[float]:
+    """Return the part of the picture that the patches cover: left, top, right, bottom."""
     lows, highs = layout.boxes.min(axis=0), layout.boxes.max(axis=0)
     return [float(edge) for edge in (lows[0], lows[1], highs[2], highs[3])]
 
 
-# What the page gives to its scripts, in a file of its own.
-_START = """
+# Stands in for Gradio's element, props and functions, which the scripts expect.
+_PAGE_STUBS = """
 const element = document.body;
 const props = { value: JSON.parse(document.getElementById('cs-data').textContent) };
 const watch = () => {};

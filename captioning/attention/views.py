@@ -1,6 +1,6 @@
-"""What a trace shows: maps of one layer, head or method, comparable scales, and what each map is worth.
+"""Maps from a trace: by layer, head or method, on comparable scales, and measures of a map.
 
-NumPy alone. Maps are `[tokens, patches]`, not negative, in the order of a layout's boxes.
+NumPy alone. Maps are `[tokens, patches]`, not negative, in the order of the layout's boxes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCALES: tuple[Scale, ...] = ("shared", "per_map", "minimum")
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way to say where a model looked: its name in commands, its title, whose it is, and what to know of it."""
+    """A method of making maps: its name in commands, its title, its source, and a note for readers."""
 
     name: str
     title: str
@@ -71,9 +71,9 @@ TRACED = ("attention", "attention_clean")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is shown first: a method, and for attention a layer (`None` is their mean) and a head.
+    """The choice of a map: a method, and for attention a layer (`None` is their mean) and a head.
 
-    `measured` says whether it was chosen by measuring on training photographs.
+    `measured` says whether the view was chosen by measuring on training photographs.
     """
 
     method: str = "attention"
@@ -85,28 +85,28 @@ class View:
 _MEASURED_VIEWS: Mapping[str, View] = {
     "embedded": View("gradient_attention", measured=True),
 }
-"""By model: the view with the largest gains on training photographs; of two alike, the one that takes less work."""
+"""By model, the view with the largest gains on training photographs; of two equal ones the cheaper."""
 
 
 def default_view(spec: ModelSpec) -> View:
-    """The view that measured best for a model, or plain attention where nobody measured."""
+    """Return the view that measured best for a model, or plain attention for a model that was not measured."""
     view = _MEASURED_VIEWS.get(spec.model_id, View())
     return view if view.method in {method.name for method in methods_for(spec)} else View()
 
 
 def methods_for(spec: ModelSpec) -> tuple[Method, ...]:
-    """The methods that a model allows; none where its architecture has no attention to the picture."""
+    """Return the methods that a model allows; none where its architecture has no attention to the picture."""
     capabilities = spec.capabilities
     names = {*capabilities.explanation_methods, *(TRACED if capabilities.attention_kind else ())}
     return tuple(method for method in METHODS if method.name in names)
 
 
 def select(trace: CaptionTrace, layer: int | None = None, head: Head = "mean", subtract_minimum: bool = False) -> Maps:
-    """The maps `[tokens, patches]` of one layer and head; `layer` `None` is the mean over layers.
+    """Return the maps `[tokens, patches]` of one layer and head; a `layer` of `None` is the mean over layers.
 
-    `head` "mean" and "max" go over the heads of each layer. `subtract_minimum` first takes off what every token
-    gave a patch, head by head: with "mean" that is the classic recipe. Raises `OptionsError` for a layer or head
-    that is not there.
+    A `head` of "mean" or "max" reduces the heads of each layer. `subtract_minimum` first subtracts from each patch the
+    least weight that any token gave it, head by head: with "mean" that is the classic recipe. Raises `OptionsError` for
+    a layer or head that does not exist.
     """
     attentions = trace.image_attentions
     num_layers, num_heads = attentions.shape[:2]
@@ -117,12 +117,12 @@ def select(trace: CaptionTrace, layer: int | None = None, head: Head = "mean", s
     chosen = attentions if layer is None else attentions[layer : layer + 1]
     if subtract_minimum:
         chosen = chosen - chosen.min(axis=-2, keepdims=True)
-    maps: Maps = _over_heads(chosen, head).mean(axis=0)
+    maps: Maps = _reduce_heads(chosen, head).mean(axis=0)
     return maps
 
 
-def _over_heads(values: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
-    """`[layers, heads, …]` → `[layers, …]`."""
+def _reduce_heads(values: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """Reduce `[layers, heads, …]` to `[layers, …]`."""
     if not isinstance(head, str):
         return values[:, head]
     result: NDArray[np.float32] = values.max(axis=1) if head == "max" else values.mean(axis=1)
@@ -138,10 +138,10 @@ def map_tokens(
     head: Head = "mean",
     positions: Sequence[int] | None = None,
 ) -> Maps:
-    """Maps `[positions, patches]` by any method, of all tokens unless `positions` names some.
+    """Return maps `[positions, patches]` by any method, of all tokens or of those at `positions`.
 
-    `layer` and `head` choose among attention and mean nothing to other methods. Raises `CapabilityError` for a
-    method that the model does not allow, naming those that it does, and what `trace` and `explain` raise.
+    `layer` and `head` are for attention; other methods ignore them. Raises `CapabilityError` for a method that the
+    model does not allow, and the errors of `trace` and `explain`.
     """
     check_method(captioner.spec, method)
     chosen = range(len(caption.token_ids)) if positions is None else positions
@@ -152,9 +152,10 @@ def map_tokens(
 
 
 def view_maps(trace: CaptionTrace, view: View, scale: Scale = "shared", computed: Maps | None = None) -> Maps:
-    """Return the maps `[tokens, patches]` of a view, not scaled; "minimum" takes off what all tokens share.
+    """Return the maps `[tokens, patches]` of a view before scaling.
 
-    `computed` are the maps of a method that a trace lacks.
+    The scale "minimum" subtracts from each patch the least weight of all tokens. `computed` holds the maps of a method
+    that a trace lacks.
     """
     subtract = scale == "minimum"
     if view.method in TRACED:
@@ -174,7 +175,7 @@ def check_method(spec: ModelSpec, method: str) -> None:
 
 
 def check_positions(caption: Caption, positions: Sequence[int]) -> list[int]:
-    """The positions as they are. Raises `OptionsError` for one that the caption does not have."""
+    """Return the positions as a list. Raises `OptionsError` for one that the caption does not have."""
     outside = [position for position in positions if not 0 <= position < len(caption.token_ids)]
     if outside:
         last = len(caption.token_ids) - 1
@@ -183,10 +184,10 @@ def check_positions(caption: Caption, positions: Sequence[int]) -> list[int]:
 
 
 def rescale(maps: Maps, how: Scale = "shared") -> Maps:
-    """Maps `[tokens, patches]` in 0…1.
+    """Return maps `[tokens, patches]` in 0…1.
 
-    "per_map" stretches each map by itself, which makes a flat map look sure of itself. The others divide all by the
-    largest weight of all, so that maps can be compared; see `view_maps` for what "minimum" takes off before.
+    "per_map" stretches each map by itself, which makes a flat map look certain. The other scales divide all maps by the
+    largest weight, so that they can be compared; `view_maps` subtracts for "minimum" before.
     """
     if maps.size == 0:
         return maps
@@ -197,15 +198,15 @@ def rescale(maps: Maps, how: Scale = "shared") -> Maps:
 
 
 def _divided(values: Maps, by: NDArray[np.float32] | np.float32) -> Maps:
-    """`values / by`, and 0 where that would divide by 0."""
+    """Return `values / by`, and 0 where `by` is 0."""
     return np.divide(values, by, out=np.zeros_like(values), where=np.asarray(by) > 0)
 
 
 def remove_interference(maps: Maps) -> Maps:
-    """Maps with what earlier tokens looked at taken off, where that leaves anything; the first one stays as it is.
+    """Subtract from each token's map what earlier tokens looked at; the first map stays unchanged.
 
-    The mean map of the tokens before is scaled to fit in least squares, subtracted, and what is below 0 is 0.
-    After Token Activation Map (Li et al. 2025), which weighs earlier tokens by how alike the words are.
+    The mean map of the earlier tokens is scaled by least squares and subtracted, and negative weights become 0. After
+    Token Activation Map (Li et al. 2025), which weighs earlier tokens by the similarity of the words.
     """
     cleaned = maps.copy()
     for place in range(1, len(maps)):
@@ -217,7 +218,7 @@ def remove_interference(maps: Maps) -> Maps:
 
 
 def entropy(maps: Maps) -> NDArray[np.float64]:
-    """How spread out each map is, `[tokens]` in bits: 0 for a single patch, log2(patches) for a flat or empty one."""
+    """Return the entropy of each map, `[tokens]` in bits: 0 for one patch, log2(patches) for a flat or empty map."""
     totals = maps.sum(axis=-1, keepdims=True, dtype=np.float64)
     shares = np.where(totals > 0, maps / np.where(totals > 0, totals, 1), 1 / maps.shape[-1])
     result: NDArray[np.float64] = -(shares * np.log2(np.where(shares > 0, shares, 1))).sum(axis=-1)
@@ -225,31 +226,31 @@ def entropy(maps: Maps) -> NDArray[np.float64]:
 
 
 def image_share(trace: CaptionTrace, layer: int | None = None, head: Head = "mean") -> NDArray[np.float32]:
-    """The share of each token's attention that went to patches of the picture, `[tokens]` in 0…1."""
+    """Return the share of each token's attention to the patches of the picture, `[tokens]` in 0…1."""
     return _share(trace.image_attentions.sum(axis=-1), layer, head)
 
 
 def prefix_share(trace: CaptionTrace, layer: int | None = None, head: Head = "mean") -> NDArray[np.float32]:
-    """The share of each token's attention that went to the picture's prefix (CLS), `[tokens]` in 0…1."""
+    """Return the share of each token's attention to the picture's prefix (CLS), `[tokens]` in 0…1."""
     return _share(trace.prefix_attentions, layer, head)
 
 
 def _share(shares: NDArray[np.float32], layer: int | None, head: Head) -> NDArray[np.float32]:
     chosen = shares if layer is None else shares[layer : layer + 1]
-    # The largest share among heads would not add up to 1 with that of another column.
-    result: NDArray[np.float32] = _over_heads(chosen, "mean" if head == "max" else head).mean(axis=0)
+    # Maxima over heads would not add up to 1 with those of the other column.
+    result: NDArray[np.float32] = _reduce_heads(chosen, "mean" if head == "max" else head).mean(axis=0)
     return result
 
 
 def merge_words(maps: Maps, groups: Sequence[Sequence[int]]) -> Maps:
-    """The mean map of each word's tokens, `[words, patches]`."""
+    """Return the mean map of each word's tokens, `[words, patches]`."""
     if not groups:
         return maps[:0]
     return np.stack([maps[list(group)].mean(axis=0) for group in groups])
 
 
 def to_grid(heat: NDArray[np.float32], layout: PatchLayout) -> NDArray[np.float32]:
-    """Maps `[…, patches]` as `[…, rows, columns]`. Raises `CapabilityError` where the patches form no grid."""
+    """Return maps `[…, patches]` as `[…, rows, columns]`. Raises `CapabilityError` where the patches form no grid."""
     if layout.grid is None:
         raise CapabilityError("The patches of this picture form no grid: the model looks at it in pieces.")
     return heat.reshape(*heat.shape[:-1], *layout.grid)
@@ -258,10 +259,10 @@ def to_grid(heat: NDArray[np.float32], layout: PatchLayout) -> NDArray[np.float3
 def sample_map(
     heat: NDArray[np.float32], layout: PatchLayout, height: int, width: int, smooth: bool = True
 ) -> NDArray[np.float32]:
-    """A map `[patches]` as a picture `[height, width]`; places that no patch covers are 0.
+    """Return a map `[patches]` as pixels `[height, width]`; pixels that no patch covers are 0.
 
-    `smooth` blends linearly between the centres of a grid's patches; else, and where there is no grid, every
-    patch is of one value, and where patches lie on each other it is their mean.
+    `smooth` interpolates linearly between the centres of a grid's patches. Otherwise, and without a grid, all pixels of
+    a patch have one value; where patches overlap it is their mean.
     """
     if smooth and layout.grid is not None:
         return _blend(to_grid(heat, layout), layout.boxes.reshape(*layout.grid, 4), height, width)
@@ -273,20 +274,20 @@ def sample_map(
 
 
 def pixel_boxes(layout: PatchLayout, height: int, width: int) -> NDArray[np.intp]:
-    """Each patch's left, top, right and bottom `[patches, 4]` in whole pixels of a picture, cut at its edges."""
+    """Return each patch's left, top, right and bottom `[patches, 4]` in whole pixels, cut at the picture's edges."""
     edges = np.rint(layout.boxes * (width, height, width, height)).astype(np.intp)
     return edges.clip(0, (width, height, width, height))
 
 
 def _blend(grid: NDArray[np.float32], boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float32]:
-    """Bilinear between centres; from the outermost centres on to the edge of the patches it stays as it is."""
-    down = _along(boxes[:, 0, 1], boxes[:, 0, 3], height)
-    across = _along(boxes[0, :, 0], boxes[0, :, 2], width)
+    """Interpolate bilinearly between patch centres; outside the outermost centres values stay constant."""
+    down = _axis_weights(boxes[:, 0, 1], boxes[:, 0, 3], height)
+    across = _axis_weights(boxes[0, :, 0], boxes[0, :, 2], width)
     return (down @ grid @ across.T).astype(np.float32)
 
 
-def _along(starts: NDArray[np.float64], ends: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    """How much each patch along one side counts at each pixel, `[length, patches]`."""
+def _axis_weights(starts: NDArray[np.float64], ends: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    """Return the weight of each patch along one side at each pixel, `[length, patches]`."""
     places = (np.arange(length) + 0.5) / length
     weights = np.stack([np.interp(places, (starts + ends) / 2, one) for one in np.eye(len(starts))], axis=1)
     weights[(places < starts[0]) | (places > ends[-1])] = 0
@@ -294,7 +295,7 @@ def _along(starts: NDArray[np.float64], ends: NDArray[np.float64], length: int) 
 
 
 def quantise(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Weights `[…, patches]` in a byte each, and the largest of each row `[…]`, which 255 stands for."""
+    """Return weights `[…, patches]` as bytes, and the largest weight of each row `[…]`, which 255 stands for."""
     largest = weights.max(axis=-1)
     shares = _divided(weights, np.broadcast_to(largest[..., None], weights.shape))
     return np.rint(shares * 255).astype(np.uint8), largest

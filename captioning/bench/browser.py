@@ -21,7 +21,7 @@ _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 _TIMEOUT_MILLISECONDS = 120_000
 
 WAIT_FOR_PAINT = """
-// The next frame paints whatever was drawn before; a message posted in that frame arrives after it is painted.
+// The next frame paints all earlier changes. A message that is posted in that frame arrives after it is painted.
 const drawn = () => new Promise((resolve) => requestAnimationFrame(() => {
   const { port1, port2 } = new MessageChannel();
   port1.onmessage = resolve;

@@ -150,7 +150,7 @@ def map_to_html(
         title,
         f'<main id="cs-map"><h1>{html.escape(title)}</h1><div class="cs-part"></div></main>',
         to_base64(gzip.compress(json.dumps(value).encode(), 6, mtime=0)),
-        [plotly_file().read_text(encoding="utf-8"), _START.replace("SCRIPT", read_script(*SCRIPTS))],
+        [plotly_file().read_text(encoding="utf-8"), _PAGE_STUBS.replace("SCRIPT", read_script(*SCRIPTS))],
         images="data: blob:",
         # Plotly's WebGL points compile functions at run time; the page still cannot fetch anything.
         more="'unsafe-eval'",
@@ -167,7 +167,7 @@ def _all_neighbours(made: ImageMap) -> list[list[tuple[int, float]]]:
 
 
 # Stands in for Gradio's element, props and functions, which the scripts expect.
-_START = """
+_PAGE_STUBS = """
 (async () => {
   performance.mark('cs-start'); // Plotly has been read
   const text = JSON.parse(document.getElementById('cs-data').textContent);

@@ -26,7 +26,7 @@ def augment(
     count = len(pixels)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        # Drawn on the processor: a seed then means the same on every device.
+        # Drawn on the processor, so that a seed gives the same changes on every device.
         return (torch.rand(count, *shape, generator=generator) * (high - low) + low).to(pixels.device)
 
     images = pixels.float() / 255

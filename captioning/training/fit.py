@@ -200,7 +200,7 @@ class Trainer:
         return figures
 
     def _autocast(self) -> torch.autocast:
-        # Without gradients, drawing captions would cache casts of weights that the loss must not reuse.
+        # Captions are drawn without gradients. A cache would give the weights cast there to the loss as well.
         return runtime.autocast(self.device, cache_enabled=not self.options.reward_weight)
 
     def _trained_tensors(self) -> dict[str, Tensor]:

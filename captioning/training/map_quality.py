@@ -16,7 +16,7 @@ from captioning.attention.hiding import (
     centre_heat,
     deletion_masks,
     insertion_masks,
-    order_of,
+    rank_patches,
     score_hidden,
 )
 from captioning.attention.views import (
@@ -154,7 +154,7 @@ def _measure_picture(
     layout = captioner.preprocess(picture).layout
     heats = word_maps(captioner, picture, caption, words, views)
     centre = np.broadcast_to(centre_heat(layout), (len(words), 1, heats.shape[-1]))
-    orders = [order_of(heat) for word in np.concatenate((heats, centre), axis=1) for heat in word]
+    orders = [rank_patches(heat) for word in np.concatenate((heats, centre), axis=1) for heat in word]
     own = [half(order, steps) for order in orders for half in (deletion_masks, insertion_masks)]
     # Insertion by a random order is deletion by its reverse, read backwards, and the reverse is as random.
     random = [deletion_masks(generator.permutation(heats.shape[-1]), steps) for generator in chance]

@@ -94,7 +94,7 @@ def vote_on_features_and_map(
     placed = place(train, positions, dev)
     own_neighbours = map_neighbours(positions, k)
     own_distances = np.linalg.norm(positions[own_neighbours] - positions[:, None], axis=2)
-    distances, neighbours = cKDTree(positions).query(placed, range(1, k + 1))  # a number would drop an axis of one
+    distances, neighbours = cKDTree(positions).query(placed, range(1, k + 1))  # SciPy drops the axis for k = 1
     return {
         "features_train": _Votes(vote(*nearest(train, k), train_kinds), train_kinds),
         "features_dev": _Votes(vote(*nearest(train, k, dev), train_kinds), dev_kinds),

@@ -76,7 +76,7 @@ class AugmentingEncoder:
         self._size, self._cells = _sizes(start, options.training_size)
         self._mix = options.mix
         self._detail = start.pixels.detail
-        # Pixels arrive in 0…1, the recipe begins with 0…255.
+        # The pixels are in 0…1; the recipe expects 0…255.
         self._scale = recipe.scale * 255
         self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (recipe.mean, recipe.std))
 

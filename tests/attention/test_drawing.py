@@ -1,4 +1,4 @@
-"""Maps as pictures, on synthetic maps whose answer is known."""
+"""Maps as pictures: synthetic maps whose result is known."""
 
 from __future__ import annotations
 

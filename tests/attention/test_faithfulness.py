@@ -26,7 +26,7 @@ LAYOUT = PatchLayout.from_grid(4, 4)
 
 
 class SeesOnePatch(FakeCaptioner):
-    """Is sure of its words as far as the bright patch in row 1, column 2 can be seen."""
+    """A captioner whose log-probability is higher the more of the bright patch in row 1, column 2 is visible."""
 
     def preprocess(self, image: Picture) -> ModelInput:
         return ModelInput(super().preprocess(image).pixel_values, LAYOUT)
@@ -84,7 +84,7 @@ def one_hot(patch: int, count: int = 16) -> NDArray[np.float32]:
 
 
 class SeesFourPatches(SeesOnePatch):
-    """Every one of the four patches in the middle makes its words as much likelier as the others."""
+    """A captioner whose four middle patches raise the log-probability equally."""
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         features = super().encode(images)
@@ -222,7 +222,7 @@ def test_a_large_picture_is_measured_at_a_smaller_size() -> None:
 
 
 class LooksClosely(FakeCaptioner):
-    """Cuts every picture into 24 × 24 patches, and keeps what it was shown."""
+    """A captioner that divides every picture into 24 × 24 patches, and records the pictures."""
 
     def preprocess(self, image: Picture) -> ModelInput:
         return ModelInput(super().preprocess(image).pixel_values, PatchLayout.from_grid(24, 24))

@@ -39,7 +39,7 @@ def see(view: View, paint: Paint | None = None, prompt: str = "the dog and the")
 
 
 def opened(folder: Path) -> Any:
-    """What the explorer in a folder shows."""
+    """Return the explorer's page value from a folder."""
     page = (folder / "explorer.html").read_text(encoding="utf-8")
     return json.loads(page.split('id="cs-data">')[1].split("</script>")[0])["look"]
 

@@ -1,4 +1,4 @@
-"""Maps of a trace: what is chosen, how it is scaled, where it lies."""
+"""Maps of a trace: their selection, their scale, and the boxes of their patches."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_caption(tokens: tuple[str, ...]) -> Caption:
 
 
 def make_trace(tokens: tuple[str, ...] = ("a", " dog", " runs")) -> tuple[CaptionTrace, NDArray[np.float32]]:
-    """A trace, and the attention `[layers, heads, tokens, prefix + patches]` that it is made of."""
+    """Return a trace, and the attention `[layers, heads, tokens, prefix + patches]` that it holds."""
     shape = (LAYERS, HEADS, len(tokens))
     whole = np.random.default_rng(5).dirichlet(np.full(PREFIX + ROWS * COLUMNS, 0.5), shape).astype(np.float32)
     layout = PatchLayout.from_grid(ROWS, COLUMNS)

@@ -1,4 +1,4 @@
-"""Deploying to a Space: a Spacefile and its mistakes, what is sent, what differs, and applying it to a hub here."""
+"""Deployment to a Space: mistakes in a Spacefile, the files to send, the changes, and applying them to a fake hub."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SENT = {"README.md", "app.py", "assets/model.safetensors", "captioning/page.py",
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A git checkout of a small Space, with everything in it that must not be sent."""
+    """Return a git checkout of a small Space, with all kinds of files that must not be sent."""
     contents = {
         "README.md": "---\nsdk: gradio\napp_file: app.py\n---\n# Captions\n",
         "app.py": "print()\n",

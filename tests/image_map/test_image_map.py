@@ -44,7 +44,7 @@ Features = NDArray[np.float32]
 
 
 class ColourCaptioner(FakeCaptioner):
-    """Its features are a picture's mean colour; it cannot bear pictures that are all black, nor make sense of white."""
+    """A captioner whose features are the mean colour. Black pictures raise an error; white ones give NaN."""
 
     batches: list[int]
 
@@ -80,7 +80,7 @@ def colours(tmp_path: Path) -> list[NamedImage]:
 
 
 def blobs(count: int, groups: int = 3, seed: int = 0) -> tuple[Features, list[str]]:
-    """Features in well separated groups, with the group of each."""
+    """Return features in well separated groups, and the group of each."""
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(groups, 16)) * 4
     kinds = np.arange(count) % groups

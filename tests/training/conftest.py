@@ -1,4 +1,4 @@
-"""A data folder of drawings in the layout of the training photographs."""
+"""A data folder of drawings with the layout of the training photographs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _rows() -> list[tuple[str, str, str, str, tuple[int, int, int]]]:
 
 @pytest.fixture
 def data_folder(tmp_path: Path) -> Path:
-    """A folder of drawings of a test's own."""
+    """Return a folder of drawings that a test may change."""
     return write_data(tmp_path / "data")
 
 
 def write_data(folder: Path) -> Path:
-    """Twelve training and six dev pictures with captions, as many with a class name; half as files, half in a tar."""
+    """Write 12 training and 6 dev pictures with captions, and as many with class names, half of them in a tar."""
     folder.mkdir()
     lines = ["image\tsplit\tclass_name\tcaption"]
     written: set[str] = set()

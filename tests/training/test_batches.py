@@ -15,7 +15,7 @@ OPTIONS = TrainingOptions(passes=2, batch_size=5, captions_per_photo=2)
 
 
 class Spelling:
-    """The words of a tokenizer, as a network has them."""
+    """A tokenizer with the interface of a network."""
 
     def __init__(self, photos: tuple[Photo, ...]) -> None:
         self.tokenizer = make_tokenizer(photos)

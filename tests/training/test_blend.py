@@ -18,7 +18,7 @@ def states(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def two(data_folder: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A model as it began, and as it became."""
+    """Return the folders of a model before and after its training."""
     trainer = make_trainer(data_folder, tmp_path / "run")
     save = trainer.start.family.save
     assert save is not None

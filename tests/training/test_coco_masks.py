@@ -26,7 +26,7 @@ BOX = (slice(2, 6), slice(1, 5))
 
 
 def runs() -> dict[str, Any]:
-    """Return the mask as runs down the columns, first of what lies outside."""
+    """Return the mask as run lengths down the columns, which begin with pixels outside."""
     return {"size": [HEIGHT, WIDTH], "counts": [8, 4, 2, 4, 2, 4, 2, 4, 18]}
 
 
@@ -37,7 +37,7 @@ def mask() -> Any:
 
 
 class Says(FakeCaptioner):
-    """Captions every picture with one sentence."""
+    """A captioner that writes the same sentence for every picture."""
 
     sentence = "two men , a dog and hot dogs near the traffic lights"
 
@@ -53,7 +53,7 @@ class Says(FakeCaptioner):
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Two pictures with a person of two instances, a dog and a traffic light; a third picture is not there."""
+    """Write annotations of two persons, a dog and a traffic light on two pictures, and of a missing third picture."""
     images = [{"id": n, "file_name": f"{n}.png", "height": HEIGHT, "width": WIDTH} for n in (1, 2, 3)]
     for number in (1, 2):
         Image.fromarray(np.where(mask(), 255, 30).astype(np.uint8)).resize((80, 60)).save(tmp_path / f"{number}.png")

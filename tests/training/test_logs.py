@@ -1,4 +1,4 @@
-"""Where figures go; packages that are not installed are stood in for."""
+"""Logs of figures; fakes replace packages that are not installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from captioning.training.logs import RunLogs, check_logs
 
 
 class FakeTracker(ModuleType):
-    """As much of wandb and of trackio as a log needs."""
+    """A fake of the parts of wandb and trackio that a log uses."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

@@ -1,4 +1,4 @@
-"""Measuring maps on photographs, through a captioner that looks at one place."""
+"""Measures of maps on photographs, with a fake captioner that depends on one place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOUNS = frozenset({"dog", "grass", "trees"})
 
 
 class SeesTheMiddle(FakeCaptioner):
-    """Words are likelier the brighter the middle is; the gradient and one head know, other heads look round it."""
+    """A captioner whose words depend on the brightness of the middle, which only gradients and one head show."""
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         self.bright = [np.asarray(image.image)[SPOT].mean() / 255 for image in images]

@@ -15,7 +15,7 @@ from tests.conftest import FakeCaptioner, fake_tensor
 
 
 class GreyCaptioner(FakeCaptioner):
-    """Sees nothing but how bright a picture's lower half is."""
+    """A captioner whose features are the brightness of a picture's lower half."""
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
         made = super().encode(images)

@@ -75,7 +75,7 @@ def test_pixels_are_averaged_over_equal_areas(side: int) -> None:
 
 
 class Forgetful(FakeCaptioner):
-    """Reads no more than twenty words, as models do."""
+    """A captioner that reads at most twenty words."""
 
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
         if not 0 < len(text.split()) <= 20:

@@ -36,7 +36,7 @@ SIDE = 64
 
 
 class LooksAtTheBright(FakeCaptioner):
-    """Gradients find the brightest of 4 × 4 patches; input × gradient finds nothing; one head sees, others do not."""
+    """A captioner with 4 × 4 patches. Only gradients and one head find the brightest one."""
 
     layout = PatchLayout.from_grid(4, 4)
 
@@ -48,7 +48,7 @@ class LooksAtTheBright(FakeCaptioner):
         return [replace(features, layout=self.layout) for features in super().encode(images)]
 
     def see(self, image: Picture) -> NDArray[np.float32]:
-        """Return how bright each patch is."""
+        """Return the brightness of each patch."""
         pixels = np.asarray(image.image, np.float32).mean(axis=-1)
         boxes = pixel_boxes(self.layout, *pixels.shape)
         return np.array([pixels[top:bottom, left:right].mean() for left, top, right, bottom in boxes], np.float32)

@@ -1,4 +1,4 @@
-"""Self-critical training: what is rewarded, what is drawn, and what a run with a reward changes and leaves alone."""
+"""Self-critical training: rewards, drawn captions, and the effects of a reward on a run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PHOTOS = (
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny captioner that has learnt a little by cross-entropy."""
+    """Return the folder of a tiny captioner that was trained briefly by cross-entropy."""
     folder = tmp_path_factory.mktemp("learnt")
     out = folder / "model"
     train(write_data(folder / "data"), out, SMALL, replace(OPTIONS, passes=4, opening_rate=0.0), lambda _: None)
@@ -66,7 +66,7 @@ def state_of(trainer: Trainer, part: str) -> dict[str, torch.Tensor]:
 
 
 def mean_reward(trainer: Trainer) -> float:
-    """The mean reward of captions drawn for all photographs with captions, after what was learnt so far."""
+    """Return the mean reward of captions that the trainer's network draws for all photographs with captions."""
     photos = trainer._photos
     places = [place for place, photo in enumerate(photos) if photo.captions]
     with torch.no_grad(), trainer.averaged() as network:
@@ -180,7 +180,7 @@ def test_what_is_drawn_after_an_opening_is_rewarded_for_its_own_words(
 
 
 class _FixedReward(CiderReward):
-    """Rewards by text."""
+    """A fake reward that looks the text up."""
 
     def __init__(self, rewards: dict[str, float]) -> None:
         super().__init__(PHOTOS)

@@ -1,4 +1,4 @@
-"""What a run can begin with: CLIP's image encoder, a model of any family that is trained further, and refusals."""
+"""Starts of a run: on CLIP's image encoder, from a model of any family, and refusals."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_usual_decoder_on_clip_is_six_layers_of_512(data_folder: Path, clip:
 
 
 def on_package(**shape: Any) -> StartOptions:
-    """Small pictures, on which the package's encoder is quick."""
+    """Return a start on the package's encoder with small pictures, which it encodes quickly."""
     return StartOptions(PACKAGED, shape={"image_size": 64, "detail_size": 32, **DECODER, **shape})
 
 

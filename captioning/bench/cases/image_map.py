@@ -184,7 +184,7 @@ def _plain_umap(embeds: NDArray[np.float32]) -> None:
     import umap
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # umap-learn warns that a seed means one thread and that a small map has few
+        warnings.simplefilter("ignore")  # umap-learn warns about one thread (a seed), and few neighbours (a small map)
         umap.UMAP(metric="cosine", random_state=0).fit_transform(embeds)
 
 

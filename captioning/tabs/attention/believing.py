@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from captioning.attention.faithfulness import (
     BLOCKS,
-    Belief,
     FaithfulnessCurves,
+    FaithfulnessResult,
     ablate_blocks,
     expected_encodings,
     head_importance,
@@ -22,7 +22,7 @@ from captioning.attention.faithfulness import (
     measure_orders,
     rank_correlation,
 )
-from captioning.attention.hiding import STEPS, order_of
+from captioning.attention.hiding import STEPS, rank_patches
 from captioning.attention.views import Maps, View, map_tokens, methods_for
 from captioning.captions.words import word_groups, word_text
 from captioning.core.cancellation import Job
@@ -57,7 +57,7 @@ class Measured:
     word: str
     positions: tuple[int, ...]
     title: str
-    belief: Belief | None = None
+    belief: FaithfulnessResult | None = None
     correlation: float | None = None
     drops: NDArray[np.float32] | None = None
     others: tuple[tuple[str, FaithfulnessCurves, float], ...] = ()
@@ -196,7 +196,7 @@ def measure_word(load: LoadCaptioner, seen: Seen, view: Any, job: Job[BeliefStep
             continue
         tell = telling(f"Comparing with {method.title.lower()}")
         other = heat_of(sight, seen, View(method.name), positions, telling_maps)
-        (curves,) = measure_orders(captioner, picture, caption, positions, [order_of(other)], on_step=tell)
+        (curves,) = measure_orders(captioner, picture, caption, positions, [rank_patches(other)], on_step=tell)
         row = (method.title, curves, rank_correlation(other, drops, layout))
         found, before = replace(found, others=(*found.others, row)), before + 2 * (STEPS - 1)
     telling("Asking an untrained net of the same shape")
@@ -282,7 +282,7 @@ def _band(curves: NDArray[np.float32]) -> dict[str, list[float]]:
     return {"random": _numbers(mean), "low": _numbers(mean - spread), "high": _numbers(high)}
 
 
-def _rows(found: Measured, belief: Belief) -> list[dict[str, Any]]:
+def _rows(found: Measured, belief: FaithfulnessResult) -> list[dict[str, Any]]:
     """The map, the other methods, and the controls, by their areas."""
 
     def row(
