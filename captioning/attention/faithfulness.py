@@ -184,7 +184,7 @@ def _gains(curves: FaithfulnessCurves, random: Sequence[FaithfulnessCurves]) -> 
 
 
 def _interval_half_width(areas: Sequence[float]) -> float:
-    """Return half the width of the 95 % interval of one more area, from the areas of random orders.
+    """Return how far one more area of a random order lies from the mean of `areas` in 95 of 100 cases, above or below.
 
     The mean of a deletion and an insertion gain never spreads wider than either.
     """

@@ -23,7 +23,7 @@ SCALES: tuple[Scale, ...] = ("shared", "per_map", "minimum")
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class AttentionMethod:
     """A method of making maps: its name in commands, its title, its source, and a note for readers."""
 
     name: str
@@ -32,32 +32,32 @@ class Method:
     note: str
 
 
-METHODS: tuple[Method, ...] = (
-    Method(
+METHODS: tuple[AttentionMethod, ...] = (
+    AttentionMethod(
         "attention",
         "Attention",
         "Bahdanau, Cho, Bengio 2015; Xu et al. 2015",
         "What the layers weighed the picture's patches by; it says nothing of what came of it.",
     ),
-    Method(
+    AttentionMethod(
         "attention_clean",
         "Attention, earlier words removed",
         "after Token Activation Map: Li et al. 2025",
         "What earlier words looked at is scaled to fit and taken off; here all earlier words count alike.",
     ),
-    Method(
+    AttentionMethod(
         "gradient_attention",
         "Gradient × attention",
         "Selvaraju et al. 2017 (Grad-CAM), on attention as in Li et al. 2021 (ALBEF)",
         "Attention where more of it would have made the word likelier; one backward pass a word.",
     ),
-    Method(
+    AttentionMethod(
         "relevance",
         "Relevance",
         "Chefer, Gur, Wolf 2021",
         "Gradient × attention carried through all layers, and back to the pixels where the encoder is a Transformer.",
     ),
-    Method(
+    AttentionMethod(
         "input_gradient",
         "Input × gradient",
         "Shrikumar et al. 2017",
@@ -94,7 +94,7 @@ def default_view(spec: ModelSpec) -> View:
     return view if view.method in {method.name for method in methods_for(spec)} else View()
 
 
-def methods_for(spec: ModelSpec) -> tuple[Method, ...]:
+def methods_for(spec: ModelSpec) -> tuple[AttentionMethod, ...]:
     """Return the methods that a model allows; none where its architecture has no attention to the picture."""
     capabilities = spec.capabilities
     names = {*capabilities.explanation_methods, *(TRACED if capabilities.attention_kind else ())}

@@ -85,19 +85,19 @@ def _changes(
         yield visibility
     yield from _value_changes("variable", deployed.variables, spacefile.variables)
     for name in sorted(deployed.secrets | set(spacefile.secrets)):
-        there, wanted = name in deployed.secrets, name in spacefile.secrets
-        if there != wanted or renew_secrets:
-            yield Change("secret", name, "set" if there else None, "set" if wanted else None)
+        is_set, wanted = name in deployed.secrets, name in spacefile.secrets
+        if is_set != wanted or renew_secrets:
+            yield Change("secret", name, "set" if is_set else None, "set" if wanted else None)
     yield from _value_changes("volume", _by_path(deployed.volumes), _by_path(spacefile.volumes))
     if spacefile.hardware != deployed.hardware:
         yield Change("hardware", "", deployed.hardware or "none", spacefile.hardware)
     if spacefile.sleep_time not in (None, deployed.sleep_time):
         yield Change("sleep_time", "", _describe_sleep(deployed.sleep_time), _describe_sleep(spacefile.sleep_time))
     for name in sorted({*files, *deployed.files} - (HUB_FILES - files.keys())):
-        here, there_file = files.get(name), deployed.files.get(name)
-        if here is None or there_file is None or not there_file.has_content_of(here):
-            before = None if there_file is None else there_file.sha256 or there_file.blob_id
-            yield Change("file", name, before, None if here is None else here.sha256)
+        local, remote = files.get(name), deployed.files.get(name)
+        if local is None or remote is None or not remote.has_content_of(local):
+            before = None if remote is None else remote.sha256 or remote.blob_id
+            yield Change("file", name, before, None if local is None else local.sha256)
     if not hides and spacefile.visibility != deployed.visibility:
         yield visibility
 

@@ -201,9 +201,9 @@ class Space:
             if isinstance(error, ValueError):  # the client or the hub rejects README.md
                 return f"{self._redact(str(error))} {again}"
             return f"the hub cannot be reached ({type(error).__name__}); connect to the internet. {again}"
-        said = self._redact(str(getattr(error, "server_message", None) or "").strip().rstrip("."))
+        message = self._redact(str(getattr(error, "server_message", None) or "").strip().rstrip("."))
         advice = _ADVICE.get(status, f"the hub answers with error {status}; try again in a few minutes")
-        return f"{advice}{f' (it says: {said})' if said else ''}. {again}"
+        return f"{advice}{f' (it says: {message})' if message else ''}. {again}"
 
     def _redact(self, text: str) -> str:
         for value in self._secret_values:
@@ -231,9 +231,9 @@ def _visibility_of(info: Any) -> str:
 
     The client knows only whether a Space is private. It keeps a visibility that the hub sends as an extra field.
     """
-    said = getattr(info, "visibility", None)
-    if said in VISIBILITIES:
-        return str(said)
+    visibility = getattr(info, "visibility", None)
+    if visibility in VISIBILITIES:
+        return str(visibility)
     return "private" if info.private else "public"
 
 

@@ -110,7 +110,11 @@ class _TrueNeighbours:
         return np.asarray((similarities >= self._least[:, None]).mean(axis=1), np.float32)
 
     def trustworthiness(self, neighbours: NDArray[np.int64]) -> float:
-        """Return 1 minus the mean excess of the true ranks of map `neighbours [n, k]`, scaled to its maximum."""
+        """Return the trustworthiness of map `neighbours [n, k]`.
+
+        It is 1 minus the mean number of places by which their true ranks exceed `k`, divided by the largest possible
+        mean.
+        """
         count, k = len(self.embeds), self.k
         excess = 0
         for rows in np.array_split(self._sample, max(1, len(self._sample) * count // 4_000_000)):

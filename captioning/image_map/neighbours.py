@@ -51,13 +51,13 @@ def nearest(
     """
     known = unit_rows(embeds)
     own = queries is None
-    asked = known if queries is None else unit_rows(queries)
+    targets = known if queries is None else unit_rows(queries)
     k = max(0, min(k, len(known) - own))
-    indices = np.empty((len(asked), k), np.int64)
-    similarities = np.empty((len(asked), k), np.float32)
+    indices = np.empty((len(targets), k), np.int64)
+    similarities = np.empty((len(targets), k), np.float32)
     if not k:
         return indices, similarities
-    for part, block in similarity_blocks(known, asked):
+    for part, block in similarity_blocks(known, targets):
         if own:
             block[np.arange(len(block)), np.arange(part.start, part.stop)] = -np.inf
         found = np.argpartition(-block, k - 1, axis=1)[:, :k]

@@ -35,8 +35,8 @@ _NUMBA_LOCK = threading.Lock()
 class Projection:
     """The positions of pictures, `positions [n, 2]`, and the `method` that made them.
 
-    `note` says why the method is not the one of the options. `drift` (0…) is the mean distance that earlier points
-    moved, as a share of the old map's diagonal; `None` for a new map.
+    `note` explains a method that differs from the one in the options. `drift` (0…) is the mean distance that earlier
+    points moved, as a share of the old map's diagonal; `None` for a new map.
     """
 
     positions: NDArray[np.float32]

@@ -175,8 +175,8 @@ def evaluate_prompts(
     continued = dict.fromkeys(others, 0)
     continuations: list[str] = []
     for number, (_, features) in enumerate(encode_photos(captioner, chosen), start=1):
-        asked = [DEFAULT_PROMPT, *others] if number <= limit else [DEFAULT_PROMPT]
-        first, *rest = captioner.decode(features, asked, DecodingOptions())
+        chosen_prompts = [DEFAULT_PROMPT, *others] if number <= limit else [DEFAULT_PROMPT]
+        first, *rest = captioner.decode(features, chosen_prompts, DecodingOptions())
         continuations.append(_continuation(first))
         for prompt, caption in zip(others, rest, strict=False):
             continued[prompt] += bool(plain_words(_continuation(caption)))
@@ -239,13 +239,13 @@ def evaluate_pixels(train: PhotoSet, dev: PhotoSet, side: int = 32) -> float:
 
 def pixel_vectors(data: PhotoSet, side: int = 32) -> NDArray[np.float32]:
     """Return every photograph's pixels averaged to `side` × `side`, minus their mean, `[N, 3 · side · side]`."""
-    shares = _shares(data.pixels.shape[-1], side)
+    shares = _averaging_weights(data.pixels.shape[-1], side)
     flat = np.stack([(shares @ pixels @ shares.T).ravel() for pixels in data.pixels])
     return np.asarray(flat - flat.mean(axis=1, keepdims=True), np.float32)
 
 
-def _shares(old: int, new: int) -> NDArray[np.float32]:
-    """Return the share of each of `old` pixels in the mean over each of `new` equal parts of a line, `[new, old]`."""
+def _averaging_weights(old: int, new: int) -> NDArray[np.float32]:
+    """Return weights `[new, old]` that average a line of `old` pixels over `new` equal parts."""
     edges = np.linspace(0, old, new + 1)
     starts = np.arange(old)
     overlap = np.minimum(starts + 1, edges[1:, None]) - np.maximum(starts, edges[:-1, None])

@@ -141,12 +141,12 @@ def _config(options: TrainingOptions, start: Start, num_photos: int) -> dict[str
 
 def _counter(report: Callable[[str], None], what: str) -> Callable[[int, int], None]:
     """Return a function that reports every 500 items, and the last."""
-    told = 0
+    last_reported = 0
 
     def count(done: int, total: int) -> None:
-        nonlocal told
-        if done - told >= 500 or done == total:
-            told = done
+        nonlocal last_reported
+        if done - last_reported >= 500 or done == total:
+            last_reported = done
             report(f"{what} {done} of {total}")
 
     return count

@@ -54,10 +54,9 @@ class SceneSet:
 def plan_scenes(photos: Sequence[Photo], count: int, seed: int = 0) -> tuple[Scene, ...]:
     """Choose photographs and cells for `count` scenes; the same seed and photographs choose the same.
 
-    The background is a photograph with captions, none of whose words names a thing of the class's name. If none is
-    left, it is one whose captions do not hold that name; if none is left again, a photograph of another class, by the
-    same two rules. A photograph is used again only once no unused one fits. Raises `DataError` where no photograph
-    fits.
+    The background is the first that can be found: a photograph with captions that name none of the things in the class
+    name; one whose captions do not contain the class name; or a photograph of another class, by the same two rules. A
+    photograph is used again only once no unused one fits. Raises `DataError` where no photograph fits.
     """
     things = [photo for photo in photos if photo.class_name]
     if not things:

@@ -116,8 +116,8 @@ def _painted_map(
 ) -> Iterator[BenchResult]:
     """Measure known features to a map painted in Chromium, and a click to the painted panel.
 
-    The map comes as one file, which is written and which reads Plotly first. A page that has shown a map before needs
-    neither step.
+    The map is one file, so the time includes writing it and reading Plotly. A page that has shown a map before needs
+    neither.
     """
     from captioning.image_map import lay_out
 
