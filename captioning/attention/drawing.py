@@ -29,7 +29,7 @@ COLOUR_MAPS = tuple(_ANCHORS)
 """Names of colour scales, the default first."""
 Mode = Literal["overlay", "map", "weighted"]
 MODES: tuple[Mode, ...] = ("overlay", "map", "weighted")
-"""How a map is shown: over the picture, by itself, or by the picture's brightness; the default first."""
+"""The ways to show a map: over the picture, by itself, or by the picture's brightness; the default first."""
 LONGEST_SIDE = 1024
 """The longest side in pixels of overlays in files."""
 _CELL, _LABEL = 224, 22
@@ -38,7 +38,7 @@ _LIGHT, _DARK = (255, 255, 255), (20, 20, 24)
 
 @dataclass(frozen=True, slots=True)
 class Brush:
-    """How maps are painted: their opacity in 0…1, the colour scale, and whether patches are blended or keep edges.
+    """The drawing settings of maps: opacity in 0…1, colour scale, and whether patches are blended or keep edges.
 
     `mode` is "overlay" (over the picture), "map" (by itself) or "weighted" (the picture's own brightness).
     """
@@ -73,7 +73,7 @@ _BRUSH = Brush()
 
 
 def paint_map(picture: Picture, heat: NDArray[np.float32], layout: PatchLayout, brush: Brush = _BRUSH) -> Image.Image:
-    """Return a map `[patches]` of values in 0…1 as the brush shows it, at the picture's size."""
+    """Draw a map `[patches]` of values in 0…1 as the brush says, at the picture's size."""
     if brush.mode == "weighted":
         return weight_picture(picture, heat, layout, brush.smooth).image
     if brush.mode == "map":

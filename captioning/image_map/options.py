@@ -12,7 +12,7 @@ Method = Literal["umap", "pca"]
 
 @dataclass(frozen=True, slots=True)
 class MapOptions:
-    """How pictures are laid out.
+    """The options of a map's layout.
 
     `method` is UMAP (McInnes, Healy, Melville 2018) or the two principal components, which always mean the same. Raises
     `OptionsError` where a value leaves its range.
