@@ -389,7 +389,7 @@ def _fake_spec(name: str) -> ModelSpec:
 def _measured_view() -> Iterator[None]:
     """Open fakes named `embedded` on gradient × attention, whatever measures best for the captioner that ships."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(views, "_MEASURED_VIEWS", {"embedded": views.View("gradient_attention", measured=True)})
+        patch.setattr(views, "_MEASURED_VIEWS", {"embedded": views.AttentionView("gradient_attention", measured=True)})
         yield
 
 

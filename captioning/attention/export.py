@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captioning.attention.views import Maps, View, to_grid
+from captioning.attention.views import AttentionView, Maps, to_grid
 from captioning.core.errors import OptionsError
 from captioning.core.types import Caption, CaptionTrace, DecodingOptions, PatchLayout, TokenAlternative, plain_dict
 
@@ -30,7 +30,7 @@ class SavedTrace:
 
     trace: CaptionTrace
     image: str
-    view: View
+    view: AttentionView
     shown: Mapping[str, Any]
 
 
@@ -59,7 +59,7 @@ def trace_to_npz(trace: CaptionTrace, image: str, maps: Mapping[str, Maps] | Non
 
 
 def trace_to_json(
-    trace: CaptionTrace, image: str, view: View, maps: Maps, shown: Mapping[str, Any] | None = None
+    trace: CaptionTrace, image: str, view: AttentionView, maps: Maps, shown: Mapping[str, Any] | None = None
 ) -> str:
     """A trace of the picture called `image` and the view of it, as JSON that `trace_from_json` opens again.
 
@@ -119,7 +119,7 @@ def trace_from_json(text: str) -> SavedTrace:
         if document["attention"] not in ("cross", "self") or not np.isfinite(attentions).all():
             raise ValueError(document["attention"])
         trace = CaptionTrace(caption, attentions[..., 1:], attentions[..., 0], document["attention"], layout)
-        view = View(str(document["view"]["method"]), document["view"]["layer"], document["view"]["head"])
+        view = AttentionView(str(document["view"]["method"]), document["view"]["layer"], document["view"]["head"])
         return SavedTrace(trace, str(document["caption"]["image"]), view, dict(document["shown"]))
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, OptionsError) as error:
         raise OptionsError("That file is no saved view; choose a JSON file that the explorer wrote.") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from captioning.attention.export import trace_from_json
 from captioning.attention.formats import FORMATS, Paint, Scene, draw_word, draw_words
-from captioning.attention.views import TRACED, Head, View, check_positions, default_view, map_tokens
+from captioning.attention.views import TRACED, AttentionView, Head, check_positions, default_view, map_tokens
 from captioning.captions.words import word_groups, word_text
 from captioning.core.contract import Captioner
 from captioning.core.errors import OptionsError
@@ -19,7 +19,7 @@ from captioning.core.whole_files import write_whole
 _VIEW_FILE = find_format(FORMATS, "json").file
 
 
-def choose_view(spec: ModelSpec, method: str | None, layer: int | str | None, head: int | str | None) -> View:
+def choose_view(spec: ModelSpec, method: str | None, layer: int | str | None, head: int | str | None) -> AttentionView:
     """The view that measured best for a model, changed where something was asked for; layer "mean" is all of them.
 
     Raises `OptionsError` where layer or head belong to no method that has them.
@@ -28,15 +28,15 @@ def choose_view(spec: ModelSpec, method: str | None, layer: int | str | None, he
     if method is None and layer is None and head is None:
         return first
     chosen = method or (first.method if first.method in TRACED else "attention")
-    base = first if chosen == first.method else View(chosen)
+    base = first if chosen == first.method else AttentionView(chosen)
     if chosen not in TRACED and (layer is not None or head is not None):
         raise OptionsError(f"{chosen} has no layers and heads to choose from; leave them out, or take attention.")
-    return View(
+    return AttentionView(
         chosen, _asked_layer(layer, base), _asked_head(head, base), base.measured and (layer, head) == (None, None)
     )
 
 
-def _asked_layer(layer: int | str | None, base: View) -> int | None:
+def _asked_layer(layer: int | str | None, base: AttentionView) -> int | None:
     if isinstance(layer, str):
         if layer != "mean":
             raise OptionsError(f"There is no layer {layer!r}; choose a number from 0 on, or mean.")
@@ -44,7 +44,7 @@ def _asked_layer(layer: int | str | None, base: View) -> int | None:
     return base.layer if layer is None else layer
 
 
-def _asked_head(head: int | str | None, base: View) -> Head:
+def _asked_head(head: int | str | None, base: AttentionView) -> Head:
     if head is None:
         return base.head
     if isinstance(head, str) and head not in ("mean", "max"):
@@ -70,7 +70,9 @@ def find_positions(caption: Caption, word: str | None, position: int | None) -> 
     return tuple(found)
 
 
-def look(captioner: Captioner, picture: Picture, caption: Caption, view: View, paint: Paint | None = None) -> Scene:
+def look(
+    captioner: Captioner, picture: Picture, caption: Caption, view: AttentionView, paint: Paint | None = None
+) -> Scene:
     """Trace a caption and map all its tokens. Raises what `trace` and `map_tokens` raise."""
     (features,) = captioner.encode([picture])
     trace = captioner.trace(features, caption)

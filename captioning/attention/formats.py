@@ -10,13 +10,13 @@ from captioning.attention.drawing import Brush, paint_map, shrink, to_png, token
 from captioning.attention.export import trace_to_json, trace_to_npz
 from captioning.attention.page_value import (
     explorer_html,
+    explorer_value,
     first_word,
-    look_value,
     pack_weights,
     picture_file,
     share_maps,
 )
-from captioning.attention.views import TRACED, Maps, Scale, View, merge_words, view_maps
+from captioning.attention.views import TRACED, AttentionView, Maps, Scale, merge_words, view_maps
 from captioning.captions.words import word_groups, word_text
 from captioning.core.formats import Format
 from captioning.core.types import CaptionTrace, ModelSpec, Picture
@@ -43,7 +43,7 @@ class Scene:
     picture: Picture
     spec: ModelSpec
     trace: CaptionTrace
-    view: View
+    view: AttentionView
     paint: Paint
     computed: Mapping[str, Maps] = field(default_factory=dict)
     importance: Mapping[tuple[int, ...], Maps] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Scene:
 
     def maps(self, method: str) -> Maps:
         """Return the maps [tokens, patches] of a method, not scaled; the scale "minimum" takes off what all share."""
-        view = self.view if method == self.view.method else View(method)
+        view = self.view if method == self.view.method else AttentionView(method)
         return view_maps(self.trace, view, self.paint.scale, self.computed.get(method))
 
 
@@ -114,7 +114,7 @@ def _saved_view(scene: Scene) -> bytes:
 
 
 def _one_file_explorer(scene: Scene) -> bytes:
-    look = look_value(
+    look = explorer_value(
         scene.trace,
         scene.spec,
         scene.picture,

@@ -18,10 +18,10 @@ from captioning.attention.drawing import COLOUR_MAPS, Brush, colour_table
 from captioning.attention.views import (
     METHODS,
     TRACED,
+    AttentionView,
     Head,
     Maps,
     Scale,
-    View,
     entropy,
     image_share,
     map_tokens,
@@ -55,11 +55,11 @@ _LONGEST_SIDE = 1280
 _NOT_OFFERED = "not offered by this model"
 
 
-def look_value(
+def explorer_value(
     trace: CaptionTrace,
     spec: ModelSpec,
     picture: Picture,
-    view: View,
+    view: AttentionView,
     *,
     paint: Mapping[str, Any] | None = None,
     maps: Mapping[str, Maps] | None = None,
@@ -146,7 +146,7 @@ def trace_document(
     for position in [] if traced else range(len(caption.token_ids)):
         check()
         parts.append(map_tokens(captioner, picture, caption, method, positions=[position]))
-    maps = view_maps(trace, View(method, layer, head), scale, np.concatenate(parts) if parts else None)
+    maps = view_maps(trace, AttentionView(method, layer, head), scale, np.concatenate(parts) if parts else None)
     return {
         "model": caption.model_id,
         "revision": caption.revision,
@@ -235,7 +235,7 @@ def picture_file(picture: Picture) -> bytes:
 def explorer_html(look: Mapping[str, Any], picture: bytes, weights: bytes) -> str:
     """Return the explorer as one HTML file that fetches nothing.
 
-    `look` comes from `look_value`, `picture` from `picture_file`, `weights` from `pack_weights`.
+    `look` comes from `explorer_value`, `picture` from `picture_file`, `weights` from `pack_weights`.
     """
     methods = [_lock_missing_maps(method, look["maps"]) for method in look["methods"]]
     whole = {

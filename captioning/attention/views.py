@@ -70,7 +70,7 @@ TRACED = ("attention", "attention_clean")
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class AttentionView:
     """The choice of a map: a method, and for attention a layer (`None` is their mean) and a head.
 
     `measured` says whether the view was chosen by measuring on training photographs.
@@ -82,16 +82,16 @@ class View:
     measured: bool = False
 
 
-_MEASURED_VIEWS: Mapping[str, View] = {
-    "embedded": View("gradient_attention", measured=True),
+_MEASURED_VIEWS: Mapping[str, AttentionView] = {
+    "embedded": AttentionView("gradient_attention", measured=True),
 }
 """By model, the view with the largest gains on training photographs; of two equal ones the cheaper."""
 
 
-def default_view(spec: ModelSpec) -> View:
+def default_view(spec: ModelSpec) -> AttentionView:
     """Return the view that measured best for a model, or plain attention for a model that was not measured."""
-    view = _MEASURED_VIEWS.get(spec.model_id, View())
-    return view if view.method in {method.name for method in methods_for(spec)} else View()
+    view = _MEASURED_VIEWS.get(spec.model_id, AttentionView())
+    return view if view.method in {method.name for method in methods_for(spec)} else AttentionView()
 
 
 def methods_for(spec: ModelSpec) -> tuple[AttentionMethod, ...]:
@@ -148,10 +148,12 @@ def map_tokens(
     if method not in TRACED:
         return captioner.explain(picture, caption, chosen, method)
     (features,) = captioner.encode([picture])
-    return view_maps(captioner.trace(features, caption), View(method, layer, head))[check_positions(caption, chosen)]
+    return view_maps(captioner.trace(features, caption), AttentionView(method, layer, head))[
+        check_positions(caption, chosen)
+    ]
 
 
-def view_maps(trace: CaptionTrace, view: View, scale: Scale = "shared", computed: Maps | None = None) -> Maps:
+def view_maps(trace: CaptionTrace, view: AttentionView, scale: Scale = "shared", computed: Maps | None = None) -> Maps:
     """Return the maps `[tokens, patches]` of a view before scaling.
 
     The scale "minimum" subtracts from each patch the least weight of all tokens. `computed` holds the maps of a method

@@ -25,7 +25,7 @@ from captioning.commands.shared import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from captioning.attention.views import Maps, View
+    from captioning.attention.views import AttentionView, Maps
     from captioning.core.types import CaptionTrace
 
 _BRUSH = Brush()
@@ -130,7 +130,7 @@ def _attention(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_maps(trace: CaptionTrace, view: View, positions: Sequence[int], maps: Maps) -> None:
+def _print_maps(trace: CaptionTrace, view: AttentionView, positions: Sequence[int], maps: Maps) -> None:
     """A line a token: how sure the model was, how spread out the map is, how much of it is on the picture."""
     from captioning.attention.views import TRACED, entropy, image_share
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.attention.page_value import explorer_html, look_value, pack_weights, picture_file
-from captioning.attention.views import View
+from captioning.attention.page_value import explorer_html, explorer_value, pack_weights, picture_file
+from captioning.attention.views import AttentionView
 from captioning.bench.browser import open_document
 from captioning.bench.cases.explorer import READY as READY_FILE
 from captioning.bench.cases.explorer import large_explorer, time_moves
@@ -434,4 +434,4 @@ def look_of_one_hot(
         weights[:, :, token, row * columns + column] = 1
     prefix = np.zeros(weights.shape[:3], np.float32)
     trace = CaptionTrace(caption, weights, prefix, "cross", PatchLayout.from_grid(rows, columns))
-    return look_value(trace, FAKE_SPEC, picture, View()), pack_weights(trace)
+    return explorer_value(trace, FAKE_SPEC, picture, AttentionView()), pack_weights(trace)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from captioning.attention.export import trace_from_json, trace_to_json, trace_to_npz
-from captioning.attention.views import View, select, view_maps
+from captioning.attention.views import AttentionView, select, view_maps
 from captioning.captions.export import CSV_COLUMNS, caption_record, captions_to_csv, captions_to_json
 from captioning.core.errors import OptionsError
 from captioning.core.types import Caption, CaptionTrace, DecodingOptions, ImageFeatures
@@ -88,7 +88,7 @@ def test_npz_holds_the_numbers_and_how_they_came_about(features_of: FeaturesOf) 
 
 def test_json_reopens_the_exact_view(features_of: FeaturesOf) -> None:
     trace = make_trace(features_of)
-    view, shown = View("attention", 1, "max"), {"position": 4, "colours": "jet", "opacity": 0.3}
+    view, shown = AttentionView("attention", 1, "max"), {"position": 4, "colours": "jet", "opacity": 0.3}
     text = trace_to_json(trace, "dog.jpg", view, view_maps(trace, view), shown)
     np.testing.assert_allclose(np.array(json.loads(text)["maps"]).reshape(-1, 16), view_maps(trace, view), rtol=1e-5)
     saved = trace_from_json(text)
@@ -120,7 +120,7 @@ def test_json_reopens_the_exact_view(features_of: FeaturesOf) -> None:
 )
 def test_a_file_that_is_no_saved_view_is_refused(features_of: FeaturesOf, change: dict[str, object]) -> None:
     trace = make_trace(features_of)
-    document = json.loads(trace_to_json(trace, "dog.jpg", View(), view_maps(trace, View())))
+    document = json.loads(trace_to_json(trace, "dog.jpg", AttentionView(), view_maps(trace, AttentionView())))
     with pytest.raises(OptionsError, match="no saved view"):
         trace_from_json(json.dumps(document | change))
 

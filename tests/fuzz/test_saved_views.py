@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioning.attention.export import trace_from_json, trace_to_json
-from captioning.attention.views import View, view_maps
+from captioning.attention.views import AttentionView, view_maps
 from captioning.core.errors import OptionsError
 from captioning.core.types import DecodingOptions
 from captioning.media.images import open_image
@@ -24,7 +24,7 @@ def saved_view() -> str:
     captioner = FakeCaptioner()
     (features,) = captioner.encode([open_image(np.zeros((8, 8, 3), np.uint8))])
     (caption,) = captioner.decode(features, ["a photo of"], DecodingOptions())
-    trace, view = captioner.trace(features, caption), View("attention", 1, "max")
+    trace, view = captioner.trace(features, caption), AttentionView("attention", 1, "max")
     return trace_to_json(trace, "dog.jpg", view, view_maps(trace, view), {"chosen": 1})
 
 
@@ -60,7 +60,7 @@ def check_in_the_page(text: str) -> None:
             assert str(error).endswith(".")
         else:
             assert asked.saved_from is not None
-            assert isinstance(asked.view, View)
+            assert isinstance(asked.view, AttentionView)
 
 
 @st.composite

@@ -19,13 +19,13 @@ from captioning.attention.files import look, write_files
 from captioning.attention.formats import Paint
 from captioning.attention.page_value import (
     explorer_html,
+    explorer_value,
     first_word,
-    look_value,
     pack_weights,
     picture_file,
     share_maps,
 )
-from captioning.attention.views import View, view_maps
+from captioning.attention.views import AttentionView, view_maps
 from captioning.core.cancellation import Job
 from captioning.core.errors import CapabilityError, FeaturesError, ImageError, OptionsError, PromptError, Stopped
 from captioning.core.settings import Settings
@@ -210,7 +210,9 @@ def test_the_weights_travel_with_scales_shares_and_the_mean_of_layers(sight: Sig
 
 
 def test_a_look_says_what_there_is_and_survives_json(sight: Sight, seen: Seen) -> None:
-    look = look_value(sight.trace, sight.spec, sight.picture, seen.view, importance={(3,): np.ones((2, 3), np.float32)})
+    look = explorer_value(
+        sight.trace, sight.spec, sight.picture, seen.view, importance={(3,): np.ones((2, 3), np.float32)}
+    )
     assert json.loads(json.dumps(look)) == look
     assert (look["layers"], look["heads"], look["patches"], look["prefix"]) == (2, 3, 16, 1)
     assert (look["grid"], look["region"]) == ([4, 4], [0, 0, 1, 1])
@@ -232,7 +234,7 @@ def test_it_opens_on_the_first_word_that_names_something(seen: Seen) -> None:
 
 
 def test_maps_for_files_are_scaled_as_the_page_scales_them(sight: Sight) -> None:
-    trace, view = sight.trace, View()
+    trace, view = sight.trace, AttentionView()
     shared = share_maps(view_maps(trace, view))
     assert shared.min() >= 0
     assert shared.max() == 1
@@ -287,7 +289,7 @@ def test_a_saved_view_is_opened_again(fake_loader: FakeLoader, seen: Seen, photo
     again, sight, _ = look_at(fake_loader, read_saved_view(str(saved), str(photo), "auto"), make_job())
     assert again.caption == seen.caption
     assert (again.view.layer, again.view.head) == (1, 2)
-    look = look_value(sight.trace, sight.spec, sight.picture, again.view, paint=again.paint)
+    look = explorer_value(sight.trace, sight.spec, sight.picture, again.view, paint=again.paint)
     assert (look["view"]["chosen"], look["view"]["colours"], look["view"]["scaling"]) == (3, "jet", "per_map")
     assert again.look_id != seen.look_id, "it opens anew"
 
@@ -325,7 +327,7 @@ def test_what_the_command_line_saved_is_opened_too(
     fake_loader: FakeLoader, sight: Sight, seen: Seen, photo: Path, tmp_path: Path
 ) -> None:
     paint = Paint(brush=Brush(colour_map="viridis"))
-    traced = look(sight.captioner, sight.picture, seen.caption, View(layer=1), paint)
+    traced = look(sight.captioner, sight.picture, seen.caption, AttentionView(layer=1), paint)
     write_files(replace(traced, positions=(4, 5)), tmp_path / "out")
     asked = read_saved_view(str(tmp_path / "out" / "trace.json"), str(photo), "auto")
     again, _, _ = look_at(fake_loader, asked, make_job())
@@ -376,7 +378,7 @@ def test_token_numbers_from_a_file_never_reach_the_model(fake_loader: FakeLoader
 def test_the_one_file_explorer_holds_everything_and_runs_nothing_else(sight: Sight, seen: Seen) -> None:
     hostile = replace(seen.caption, tokens=("</script><script>alert(1)</script>", *seen.caption.tokens[1:]))
     trace = replace(sight.trace, caption=hostile)
-    look = look_value(trace, sight.spec, sight.picture, seen.view)
+    look = explorer_value(trace, sight.spec, sight.picture, seen.view)
     page = explorer_html(look, picture_file(sight.picture), pack_weights(trace))
     assert "default-src 'none'" in page
     assert page.count("</script>") == 3, "the caption's own does not end the data"
@@ -430,7 +432,7 @@ def test_a_word_of_two_tokens_is_measured_by_both(explaining_loader: FakeLoader,
     whole = sight.captioner.score([sight.features], seen.caption)[0]
     assert found.belief.curves.deletion[0] == pytest.approx(whole[3] + whole[4])
     assert set(
-        look_value(
+        explorer_value(
             sight.trace, sight.spec, sight.picture, seen.view, importance={found.positions: np.ones((2, 3), np.float32)}
         )["importance"]
     ) == {"3,4"}
@@ -486,7 +488,7 @@ def test_patches_that_form_no_grid_travel_as_boxes(sight: Sight, seen: Seen) -> 
     tiles = CaptionTrace(
         seen.caption, sight.trace.image_attentions, sight.trace.prefix_attentions, "self", PatchLayout(boxes)
     )
-    look = look_value(tiles, sight.spec, sight.picture, seen.view)
+    look = explorer_value(tiles, sight.spec, sight.picture, seen.view)
     assert look["grid"] is None
     assert len(look["boxes"]) == 16
     assert look["region"] == [0, 0, 1, 0.5]

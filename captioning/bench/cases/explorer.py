@@ -61,8 +61,8 @@ def time_moves(page: Page) -> dict[str, list[float]]:
 
 def large_explorer() -> str:
     """Return the explorer as one HTML file, as large as BLIP base makes it, with noise as attention."""
-    from captioning.attention.page_value import explorer_html, look_value, pack_weights, picture_file
-    from captioning.attention.views import View
+    from captioning.attention.page_value import explorer_html, explorer_value, pack_weights, picture_file
+    from captioning.attention.views import AttentionView
     from captioning.core.types import Capabilities, Caption, CaptionTrace, DecodingOptions, ModelSpec, PatchLayout
 
     picture, spec = new_picture(0), ModelSpec("noise", "noise", "Noise", "none", Capabilities())
@@ -85,7 +85,9 @@ def large_explorer() -> str:
     weights /= np.float32(_SIDE**2)
     prefix = np.zeros(weights.shape[:3], np.float32)
     trace = CaptionTrace(caption, weights, prefix, "cross", PatchLayout.from_grid(_SIDE, _SIDE))
-    return explorer_html(look_value(trace, spec, picture, View()), picture_file(picture), pack_weights(trace))
+    return explorer_html(
+        explorer_value(trace, spec, picture, AttentionView()), picture_file(picture), pack_weights(trace)
+    )
 
 
 CASES = (BenchCase("explorer", "moving in the attention explorer, in Chromium", _explorer),)

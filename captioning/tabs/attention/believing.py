@@ -23,7 +23,7 @@ from captioning.attention.faithfulness import (
     rank_correlation,
 )
 from captioning.attention.hiding import STEPS, rank_patches
-from captioning.attention.views import Maps, View, map_tokens, methods_for
+from captioning.attention.views import AttentionView, Maps, map_tokens, methods_for
 from captioning.captions.words import word_groups, word_text
 from captioning.core.cancellation import Job
 from captioning.core.errors import PromptError
@@ -195,7 +195,7 @@ def measure_word(load: LoadCaptioner, seen: Seen, view: Any, job: Job[BeliefStep
         if method.name == chosen.method:
             continue
         tell = telling(f"Comparing with {method.title.lower()}")
-        other = heat_of(sight, seen, View(method.name), positions, telling_maps)
+        other = heat_of(sight, seen, AttentionView(method.name), positions, telling_maps)
         (curves,) = measure_orders(captioner, picture, caption, positions, [rank_patches(other)], on_step=tell)
         row = (method.title, curves, rank_correlation(other, drops, layout))
         found, before = replace(found, others=(*found.others, row)), before + 2 * (STEPS - 1)
@@ -220,7 +220,7 @@ def untrained_twin(spec: ModelSpec) -> str | None:
 
 
 def untrained_map(
-    load: LoadCaptioner, sight: Sight, seen: Seen, view: View, positions: Sequence[int], job: Job[BeliefStep]
+    load: LoadCaptioner, sight: Sight, seen: Seen, view: AttentionView, positions: Sequence[int], job: Job[BeliefStep]
 ) -> tuple[Maps | None, str]:
     """The same map [patches] from an untrained net of the same shape, or a sentence why there is none.
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from captioning.attention.drawing import COLOUR_MAPS, MODES
-from captioning.attention.page_value import identify, look_value, pack_importance, pack_maps
+from captioning.attention.page_value import explorer_value, identify, pack_importance, pack_maps
 from captioning.attention.views import (
     METHODS,
     SCALES,
     TRACED,
+    AttentionView,
     Maps,
-    View,
     check_method,
     default_view,
     map_tokens,
@@ -61,7 +61,7 @@ class Asked:
     text: str = ""
     caption: Caption | None = None
     saved_from: str | None = None
-    view: View | None = None
+    view: AttentionView | None = None
     paint: Mapping[str, Any] = field(default_factory=dict)
     word: str = ""
 
@@ -77,7 +77,7 @@ class Seen:
     path: str
     model_id: str
     caption: Caption
-    view: View
+    view: AttentionView
     look_id: str
     maps: Mapping[str, Maps] = field(default_factory=dict)
     importance: Mapping[Positions, Maps] = field(default_factory=dict)
@@ -163,7 +163,7 @@ def look_again(load: LoadCaptioner, seen: Seen, check: Any) -> Sight:
 
 def describe_look(seen: Seen, sight: Sight, on_demand: bool = False) -> dict[str, Any]:
     """What the explorer shows, except the picture and the weights; `on_demand` has those fetched layer by layer."""
-    return look_value(
+    return explorer_value(
         sight.trace,
         sight.spec,
         sight.picture,
@@ -205,7 +205,7 @@ def computed_maps(sight: Sight, seen: Seen, method: str, tell: Tell) -> Maps | N
     return seen.maps[method] if method in seen.maps else compute_maps(sight, method, tell)
 
 
-def heat_of(sight: Sight, seen: Seen, view: View, positions: Sequence[int], tell: Tell) -> Maps:
+def heat_of(sight: Sight, seen: Seen, view: AttentionView, positions: Sequence[int], tell: Tell) -> Maps:
     """The map [patches] that a view shows of the tokens at `positions` together, unscaled."""
     computed = computed_maps(sight, seen, view.method, tell)
     if computed is None:
@@ -282,7 +282,9 @@ def _identify(asked: Asked, sight: Sight) -> str:
     return identify(sight.trace) + (f"-{next_serial()}" if asked.view is not None else "")
 
 
-def read_view(value: Any, trace: CaptionTrace, spec: ModelSpec) -> tuple[View, tuple[int, ...], dict[str, Any]]:
+def read_view(
+    value: Any, trace: CaptionTrace, spec: ModelSpec
+) -> tuple[AttentionView, tuple[int, ...], dict[str, Any]]:
     """Which map the page shows, of which positions, and how it is painted.
 
     Raises `OptionsError` for what the page would not send.
@@ -293,11 +295,11 @@ def read_view(value: Any, trace: CaptionTrace, spec: ModelSpec) -> tuple[View, t
     tokens = len(trace.caption.token_ids)
     if not isinstance(positions, list) or not positions or not all(_is_within(at, tokens) for at in positions):
         raise OptionsError(_NO_VIEW)
-    view = View(value.get("method", ""), value.get("layer"), value.get("head", ""))
+    view = AttentionView(value.get("method", ""), value.get("layer"), value.get("head", ""))
     return check_view(view, trace, spec), tuple(positions), read_paint(value)
 
 
-def check_view(view: View, trace: CaptionTrace, spec: ModelSpec) -> View:
+def check_view(view: AttentionView, trace: CaptionTrace, spec: ModelSpec) -> AttentionView:
     """The view, if the caption and the model have such a map. Raises `OptionsError`."""
     layers, heads = trace.image_attentions.shape[:2]
     fits = (
