@@ -1,4 +1,4 @@
-"""Attention as files, for command and page alike: one map, all maps, a walk, the numbers, a saved view, a page."""
+"""Attention as files, for the command and the page: one map, all maps, a GIF, arrays, a saved view, the explorer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from captioning.core.types import CaptionTrace, ModelSpec, Picture
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """How maps are drawn: the scale of their values, the brush, and whether a word's tokens share one map."""
+    """The drawing settings: the scale of the maps, the brush, and whether a word's tokens share one map."""
 
     scale: Scale = "shared"
     brush: Brush = field(default_factory=Brush)
@@ -33,11 +33,11 @@ class Paint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """A caption's trace in one view, painted one way: everything that files are made of.
+    """A caption's trace with one view and one painting: the input of every file format.
 
-    `computed` holds maps [tokens, patches] of methods that a trace lacks, `importance` [layers, heads] of words, by
-    their positions. Pictures show the tokens at `positions`, or all where that is `None`, on the scale of all.
-    `chosen` is the position that pages open on, and of which there is a picture of its own.
+    `computed` holds maps [tokens, patches] of methods that a trace lacks. `importance` holds [layers, heads] of words,
+    by their positions. Pictures show the tokens at `positions`, or all where that is `None`, on the scale of all
+    tokens. `chosen` is the position that pages open with, and that the single picture shows.
     """
 
     picture: Picture
@@ -52,19 +52,22 @@ class Scene:
 
     @property
     def opens_at(self) -> int:
-        """The position that pages open on."""
+        """Return the position that pages open with."""
         if self.chosen is not None:
             return self.chosen
         return first_word(self.trace.caption) if self.positions is None else self.positions[0]
 
     def maps(self, method: str) -> Maps:
-        """Return the maps [tokens, patches] of a method, not scaled; the scale "minimum" takes off what all share."""
+        """Return the maps [tokens, patches] of a method before scaling.
+
+        The scale "minimum" subtracts from each patch the least weight of all tokens.
+        """
         view = self.view if method == self.view.method else AttentionView(method)
         return view_maps(self.trace, view, self.paint.scale, self.computed.get(method))
 
 
 class DrawnWord(NamedTuple):
-    """A word, or a token, with its positions and its map [patches] in 0…1."""
+    """A word or token with its positions and its map [patches] in 0…1."""
 
     label: str
     positions: tuple[int, ...]
@@ -72,7 +75,7 @@ class DrawnWord(NamedTuple):
 
 
 def draw_words(scene: Scene) -> list[DrawnWord]:
-    """Return what pictures show: the scene's words or tokens, with their maps on the scale of all."""
+    """Return the scene's words or tokens that pictures show, with their maps on the scale of all."""
     caption = scene.trace.caption
     maps = scene.maps(scene.view.method)
     groups: tuple[tuple[int, ...], ...] = tuple((position,) for position in range(len(caption.token_ids)))
@@ -127,7 +130,7 @@ def _one_file_explorer(scene: Scene) -> bytes:
 
 
 def describe_paint(scene: Scene) -> dict[str, Any]:
-    """Return how a page that shows the scene opens: on which position, and painted how."""
+    """Return the settings that a page opens the scene with: the position and the drawing settings."""
     brush = scene.paint.brush
     return {
         "chosen": scene.opens_at,
@@ -148,4 +151,4 @@ FORMATS: tuple[Format[Scene], ...] = (
     Format("json", "JSON", "trace.json", "this view, to be opened again", _saved_view),
     Format("html", "HTML", "explorer.html", "this explorer in one file", _one_file_explorer),
 )
-"""Every file that is made of attention."""
+"""All file formats of attention."""

@@ -1,4 +1,4 @@
-"""A map as files, for command and page alike: a page, tables, arrays, a drawing, and the pictures themselves."""
+"""Maps as files, for the command and the page: a page, tables, arrays, a drawing, and the pictures themselves."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _MOST_ZIP_BYTES = 400 * 2**20
 
 
 def _ignore(*_: object) -> None:
-    """Nobody listens."""
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedMap:
-    """A map, or the points of it at `places`, with the title of its model and what else is said `about` it.
+    """A map to save: all points or those at `places`, the title of the model, and further entries of the document.
 
-    `on_picture` hears of each picture that goes into a file: how many are done, of how many, and its name. Raise from
-    it to stop.
+    `on_picture` receives the number of finished pictures, the total, and the name of the next. An exception raised in
+    it stops the work.
     """
 
     image_map: ImageMap
@@ -43,12 +43,12 @@ class SavedMap:
 
     @property
     def points(self) -> MapPoints:
-        """The points that are saved."""
+        """Return the points to save."""
         points = self.image_map.points
         return points if self.places is None else points.select(self.places)
 
     def document(self) -> dict[str, Any]:
-        """Return the points as JSON carries them, with how the map came about and how good it is."""
+        """Return the JSON document of the points, with the map's settings and quality."""
         made = self.image_map
         about = {**self.about, "options": plain_dict(made.options), "method": made.projection.method}
         about["note"] = made.projection.note
@@ -93,4 +93,4 @@ FORMATS: tuple[Format[SavedMap], ...] = (
     Format("png", "PNG", "map.png", "a drawing of the map", _drawing),
     Format("zip", "ZIP", "pictures.zip", "the picture files themselves", _pictures),
 )
-"""Every file that is made of a map."""
+"""All file formats of a map."""
