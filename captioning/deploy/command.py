@@ -64,8 +64,8 @@ def deploy(
     files = collect_files(spacefile)
     secrets = {name: environment[name] for name in spacefile.secrets if environment.get(name)}
     if dry_run and not has_token():
-        changes = compare(spacefile, files, Deployed())
-        return Deployment(spacefile.space, url_of(spacefile.space), False, changes, files, compared=False)
+        changes = plan_changes(spacefile, files, SpaceState())
+        return DeployResult(spacefile.space, url_of(spacefile.space), False, changes, files, compared=False)
     space = Space(spacefile.space, secrets)
     spacefile = replace(spacefile, space=space.space_id)
     deployed = space.read()
