@@ -12,7 +12,7 @@ FAST := openvino>=2026.1,<2027
 # the tests; `make test ARGS="--randomly-seed=N"` repeats an order.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help run showcase screenshots test test-all test-speeds soak check lint types bench train clean
+.PHONY: help run showcase screenshots test test-all test-speeds soak check lint lint-scripts types bench train clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,9 +41,14 @@ soak: $(VENV)/dev-ready  ## thousands of hostile inputs, and 64 visitors for two
 
 check: lint types test  ## style, types, tests
 
-lint: $(VENV)/dev-ready  ## ruff
+lint: $(VENV)/dev-ready  ## ruff, and ESLint where Node is
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-scripts; \
+		elif [ "$$REQUIRE_NODE" = 1 ]; then echo "Node is not installed; install nodejs and npm." >&2; exit 1; fi
+
+lint-scripts: node_modules/ready
+	npm run --silent lint
 
 types: $(VENV)/dev-ready  ## mypy, strict
 	$(BIN)/mypy
@@ -55,13 +60,17 @@ train: $(VENV)/dev-ready  ## fit the captioner: make train DATA=folder OUT=folde
 	$(BIN)/python -m captioning train $(DATA) --out $(OUT) $(ARGS)
 
 clean:  ## remove what the other commands set up
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/run-ready: requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: "$(FAST)" 2>/dev/null \
 		|| echo "OpenVINO could not be installed: torch computes everything."
+	@touch $@
+
+node_modules/ready: package-lock.json
+	npm ci --silent --no-audit --no-fund
 	@touch $@
 
 $(VENV)/dev-ready: requirements-dev.txt $(VENV)/run-ready

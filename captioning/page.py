@@ -25,6 +25,7 @@ from captioning.web.guard import RequestGuard
 from captioning.web.links import open_links
 from captioning.web.login import LoginGate, check_login, read_names
 from captioning.web.origins import Addresses, OriginGuard, read_addresses
+from captioning.web.page_files import page_routes
 from captioning.web.temporary import own_folder, sweeping
 from captioning.web.visitor import for_visitors
 
@@ -82,5 +83,5 @@ def launch_options(addresses: Addresses | None = None) -> dict[str, Any]:
         "footer_links": ["api"],
         "max_file_size": upload_bytes,
         "state_session_capacity": settings.sessions,
-        "app_kwargs": {"middleware": doors, "routes": form_routes(), "lifespan": sweeping},
+        "app_kwargs": {"middleware": doors, "routes": [*form_routes(), *page_routes()], "lifespan": sweeping},
     }

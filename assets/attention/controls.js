@@ -1,13 +1,15 @@
 // The explorer's controls. Each change is told once as {name: setting}; what a method does not have is locked, saying why.
 
+import { make, setText } from '../common/dom.js';
+
 const SCALINGS = [['shared', 'one scale for all words'], ['per_map', 'each map by itself'], ['minimum', 'above what all words share']];
 const MODES = [['overlay', 'over the picture'], ['map', 'map alone'], ['weighted', 'picture weighted by it']];
-const SORTS = [['place', 'layer and head'], ['entropy', 'narrowest first'], ['importance', 'what matters most first']];
+export const SORTS = [['place', 'layer and head'], ['entropy', 'narrowest first'], ['importance', 'what matters most first']];
 
 /** Methods that are drawn from the weights themselves, and so have layers and heads. */
-const isTraced = (method) => method === 'attention' || method === 'attention_clean';
+export const isTraced = (method) => method === 'attention' || method === 'attention_clean';
 
-function makeSelect(label, choices, change) {
+export function makeSelect(label, choices, change) {
   const field = make('select', { class: 'cs-select', 'aria-label': label, onchange: () => change(field.value) },
     ...choices.map(([name, text]) => make('option', { value: name }, text)));
   return { node: make('label', { class: 'cs-control' }, make('span', {}, label), field), field };
@@ -18,7 +20,7 @@ function makeCheck(label, change) {
   return { node: make('label', { class: 'cs-check' }, field, make('span', {}, label)), field };
 }
 
-function makeControls({ change, play, fillScreen }) {
+export function makeControls({ change, play, fillScreen }) {
   const playing = make('button', { type: 'button', class: 'cs-button cs-play', onclick: play }, '▶ Play');
   const full = make('button', { type: 'button', class: 'cs-button', onclick: fillScreen }, 'Full screen');
   const method = makeSelect('Method', [], (name) => change({ method: name }));

@@ -1,11 +1,16 @@
 // Every layer and head at once for one word, on one canvas: each cell a small map.
 
+import { placeOver, rasterise } from './paint.js';
+import { entropyBits, quantile } from './weights.js';
+import { make, setText } from '../common/dom.js';
+import { signed } from '../common/tokens.js';
+
 const CELL_GAP = 2;
 const LARGEST_CELL = 48;
 const WIDEST_MATRIX = 960;
 
 /** `pick(layer, head)` hears the cell that was chosen. */
-function makeMatrix({ pick }) {
+export function makeMatrix({ pick }) {
   const canvas = make('canvas', { 'aria-hidden': 'true' });
   const mark = make('div', { class: 'cs-matrix-mark', 'aria-hidden': 'true' });
   const hint = make('p', { class: 'cs-hint cs-matrix-hint' });

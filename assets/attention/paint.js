@@ -1,9 +1,11 @@
 // Painting maps: a value a patch → colours on a canvas of one pixel a patch, which the page stretches over the picture.
 
+import { bytesOf } from '../common/bytes.js';
+
 const LONGEST_RASTER = 128;
 
 /** Where patches lie: their own grid, or a raster over the picture where they form none (tiles, which may overlap). */
-function makeRaster(look) {
+export function makeRaster(look) {
   if (look.grid) {
     const [rows, columns] = look.grid;
     return { rows, columns, region: look.region, ranges: null };
@@ -24,7 +26,7 @@ function makeRaster(look) {
 }
 
 /** A map's value for each cell of the raster; where patches overlap, their mean. */
-function rasterise(raster, map) {
+export function rasterise(raster, map) {
   if (!raster.ranges) return map;
   const { rows, columns, ranges, counts } = raster;
   const cells = new Float32Array(rows * columns);
@@ -36,7 +38,7 @@ function rasterise(raster, map) {
 }
 
 /** Colours of a scale as 256 ready pixels; `bytes` are red, green, blue for each. */
-function readColours(base64) {
+export function readColours(base64) {
   const bytes = bytesOf(base64);
   const pixels = new Uint32Array(256);
   for (let step = 0; step < 256; step += 1) {
@@ -49,7 +51,7 @@ const GREYS = Uint32Array.from({ length: 256 }, (_, step) => (255 << 24) | (step
 const stepOf = (share) => (share <= 0 ? 0 : share >= 1 ? 255 : Math.round(share * 255));
 
 /** One pixel a cell; `map` holds shares of 0…1. */
-function paintMap(canvas, raster, map, colours) {
+export function paintMap(canvas, raster, map, colours) {
   const { rows, columns, counts } = raster;
   if (canvas.width !== columns || canvas.height !== rows) {
     canvas.width = columns;
@@ -63,7 +65,7 @@ function paintMap(canvas, raster, map, colours) {
 }
 
 /** Lay a canvas over the part of the picture that the model sees. */
-function placeOver(canvas, region) {
+export function placeOver(canvas, region) {
   const [left, top, right, bottom] = region.map((share) => share * 100);
   canvas.style.left = `${left}%`;
   canvas.style.top = `${top}%`;
@@ -72,7 +74,7 @@ function placeOver(canvas, region) {
 }
 
 /** The picture, bright where the map is hot and dark where it is cold. */
-function paintWeighted(canvas, picture, raster, map, smooth, spare) {
+export function paintWeighted(canvas, picture, raster, map, smooth, spare) {
   if (canvas.width !== picture.width || canvas.height !== picture.height) {
     canvas.width = picture.width;
     canvas.height = picture.height;

@@ -1,9 +1,13 @@
 // The picture with a word's map over it, large; a box drawn on it asks which words looked there.
 
+import { paintMap, paintWeighted, placeOver } from './paint.js';
+import { make } from '../common/dom.js';
+import { readable } from '../common/tokens.js';
+
 const CLICK_SHARE = 0.012; // a pointer that moved less than this of the picture did not draw a box
 
 /** `look(box or null)` hears the box as left, top, right, bottom in shares of the picture. */
-function makeStage({ look: lookUp }) {
+export function makeStage({ look: lookUp }) {
   const image = make('img', { class: 'cs-stage-picture', alt: '', draggable: 'false' });
   const heat = make('canvas', { class: 'cs-stage-heat', 'aria-hidden': 'true' });
   const weighted = make('canvas', { class: 'cs-stage-weighted', 'aria-hidden': 'true', hidden: true });

@@ -1,7 +1,10 @@
 // The caption as a strip of tokens, found by position: a word that occurs twice has two maps.
 
+import { make } from '../common/dom.js';
+import { percent, probability, readable } from '../common/tokens.js';
+
 /** Tokens, or whole words: each with its text, its positions, its place in words, and the space before it. */
-function makeUnits(look, merged) {
+export function makeUnits(look, merged) {
   const groups = merged ? look.words : look.tokens.map((_, position) => [position]);
   return groups.map((positions) => {
     const texts = positions.map((position) => look.tokens[position][0]);
@@ -17,7 +20,7 @@ function makeUnits(look, merged) {
 }
 
 /** `choose(unit)` hears clicks and keys, `point(unit or null)` the mouse; `other(key)` hears up and down. */
-function makeStrip({ choose, point, other }) {
+export function makeStrip({ choose, point, other }) {
   const own = `cs${Math.random().toString(36).slice(2, 9)}`;
   const node = make('div', { class: 'cs-strip', dir: 'auto', role: 'listbox', tabindex: '0', 'aria-label': 'Tokens of the caption', 'aria-orientation': 'horizontal' });
   let options = [];

@@ -2,6 +2,8 @@
 // ordered [layer][head][token][patch]; behind the last layer follows the mean of all layers. In front of the bytes
 // stand, as little-endian float32 for each row: its scale, its share on the picture, and its share on prefix tokens.
 
+import { bytesOf } from '../common/bytes.js';
+
 const HEADER_NUMBERS = 3;
 /** Of a shared scale's values so many lie below its end: else one patch that draws everything hides all others. */
 const CLIPPED_SHARE = 0.985;
@@ -19,7 +21,7 @@ async function fetchPart(url, from, to) {
   return answer.status === 206 ? buffer : buffer.slice(from, to);
 }
 
-class Weights {
+export class Weights {
   constructor(look) {
     this.look = look;
     this.tokens = look.tokens.length;
@@ -157,13 +159,13 @@ class Weights {
 }
 
 /** The maps of a method that was computed for every token, as they travel: bytes and a scale for each token. */
-function methodMaps(packed, patches) {
+export function methodMaps(packed, patches) {
   const bytes = bytesOf(packed.rows);
   return Float32Array.from(bytes, (byte, index) => byte * packed.scales[Math.floor(index / patches)]);
 }
 
 /** Maps with what earlier tokens looked at taken off: their mean map, scaled to fit in least squares, as far as that leaves anything. */
-function removeInterference(maps, patches) {
+export function removeInterference(maps, patches) {
   const result = Float32Array.from(maps);
   const before = new Float32Array(patches);
   for (let start = 0, place = 0; start < maps.length; start += patches, place += 1) {
@@ -182,7 +184,7 @@ function removeInterference(maps, patches) {
 }
 
 /** The mean of the maps of each unit's tokens [units × patches]. */
-function mergeMaps(maps, units, patches) {
+export function mergeMaps(maps, units, patches) {
   const result = new Float32Array(units.length * patches);
   units.forEach((tokens, unit) => {
     for (const token of tokens) {
@@ -193,7 +195,7 @@ function mergeMaps(maps, units, patches) {
 }
 
 /** The value below which the share `q` of all values lies, between neighbours by straight lines. */
-function quantile(values, q) {
+export function quantile(values, q) {
   const sorted = Float32Array.from(values).sort();
   const place = q * (sorted.length - 1);
   const low = Math.floor(place);
@@ -202,7 +204,7 @@ function quantile(values, q) {
 }
 
 /** Maps above what all of them give a patch. */
-function subtractMinimum(maps, patches) {
+export function subtractMinimum(maps, patches) {
   const result = Float32Array.from(maps);
   for (let p = 0; p < patches; p += 1) {
     let low = Infinity;
@@ -213,7 +215,7 @@ function subtractMinimum(maps, patches) {
 }
 
 /** Maps brought to 0…1: each by its own scale, or all by one, so that they can be compared. */
-function rescaleMaps(maps, patches, each) {
+export function rescaleMaps(maps, patches, each) {
   const result = Float32Array.from(maps);
   const count = maps.length / patches;
   if (each) {
@@ -236,7 +238,7 @@ function rescaleMaps(maps, patches, each) {
 }
 
 /** How widely a map spreads, in bits: 0 for one patch, log2 of their number where all are alike or nothing is there. */
-function entropyBits(map) {
+export function entropyBits(map) {
   let total = 0;
   for (const weight of map) total += weight;
   if (!(total > 0)) return Math.log2(map.length);

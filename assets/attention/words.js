@@ -1,7 +1,11 @@
 // All words at once: each map small, over the picture, with its word below.
 
+import { paintMap, placeOver } from './paint.js';
+import { make } from '../common/dom.js';
+import { readable } from '../common/tokens.js';
+
 /** `choose(unit)` hears the one that was clicked. */
-function makeWordGrid({ choose }) {
+export function makeWordGrid({ choose }) {
   const node = make('ol', { class: 'cs-word-grid' });
   let figures = [];
   let drawn = null;

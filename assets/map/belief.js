@@ -1,5 +1,7 @@
 // "Can I believe it?": how far the flat map keeps what is near in feature space, beside a random one and PCA.
 
+import { make, setText } from '../common/dom.js';
+
 const MEASURES = [
   ['trustworthiness', 'Trustworthiness', 'of what is near on the map, how much is near in feature space too (random: 0.5, perfect: 1)'],
   ['neighbour_recall', 'Neighbour recall', 'the share of each picture’s ten nearest in feature space that are among its ten nearest on the map'],
@@ -7,7 +9,7 @@ const MEASURES = [
   ['silhouette', 'Label silhouette', 'how far labels keep apart on the map, from −1 to 1'],
 ];
 
-function makeBelief() {
+export function makeBelief() {
   const verdict = make('p', {});
   const rows = make('tbody', {});
   const table = make('table', { class: 'cs-map-belief-table' });

@@ -1,6 +1,9 @@
 // Pictures at their points: each beside its point with a line to it, none over another, and where few points are
 // hidden. What is in view decides how many fit, so there are more as one zooms in.
 
+import { make } from '../common/dom.js';
+import { OTHER } from './colours.js';
+
 const GAP = 5;
 const CELL = 6;
 const MOST_COVER = 0.4; // share of the stage that pictures may take
@@ -70,7 +73,7 @@ function crosses([ax, ay, bx, by], [cx, cy, dx, dy]) {
  * Where pictures go: `{index, dx, dy}`, each the middle of a picture away from its point. `taken` are boxes that
  * stay free, `first` the points that come first, `groups` holds one number for all copies of a picture.
  */
-function layOutCallouts(horizontal, vertical, width, height, { first = [], taken = [], groups = null } = {}) {
+export function layOutCallouts(horizontal, vertical, width, height, { first = [], taken = [], groups = null } = {}) {
   const count = countPoints(horizontal, vertical, width, height);
   const side = pictureSide(width, height, count(0, 0, width, height));
   const most = Math.floor((width * height * MOST_COVER) / (side + GAP) ** 2);
@@ -106,7 +109,7 @@ function layOutCallouts(horizontal, vertical, width, height, { first = [], taken
 }
 
 /** A sheet to draw on above a plot, in the page's pixels however sharp the screen is. */
-function makeSheet(holder, name) {
+export function makeSheet(holder, name) {
   const canvas = make('canvas', { class: name, 'aria-hidden': 'true' });
   const pen = canvas.getContext('2d');
   holder.append(canvas);
@@ -124,7 +127,7 @@ function makeSheet(holder, name) {
 }
 
 /** The layer of pictures and lines above a plot; `thumbnail` makes a picture of a point. */
-function makeCallouts(holder, thumbnail) {
+export function makeCallouts(holder, thumbnail) {
   const lines = makeSheet(holder, 'cs-map-lines');
   const pictures = make('div', { class: 'cs-map-pictures', 'aria-hidden': 'true' });
   holder.append(pictures);

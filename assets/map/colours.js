@@ -1,7 +1,7 @@
 // What the colours of the points say: groups of a kind, or a number from low to high.
 
 const KINDS = ['#3b7dd8', '#e07b39', '#2a9d8f', '#c2477f', '#8a6fd1', '#a98a12', '#5aa845', '#d1495b', '#4aa8c0', '#96694c'];
-const OTHER = '#8d949c';
+export const OTHER = '#8d949c';
 const RECALLS = [[0.2, '#c2410c', 'fewer than 2 of 10'], [0.4, '#e8913f', '2 or 3 of 10'], [0.6, '#a8a196', '4 or 5 of 10'], [0.8, '#559fc8', '6 or 7 of 10'], [Infinity, '#1d6fb5', '8 of 10 and more']];
 
 /** Groups by how many points they have, each with a colour while there are colours. */
@@ -19,7 +19,7 @@ function groupBy(values, nameless) {
 }
 
 /** Whether a text has a word that begins like this. */
-function hasWord(text, word) {
+export function hasWord(text, word) {
   return text.toLowerCase().split(/[^\p{L}\p{N}'’-]+/u).some((part) => part.startsWith(word));
 }
 
@@ -46,7 +46,7 @@ function byRecall(recall) {
 }
 
 /** The colourings a map offers: key, title, and what each makes of the points. */
-function colourings(map) {
+export function colourings(map) {
   const offered = [{ key: 'cluster', title: 'Cluster', paint: () => groupBy(map.clusters.map((c) => (c < 0 ? '' : map.clusterNames[c] || `group ${c + 1}`)), 'in no cluster') }];
   if (map.labels.some(Boolean)) offered.unshift({ key: 'label', title: 'Label', paint: () => groupBy(map.labels, 'no label') });
   if (new Set(map.folders).size > 1) offered.push({ key: 'folder', title: 'Folder', paint: () => groupBy(map.folders.map((f) => f || '(top)'), '') });

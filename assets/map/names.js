@@ -1,10 +1,12 @@
 // Names of clusters, above the middle of their points.
 
+import { make } from '../common/dom.js';
+
 const NAME_LIFT = 16;
 /** The value that a share of all values lies below. */
 const quantile = (values, share) => values.sort((a, b) => a - b)[Math.floor(share * (values.length - 1))];
 
-function makeNames(holder) {
+export function makeNames(holder) {
   const layer = make('div', { class: 'cs-map-names', 'aria-hidden': 'true' });
   holder.append(layer);
   let names = [];

@@ -1,8 +1,10 @@
 // Beside the map: the picture that was chosen with those most like it, and a gallery of whatever was lassoed,
 // found or picked from the legend.
 
+import { hideKeepingFocus, make, setText } from '../common/dom.js';
+
 const GALLERY_STEP = 60;
-const cosine = (similarity) => similarity.toFixed(similarity > 0.995 && similarity < 1 ? 4 : 2);
+export const cosine = (similarity) => similarity.toFixed(similarity > 0.995 && similarity < 1 ? 4 : 2);
 
 function makePictureButton(data, index, foot, choose) {
   const label = [data.name(index), data.caption(index), foot].filter(Boolean).join(', ');
@@ -11,7 +13,7 @@ function makePictureButton(data, index, foot, choose) {
 }
 
 /** The chosen picture. `data` answers for points, `on` hears what is wanted; its `home` takes the focus of what goes. */
-function makeChosenPanel(data, on) {
+export function makeChosenPanel(data, on) {
   const heading = make('h2', { class: 'cs-map-name', tabindex: '-1' });
   const picture = make('img', { class: 'cs-map-large', alt: '' });
   const caption = make('p', { class: 'cs-map-caption', dir: 'auto' });
@@ -59,7 +61,7 @@ function makeChosenPanel(data, on) {
 }
 
 /** Pictures side by side, with ways to take them along. */
-function makeGallery(data, on) {
+export function makeGallery(data, on) {
   const heading = make('h2', { tabindex: '-1' });
   const tiles = make('ol', { class: 'cs-map-tiles' });
   const more = make('button', { type: 'button', class: 'cs-button', onclick: () => { limit += GALLERY_STEP * 4; draw(); } });

@@ -1,9 +1,12 @@
 // The map as it is seen, drawn anew as a picture file.
 
+import { make } from '../common/dom.js';
+import { pointPixels } from './plot.js';
+
 const SHARPNESS = 2;
 
 /** A PNG of points, lines, pictures and names, in pixels of the stage. */
-function drawMap({ width, height, background, ink, places, colours, lit, callouts, names }) {
+export function drawMap({ width, height, background, ink, places, colours, lit, callouts, names }) {
   const canvas = document.createElement('canvas');
   canvas.width = width * SHARPNESS;
   canvas.height = height * SHARPNESS;
@@ -53,7 +56,7 @@ function drawSquare(pen, picture, [left, top, right, bottom], colour) {
   pen.strokeRect(left, top, right - left, bottom - top);
 }
 
-function saveBlob(blob, name) {
+export function saveBlob(blob, name) {
   const address = URL.createObjectURL(blob);
   make('a', { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10_000);

@@ -1,8 +1,10 @@
 // The points themselves, drawn by Plotly, which also pans, zooms and lassoes. Everything that holds text or a
 // picture lies above it and is ours: Plotly reads pseudo-markup in hover texts, so it is given none.
 
+import { make } from '../common/dom.js';
+
 /** The diameter of a point: smaller where there are many. */
-const pointPixels = (count) => (count > 2000 ? 5 : count > 500 ? 7 : 9);
+export const pointPixels = (count) => (count > 2000 ? 5 : count > 500 ? 7 : 9);
 const REACH_PIXELS = 12;
 const GLIDE_MILLISECONDS = 900;
 const MANY_POINTS = 1000;
@@ -10,7 +12,7 @@ const MANY_POINTS = 1000;
 let plotlyComing = null;
 
 /** Plotly, fetched from this server when the first map is drawn; undefined where it does not come. */
-function loadPlotly(address) {
+export function loadPlotly(address) {
   plotlyComing ??= window.Plotly ? Promise.resolve(window.Plotly) : new Promise((resolve, reject) => {
     const script = make('script', { src: address, onload: () => (window.Plotly ? resolve(window.Plotly) : reject()), onerror: reject });
     document.head.append(script);
@@ -33,7 +35,7 @@ const ease = (t) => 1 - (1 - t) ** 3;
  * A plot in `holder`. Tells `onView` whenever points move on the screen (`resting` where they stay for now) and
  * `onLasso` which points a lasso or box encloses.
  */
-function makePlot(Plotly, holder, { onView, onLasso }) {
+export function makePlot(Plotly, holder, { onView, onLasso }) {
   let xs = [];
   let ys = [];
   let dimensions = [0, 0];

@@ -1,10 +1,12 @@
 // Small pictures of points, asked for when they come into view, many at once, and kept for a while.
 
+import { make } from '../common/dom.js';
+
 const MOST_ASKED = 48;
 const MOST_KEPT = 3000;
 
 /** `ask` takes point numbers and promises `{number: data address}`, or undefined where nobody could be asked. */
-function makeThumbnails(ask) {
+export function makeThumbnails(ask) {
   let known = new Map();
   let waiting = new Map();
   let asking = false;

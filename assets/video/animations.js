@@ -23,8 +23,9 @@ function takePicture(event, file) {
   sendPicture(file);
 }
 
-// The page may draw this part again; the listeners stay.
-if (!document.documentElement.dataset.csAnimations) {
+/** Listen for pictures that are dropped into the clip's zone or chosen there. */
+export function takeAnimations() {
+  if (document.documentElement.dataset.csAnimations) return; // the page may draw the part again; the listeners stay
   document.documentElement.dataset.csAnimations = '1';
   document.addEventListener('dragover', (event) => {
     if (event.target.closest?.(ZONE)) event.preventDefault(); // or the browser would open what is dropped on the player

@@ -33,22 +33,11 @@ from captioning.attention.views import (
 )
 from captioning.captions.export import caption_record
 from captioning.captions.words import word_groups
-from captioning.core.assets import read_script
 from captioning.core.contract import Captioner
+from captioning.core.page_scripts import bundle_scripts
 from captioning.core.standalone_page import make_page, to_base64
 from captioning.core.types import Caption, CaptionTrace, ModelSpec, PatchLayout, Picture, plain_dict
 
-SCRIPTS = (
-    "attention/weights",
-    "attention/paint",
-    "attention/strip",
-    "attention/stage",
-    "attention/matrix",
-    "attention/words",
-    "attention/controls",
-    "attention/explorer",
-)
-"""The page scripts that draw the explorer, in this order."""
 CLIPPED_SHARE = 0.985
 _SMALL_WORDS = " a an the of in on at with and is are to by its his her their some two "
 _LONGEST_SIDE = 1280
@@ -247,7 +236,12 @@ def explorer_html(look: Mapping[str, Any], picture: bytes, weights: bytes) -> st
     }
     value = {"serial": 1, "phase": "done", "message": "", "in_one_file": True, "look": whole}
     title = f"{look['name']} · Captionscope"
-    return make_page(title, '<main class="cs-part"></main>', value, [_PAGE_STUBS + read_script(*SCRIPTS)])
+    return make_page(
+        title,
+        '<main class="cs-part"></main>',
+        value,
+        [bundle_scripts("common/part.js", "attention/explorer.js") + _START],
+    )
 
 
 def _lock_missing_maps(method: Mapping[str, str], maps: Mapping[str, Any]) -> dict[str, str]:
@@ -262,10 +256,9 @@ def _covered_region(layout: PatchLayout) -> Sequence[float]:
     return [float(edge) for edge in (lows[0], lows[1], highs[2], highs[3])]
 
 
-# Stands in for Gradio's element, props and functions, which the scripts expect.
-_PAGE_STUBS = """
-const element = document.body;
+# What Gradio gives to the script of a part, in a file of its own.
+_START = """
 const props = { value: JSON.parse(document.getElementById('cs-data').textContent) };
-const watch = () => {};
-const trigger = () => {};
+const context = { element: document.body, props, watch: () => {}, trigger: () => {} };
+modules['attention/explorer.js'].mount(modules['common/part.js'].makePart(context));
 """

@@ -15,25 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from captioning.core.assets import read_script
+from captioning.core.page_scripts import bundle_scripts
 from captioning.core.standalone_page import make_page, to_base64
 from captioning.image_map import ImageMap, MapQuality, nearest, thumbnail
 
-SCRIPTS = (
-    "map/ask",
-    "map/plot",
-    "map/colours",
-    "map/callouts",
-    "map/names",
-    "map/thumbnails",
-    "map/panel",
-    "map/belief",
-    "map/picture",
-    "map/stage",
-    "map/pointing",
-    "map/map",
-)
-"""The map's own scripts, each after those it needs."""
 K = 10
 """Nearest neighbours of a picture that count as its true ones when a map's quality is measured."""
 NUM_NEIGHBOURS = 8
@@ -150,7 +135,7 @@ def map_to_html(
         title,
         f'<main id="cs-map"><h1>{html.escape(title)}</h1><div class="cs-part"></div></main>',
         to_base64(gzip.compress(json.dumps(value).encode(), 6, mtime=0)),
-        [plotly_file().read_text(encoding="utf-8"), _PAGE_STUBS.replace("SCRIPT", read_script(*SCRIPTS))],
+        [plotly_file().read_text(encoding="utf-8"), bundle_scripts("common/part.js", "map/map.js") + _START],
         images="data: blob:",
         # Plotly's WebGL points compile functions at run time; the page still cannot fetch anything.
         more="'unsafe-eval'",
@@ -166,16 +151,15 @@ def _all_neighbours(made: ImageMap) -> list[list[tuple[int, float]]]:
     ]
 
 
-# Stands in for Gradio's element, props and functions, which the scripts expect.
-_PAGE_STUBS = """
+# What Gradio gives to the script of a part, in a file of its own.
+_START = """
 (async () => {
   performance.mark('cs-start'); // Plotly has been read
   const text = JSON.parse(document.getElementById('cs-data').textContent);
   const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
-  const element = document.getElementById('cs-map');
   const props = { value: await new Response(stream).json() };
-  const watch = () => {}, trigger = () => {}, server = {}, upload = () => Promise.resolve(null);
-  SCRIPT
+  const context = { element: document.getElementById('cs-map'), props, watch: () => {}, trigger: () => {} };
+  modules['map/map.js'].mount(modules['common/part.js'].makePart(context));
 })();
 """

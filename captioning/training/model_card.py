@@ -82,7 +82,7 @@ describe people to those who would act on it.
 
 
 def read_terms(folders: DataFolders) -> dict[str, str]:
-    """What each data folder says of the terms of its photographs; empty where it says nothing."""
+    """Return the terms that each data folder states for its photographs, by its name; empty where it states none."""
     terms = {}
     for folder in [folders] if isinstance(folders, Path) else folders:
         files = (folder / name for name in TERMS_FILES)

@@ -12,8 +12,8 @@ from captioning.captions.words import caption_note, join_bytes, typed_prompt
 from captioning.core.types import Caption
 from captioning.ui.parts import make_part, next_serial
 
-SCRIPTS = ("common/caption_words", "common/caption_cards")
-"""The page scripts that draw the cards, in this order."""
+SCRIPT = "common/caption_cards"
+"""The page script that draws the cards."""
 Phase = Literal["idle", "busy", "done", "stopped", "failed"]
 HINT = "Choose a picture, and its captions are written here: drop one, paste one, use the webcam, or click a sample."
 
@@ -56,7 +56,7 @@ def make_caption_cards(elem_id: str) -> gr.HTML:
     `branch_wanted`, `branch_dropped` and `attention_wanted` come with the place of the `caption`, that of the `branch`
     (-1 for the caption itself), and the first with the `position` of the word and the `choice` among its alternatives.
     """
-    return make_part(SCRIPTS, cards_value("idle", message=HINT), elem_id)
+    return make_part(SCRIPT, cards_value("idle", message=HINT), elem_id)
 
 
 def cards_value(

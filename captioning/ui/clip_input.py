@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import ImageOps
 from captioning.core.errors import VideoError
 from captioning.media.video import sample_frames
 from captioning.ui.parts import make_part
-from captioning.ui.picture import Sample
+from captioning.ui.picture import Sample, describe_samples
 
 _THUMBNAIL_SIZE = (192, 108)
 
@@ -32,11 +31,7 @@ def list_clips() -> tuple[Sample, ...]:
 
 def make_clip_strip(elem_id: str) -> gr.HTML:
     """Small frames to click; raises the event `sample_chosen`, which `chosen_clip` understands."""
-    value = [
-        {"name": clip.name, "alt": clip.alt, "thumbnail": _thumbnail(clip.path), "group": "Sample clips"}
-        for clip in list_clips()
-    ]
-    return make_part(("common/samples", "video/animations"), value, elem_id)
+    return make_part("video/clip_samples", describe_samples(list_clips(), "Sample clips"), elem_id)
 
 
 def chosen_clip(event: gr.EventData, cache_folder: str) -> str:
@@ -49,9 +44,9 @@ def chosen_clip(event: gr.EventData, cache_folder: str) -> str:
 
 
 @cache
-def _thumbnail(path: Path) -> str:
-    """The frame at the clip's middle as a `data:` address."""
+def clip_thumbnail(path: Path) -> bytes:
+    """Return a small JPEG of the frame at the clip's middle."""
     (frame,) = sample_frames(path, 1, max_side=320)
     file = io.BytesIO()
     ImageOps.fit(frame.image.image, _THUMBNAIL_SIZE).save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return file.getvalue()

@@ -156,7 +156,7 @@ def summary_value(state: PanelState, summary: Summary | None = None) -> dict[str
 
 def make_word_panel(elem_id: str) -> gr.HTML:
     """The panel on one word; also raises `word_wanted` with the number of a `word`."""
-    return make_part(("attention/paint", "video/word_across"), word_value(PanelState()), elem_id)
+    return make_part("video/word_across", word_value(PanelState()), elem_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -18,6 +18,8 @@ from PIL import Image, ImageOps
 from captioning.core.errors import ImageError
 from captioning.ui.parts import make_part
 
+SAMPLES_ADDRESS = "page-samples"
+"""Where a server has the small pictures of samples, relative to its root."""
 _THUMBNAIL_PIXELS = 144
 
 
@@ -86,8 +88,15 @@ def _known_samples() -> list[Sample]:
 
 def make_sample_strip(elem_id: str) -> gr.HTML:
     """Small pictures to click; raises the event `sample_chosen`, which `chosen_sample` understands."""
-    value = [{"name": s.name, "alt": s.alt, "thumbnail": _thumbnail(s.path)} for s in list_samples()]
-    return make_part("common/samples", value, elem_id)
+    return make_part("common/samples", describe_samples(list_samples(), "Sample photographs"), elem_id)
+
+
+def describe_samples(samples: Sequence[Sample], group: str) -> list[dict[str, str]]:
+    """Return what `assets/common/samples.js` draws; the server has the small pictures at their addresses."""
+    return [
+        {"name": one.name, "alt": one.alt, "thumbnail": f"{SAMPLES_ADDRESS}/{one.name}", "group": group}
+        for one in samples
+    ]
 
 
 def chosen_sample(event: gr.EventData, cache_folder: str) -> str:
@@ -100,11 +109,11 @@ def chosen_sample(event: gr.EventData, cache_folder: str) -> str:
 
 
 @cache
-def _thumbnail(path: Path) -> str:
-    """A small square JPEG as a `data:` address, so that it needs no file of its own."""
+def picture_thumbnail(path: Path) -> bytes:
+    """Return a small square JPEG of a sample."""
     with Image.open(path) as image:
         image.draft("RGB", (2 * _THUMBNAIL_PIXELS, 2 * _THUMBNAIL_PIXELS))
         small = ImageOps.fit(image.convert("RGB"), (_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return file.getvalue()

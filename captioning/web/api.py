@@ -12,6 +12,7 @@ from gradio.context import get_blocks_context
 from gradio.events import api
 from gradio.exceptions import InvalidPathError
 
+from captioning.core import runtime
 from captioning.core.cancellation import Job
 from captioning.core.options import Option, Parameter
 from captioning.ui.page import MODEL_QUEUE
@@ -27,17 +28,19 @@ NOT_UPLOADED = (
 )
 
 
-class Dashboard(gr.Blocks):
-    """A page whose endpoints fill in arguments that a request leaves out at the end, and say which files they read."""
+with runtime.no_interface_files():  # gradio writes one for a subclass of its page too
 
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **more: Any) -> Any:
-        """Return a request's values as a function takes them."""
-        if block_fn.api_visibility == "public":
-            inputs = [*inputs, *(block.value for block in block_fn.inputs[len(inputs) :])]
-        try:
-            return await super().preprocess_data(block_fn, inputs, *others, **more)
-        except InvalidPathError as error:
-            raise gr.Error(NOT_UPLOADED, print_exception=False) from error
+    class Dashboard(gr.Blocks):
+        """A page whose endpoints fill in trailing arguments that a request leaves out, and refuse server paths."""
+
+        async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **more: Any) -> Any:
+            """Return a request's values as a function takes them."""
+            if block_fn.api_visibility == "public":
+                inputs = [*inputs, *(block.value for block in block_fn.inputs[len(inputs) :])]
+            try:
+                return await super().preprocess_data(block_fn, inputs, *others, **more)
+            except InvalidPathError as error:
+                raise gr.Error(NOT_UPLOADED, print_exception=False) from error
 
 
 def model_parameter(first_model: str) -> Parameter:

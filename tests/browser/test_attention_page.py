@@ -18,7 +18,6 @@ from captioning.attention.views import AttentionView
 from captioning.bench.browser import open_document
 from captioning.bench.cases.explorer import READY as READY_FILE
 from captioning.bench.cases.explorer import large_explorer, time_moves
-from captioning.core.assets import ASSETS
 from captioning.core.types import Capabilities, CaptionTrace, PatchLayout, Picture
 from tests.clips import make_clip
 from tests.conftest import FAKE_SPEC, FakeCaptioner, FakeLoader, Gate
@@ -250,14 +249,6 @@ def test_what_was_asked_again_stays_as_it_is_while_more_is_asked(open_page: Open
     assert again.locator("img[data-first]").count() == 1
     gate.open()
     page.wait_for_function("() => document.querySelectorAll('#cs-again img').length === 2")
-
-
-def test_many_maps_of_which_few_are_not_dark_are_brought_to_one_scale(browser: Any) -> None:
-    script = (ASSETS / "attention" / "weights.js").read_text(encoding="utf-8")
-    page = browser.new_page()
-    maps = "const maps = new Float32Array(400_000); maps[7] = 0.5; return rescaleMaps(maps, 1000, false)[7];"
-    assert page.evaluate(f"() => {{ {script}\n{maps} }}") == 1
-    page.close()
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_a_sample_gets_a_caption_for_every_prompt_written_token_by_token(open_pa
     for caption, prompt in zip(captions_of(page), DEFAULT_PROMPTS, strict=True):
         assert caption.startswith(prompt)
     assert page.locator(".cs-tag:visible").count() == 1
-    assert "cheetah.jpg" in page.locator(".cs-state").inner_text()
+    assert "cheetah.jpg" in page.locator(".cs-caption-cards .cs-state").first.inner_text()
 
 
 def test_markup_and_templates_in_prompts_stay_text(open_page: OpenPage) -> None:
@@ -244,7 +244,7 @@ def test_another_picture_takes_the_place_of_the_one_being_captioned(open_page: O
     gate.open()
     page.wait_for_selector(f"{DONE} .cs-state:has-text('lion.jpg')")
     page.wait_for_timeout(800)
-    assert "lion.jpg" in page.locator(".cs-state").inner_text()
+    assert "lion.jpg" in page.locator(".cs-caption-cards .cs-state").first.inner_text()
 
 
 def test_another_prompt_on_the_same_picture_encodes_nothing(open_page: OpenPage) -> None:
@@ -346,8 +346,8 @@ def test_blip_loads_by_one_click_while_the_page_goes_on_answering(open_page: Ope
     page.wait_for_selector("text=/Downloading BLIP base… \\d+ of 990 MB/")
     choose_sample(page)
     page.wait_for_selector(DONE)
-    assert page.locator(".cs-progress").is_visible()
-    assert "Fake captioner" in page.locator(".cs-state").inner_text()
+    assert page.locator(".cs-notice .cs-progress").is_visible()
+    assert "Fake captioner" in page.locator(".cs-caption-cards .cs-state").first.inner_text()
     loader.may_end.set()
     page.wait_for_function("() => document.querySelector('.cs-status').textContent.includes('BLIP base')")
     page.wait_for_function("() => document.querySelector('.cs-state').textContent.includes('BLIP base')")
@@ -373,7 +373,7 @@ def test_a_download_can_be_cancelled(open_page: OpenPage) -> None:
     page.get_by_role("button", name=re.compile("Load BLIP base")).click()
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_selector("text=/Load BLIP base/")
-    assert page.locator(".cs-progress").is_hidden()
+    assert page.locator(".cs-notice .cs-progress").is_hidden()
 
 
 def test_why_auto_chose_a_model_is_said_until_somebody_chooses_another(open_page: OpenPage) -> None:

@@ -280,7 +280,7 @@ SAVE_TO_THE_WEIGHTS = """
 import signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from captioning.models.pretrained import write_folder
+from captioning.models.pretrained import write_network
 replace = Path.replace
 def stop_at_weights(path, target):
     if path.suffix == ".safetensors" and sys.argv[2] == "stop":
@@ -294,7 +294,8 @@ class Module:
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_text("weights")
 tokenizer = SimpleNamespace(save=lambda path: Path(path).write_text("{}"))
-write_folder(Module(), tokenizer, SimpleNamespace(to_config=dict), Path(sys.argv[1]), "card")
+network = SimpleNamespace(module=Module(), tokenizer=tokenizer, pixels=SimpleNamespace(to_config=dict))
+write_network(network, Path(sys.argv[1]), "card")
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from captioning.core.assets import ASSETS, read_script
+from captioning.core.assets import ASSETS
 from captioning.core.errors import ImageError, OptionsError, PromptError
 from captioning.core.messages import UNEXPECTED, explain
 from captioning.core.types import CaptionerStatus, DecodingOptions
@@ -92,10 +92,6 @@ def test_scripts_put_text_in_as_text_and_contact_nobody(path: Any) -> None:
     script = script.replace("http://www.w3.org/2000/svg", "")  # a name of SVG, no address
     for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "http"):
         assert forbidden not in script
-
-
-def test_a_script_comes_with_the_helpers() -> None:
-    assert "function followValue" in read_script("common/caption_cards")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_picture_is_captioned_with_the_default_prompt(client: Client, photo: P
     result = caption(client, handle_file(photo))
     assert (result["model"], result["revision"], result["errors"]) == ("embedded", "7", [])
     (record,) = result["captions"]
-    assert set(record) == {"image", "prompt", "text", "tokens", "token_ids", "log_probs", "seconds"}
+    assert set(record) == {"image", "prompt", "text", "note", "tokens", "token_ids", "log_probs", "seconds"}
     assert (record["image"], record["prompt"]) == ("photo.png", "a photography of")
     assert len(record["tokens"]) == len(record["token_ids"]) == len(record["log_probs"])
     assert "".join(record["tokens"]) == record["text"]

@@ -10,7 +10,7 @@ from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
 from captioning.attention.formats import FORMATS
-from captioning.attention.page_value import SCRIPTS, pack_weights, picture_file
+from captioning.attention.page_value import pack_weights, picture_file
 from captioning.attention.views import METHODS, Maps
 from captioning.captions.prompts import DEFAULT_PROMPT
 from captioning.core.cancellation import Job
@@ -75,7 +75,7 @@ class AttentionTab:
                     "Open a saved view (JSON)", file_types=[".json"], size="sm", elem_id="cs-look-open"
                 )
             with gr.Column(scale=9, min_width=320, elem_id="cs-attention"):
-                self.explorer = make_part(SCRIPTS, explorer_value("idle", message=HINT), "cs-explorer")
+                self.explorer = make_part("attention/explorer", explorer_value("idle", message=HINT), "cs-explorer")
                 self.belief = BeliefPanel(page, self.seen, self.explorer, self._findings, self._show_look)
                 self.again = AgainPanel(page, self.seen, self._findings)
                 self.saving = Saving("cs-kept", self._make_file)

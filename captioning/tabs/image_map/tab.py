@@ -15,7 +15,7 @@ from captioning.core.errors import DataError, OptionsError
 from captioning.core.options import parameters
 from captioning.core.settings import get_settings
 from captioning.image_map import MapOptions
-from captioning.image_map.page_value import SCRIPTS, plotly_file
+from captioning.image_map.page_value import plotly_file
 from captioning.tabs.image_map.answers import Thumbnails, make_answers
 from captioning.tabs.image_map.files import make_file
 from captioning.tabs.image_map.intake import Source, may_read_folders, read_source
@@ -58,7 +58,10 @@ class MapTab:
         self.progress = make_part("map/progress", progress_value(), "cs-map-progress")
         self.saving = Saving("cs-map-file", self._make_file)
         self.map = make_part(
-            SCRIPTS, map_value(None), "cs-map", server_functions=make_answers(self._shelf, self._thumbnails, page.load)
+            "map/map",
+            map_value(None),
+            "cs-map",
+            server_functions=make_answers(self._shelf, self._thumbnails, page.load),
         )
         self._connect(current_tab())
 

@@ -39,7 +39,7 @@ from captioning.tabs.video.work import (
     look_across,
     sum_up,
 )
-from captioning.ui.caption_cards import SCRIPTS, Step, cards_value
+from captioning.ui.caption_cards import SCRIPT, Step, cards_value
 from captioning.ui.clip_input import chosen_clip, list_clips, make_clip_strip
 from captioning.ui.clip_parts import (
     PanelState,
@@ -101,7 +101,7 @@ class VideoTab:
                 self.decoding = make_decoding_controls("cs-clip-decoding")
             with gr.Column(scale=7, min_width=320):
                 self.film = make_filmstrip("cs-film")
-                self.cards = make_part(SCRIPTS, cards_value("idle", message=HINT), "cs-clip-captions")
+                self.cards = make_part(SCRIPT, cards_value("idle", message=HINT), "cs-clip-captions")
                 self.counts = make_frame_counts("cs-counts")
                 self.timeline = make_timeline("cs-timeline")
                 self.word = make_word_panel("cs-word")
