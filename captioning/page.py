@@ -19,6 +19,7 @@ from captioning.tabs.header import Header
 from captioning.tabs.image_map.endpoint import add_map_endpoint
 from captioning.ui.theme import make_theme
 from captioning.web.api import Dashboard
+from captioning.web.compression import CompressedPage
 from captioning.web.endpoints import add_endpoints
 from captioning.web.forms import form_routes
 from captioning.web.guard import RequestGuard
@@ -66,7 +67,7 @@ def launch_options(addresses: Addresses | None = None) -> dict[str, Any]:
     doors = [Middleware(OriginGuard, addresses or read_addresses())]
     if check_login(settings):
         doors.append(Middleware(LoginGate, read_names(settings.login_names)))
-    doors.append(Middleware(RequestGuard, upload_bytes, settings.max_request_bytes))
+    doors += [Middleware(RequestGuard, upload_bytes, settings.max_request_bytes), Middleware(CompressedPage)]
     password = settings.password.encode()
     return {
         "theme": make_theme(),
