@@ -35,7 +35,7 @@ class SavedTrace:
 
 
 def trace_to_npz(trace: CaptionTrace, image: str, maps: Mapping[str, Maps] | None = None) -> bytes:
-    """A trace of the picture called `image` as a compressed NPZ file.
+    """Return a trace of the picture called `image` as a compressed NPZ file.
 
     It holds `attentions [layers, heads, tokens, prefix + patches]` in one piece, whose first column is the prefix;
     `map_NAME [tokens, rows, columns]` for each of `maps` ([tokens, patches] where patches form no grid); `boxes`,
@@ -61,7 +61,7 @@ def trace_to_npz(trace: CaptionTrace, image: str, maps: Mapping[str, Maps] | Non
 def trace_to_json(
     trace: CaptionTrace, image: str, view: AttentionView, maps: Maps, shown: Mapping[str, Any] | None = None
 ) -> str:
-    """A trace of the picture called `image` and the view of it, as JSON that `trace_from_json` opens again.
+    """Return a trace of the picture called `image` and its view as JSON, which `trace_from_json` opens again.
 
     `attentions` are in one piece as in NPZ, `shape` says how, in little-endian half precision and base64. `maps`
     [tokens, patches] are those of the view, written as plain rows of numbers.

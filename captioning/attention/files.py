@@ -20,7 +20,7 @@ _VIEW_FILE = find_format(FORMATS, "json").file
 
 
 def choose_view(spec: ModelSpec, method: str | None, layer: int | str | None, head: int | str | None) -> AttentionView:
-    """The view that measured best for a model, changed where something was asked for; layer "mean" is all of them.
+    """Return the view that measured best for a model, with the given changes; layer "mean" is all of them.
 
     Raises `OptionsError` where layer or head belong to no method that has them.
     """
@@ -53,7 +53,7 @@ def _asked_head(head: int | str | None, base: AttentionView) -> Head:
 
 
 def find_positions(caption: Caption, word: str | None, position: int | None) -> tuple[int, ...]:
-    """The positions of a word wherever it stands, or of one token, or of all.
+    """Return the positions of a word wherever it stands, or of one token, or of all tokens.
 
     Raises `OptionsError` for a word or a position that the caption does not have.
     """

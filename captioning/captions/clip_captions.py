@@ -54,7 +54,7 @@ class Word:
 
 
 def frame_side(captioner: Captioner) -> int:
-    """How large a captioner needs frames, in pixels of their longer side: enough for a wide one to fill its input."""
+    """Return the longer side in pixels that frames need: enough for a wide frame to fill the captioner's input."""
     pixels = captioner.preprocess(open_image(Image.new("RGB", (64, 64)))).pixel_values
     return min(max(2 * max(pixels.shape[-2:]), _SMALLEST_SIDE), _LARGEST_SIDE)
 
@@ -73,7 +73,7 @@ def encode_frames(
 
 
 def find_repeats(frames: Sequence[VideoFrame]) -> tuple[bool, ...]:
-    """Whether each frame differs little from the last one that was no repeat."""
+    """Return for each frame whether it differs little from the last frame that was no repeat."""
     repeats: list[bool] = []
     last: NDArray[np.float32] | None = None
     for frame in frames:
@@ -88,7 +88,7 @@ def find_repeats(frames: Sequence[VideoFrame]) -> tuple[bool, ...]:
 def merge_segments(
     frames: Sequence[VideoFrame], captions: Sequence[Caption], start: float, end: float
 ) -> tuple[Segment, ...]:
-    """A clip from `start` to `end` as segments; neighbouring frames with equal captions share one.
+    """Cut a clip from `start` to `end` into segments; neighbouring frames with equal captions share one.
 
     A segment reaches to the middle between its last frame and the next one.
     """
@@ -105,7 +105,7 @@ def merge_segments(
 
 
 def mark_changes(before: str | None, after: str) -> tuple[tuple[str, bool], ...]:
-    """The words of `after`, each with whether it is new against `before`; nothing is new where there is none before."""
+    """Return the words of `after`, each with whether `before` lacks it; without `before` no word is new."""
     words = after.split()
     if before is None:
         return tuple((word, False) for word in words)
@@ -116,7 +116,7 @@ def mark_changes(before: str | None, after: str) -> tuple[tuple[str, bool], ...]
 
 
 def split_words(caption: Caption) -> tuple[Word, ...]:
-    """A caption's words with the positions of their tokens."""
+    """Return a caption's words with the positions of their tokens."""
     return tuple(
         Word(word_text(caption, group), group, group[0] < caption.num_prompt_tokens) for group in word_groups(caption)
     )
@@ -125,7 +125,7 @@ def split_words(caption: Caption) -> tuple[Word, ...]:
 def measure_contributions(
     captioner: Captioner, features: Sequence[ImageFeatures], caption: Caption, on_step: OnStep | None = None
 ) -> NDArray[np.float32]:
-    """What each frame adds to each token's log-probability, in nats `[frames, tokens]`: with it minus without it.
+    """Return what each frame adds to the log-probability of each token, in nats `[frames, tokens]`.
 
     `features [frames]` are those whose mean the caption was written for. One frame alone adds nothing to itself.
     """
@@ -149,7 +149,7 @@ def measure_contributions(
 def attend_frames(
     captioner: Captioner, features: Sequence[ImageFeatures], caption: Caption, on_step: OnStep | None = None
 ) -> NDArray[np.float32]:
-    """Where each frame alone would be looked at for each token of a clip's caption, `[frames, tokens, patches]`.
+    """Return the map of each frame alone for each token of a clip's caption, `[frames, tokens, patches]`.
 
     The mean over layers and heads. Raises `CapabilityError` where the architecture has no attention to show.
     """

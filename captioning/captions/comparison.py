@@ -44,7 +44,7 @@ class Comparison:
 
 
 def read_models(value: object) -> list[str]:
-    """The models that were chosen, each once. Raises `OptionsError` for too few or too many."""
+    """Return the chosen models, each once. Raises `OptionsError` for too few or too many."""
     names = [str(name).strip() for name in value] if isinstance(value, list) else []
     models = list(dict.fromkeys(name for name in names if name))
     if not FEWEST_MODELS <= len(models) <= MOST_MODELS:

@@ -108,17 +108,17 @@ FORMATS: tuple[Format[Sequence[tuple[str, Caption]]], ...] = (
 
 
 def as_cell(cell: str) -> str:
-    """A text for a cell of a CSV file, with an apostrophe in front where a spreadsheet would run it as a formula."""
+    """Return a text for a CSV cell, with an apostrophe in front where a spreadsheet would run it as a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
 def frame_records(frames: Sequence[VideoFrame]) -> list[dict[str, Any]]:
-    """The sampled frames of a clip, as JSON carries them: number in the clip and time in seconds."""
+    """Return the sampled frames of a clip as JSON: number in the clip and time in seconds."""
     return [{"index": frame.index, "seconds": round(frame.seconds, 6)} for frame in frames]
 
 
 def segment_records(segments: Sequence[Segment], frames: Sequence[VideoFrame]) -> list[dict[str, Any]]:
-    """A clip's segments, as JSON carries them: times in seconds, and the numbers of their frames in the clip."""
+    """Return a clip's segments as JSON: times in seconds, and the numbers of their frames in the clip."""
     return [
         {
             "start": round(segment.start, 6),
@@ -131,7 +131,7 @@ def segment_records(segments: Sequence[Segment], frames: Sequence[VideoFrame]) -
 
 
 def segments_to_srt(segments: Sequence[Segment]) -> str:
-    """A clip's segments as subtitles; one without words is left out."""
+    """Return a clip's segments as subtitles, without those that have no words."""
     blocks: list[str] = []
     for segment in segments:
         # An arrow would read as a line of times, and a blank line as the end of the block.
@@ -166,7 +166,7 @@ class ClipCaptions:
 
 
 def clip_to_json(clip: ClipCaptions) -> str:
-    """A clip's captions, its sampled frames, and if known its timeline, as an indented JSON document."""
+    """Return a clip's captions, its sampled frames and its timeline, if there is one, as an indented JSON document."""
     first = clip.captions[0]
     named = [(clip.name, caption) for caption in clip.captions]
     document = captions_document(named, first.model_id, first.revision, clip.options, clip.note)

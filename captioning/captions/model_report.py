@@ -38,7 +38,7 @@ def array_bytes(array: ParameterArray) -> int:
 
 
 def memory_by_part(info: ModelInfo) -> tuple[ModelPart, ...]:
-    """The model's parts, largest first: by the first component of the arrays' names.
+    """Return the model's parts, largest first, by the first component of the arrays' names.
 
     A component that holds nearly everything and says nothing of what it does is opened one deeper.
     """
@@ -61,7 +61,7 @@ def memory_by_part(info: ModelInfo) -> tuple[ModelPart, ...]:
 
 
 def role_of(name: str, others: set[str] | frozenset[str] = frozenset()) -> str:
-    """What a part does, in words, or nothing where its name does not tell."""
+    """Return the role of a part in words; empty where its name does not tell."""
     last = name.rpartition(".")[2]
     if any(word in last for word in _JOINS):
         return "from picture to words"
@@ -85,7 +85,7 @@ def info_document(info: ModelInfo) -> dict[str, Any]:
 
 
 def arrays_to_csv(infos: Sequence[ModelInfo]) -> str:
-    """The arrays of models as CSV, one a row, with the columns `ARRAY_COLUMNS`; a shape is written as 3×16×16."""
+    """Return the arrays of models as CSV, one a row, with the columns `ARRAY_COLUMNS`; shapes read 3×16×16."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(ARRAY_COLUMNS)

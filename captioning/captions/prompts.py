@@ -13,7 +13,7 @@ VIDEO_PROMPTS = ("a video of", DEFAULT_PROMPT, "")
 
 
 def check_prompts(prompts: Sequence[str]) -> list[str]:
-    """The prompts, stripped, repeats dropped. Raises `PromptError` for none, too many, or one too long."""
+    """Return the prompts, stripped and without repeats. Raises `PromptError` for none, too many, or one too long."""
     settings = get_settings()
     if not prompts:
         raise PromptError("There is no prompt; add one, or an empty one for a caption without a prompt.")

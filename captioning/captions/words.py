@@ -11,7 +11,7 @@ from captioning.core.types import Caption
 
 
 def word_groups(caption: Caption) -> tuple[tuple[int, ...], ...]:
-    """The token positions of each word, in order: a word goes on until a token begins with a space.
+    """Return the token positions of each word, in order: a word ends where a token begins with a space.
 
     What the model writes begins a word of its own, also where the prompt ended within one.
     """
@@ -21,7 +21,7 @@ def word_groups(caption: Caption) -> tuple[tuple[int, ...], ...]:
 
 
 def word_text(caption: Caption, group: Sequence[int]) -> str:
-    """The word that tokens at these positions spell."""
+    """Return the word that tokens at these positions spell."""
     return "".join(join_bytes([caption.tokens[position] for position in group])).strip()
 
 
@@ -47,7 +47,7 @@ def join_bytes(tokens: Sequence[str]) -> tuple[str, ...]:
 
 
 def typed_prompt(caption: Caption) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The prompt's tokens as the person typed them, and what in the prompt the tokenizer does not know.
+    """Return the prompt's tokens as the person typed them, and the signs that the tokenizer does not know.
 
     Tokenizers change letters, most often capitals, and put one token in the place of signs that they lack, or none.
     """
@@ -81,7 +81,7 @@ def typed_prompt(caption: Caption) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def caption_note(caption: Caption) -> str:
-    """What a reader should know of a caption beside its words; mostly empty."""
+    """Return a remark on a caption for its reader; mostly empty."""
     _, unknown = typed_prompt(caption)
     notes = [f"the tokenizer does not know {', '.join(unknown)}"] if unknown else []
     if len(caption.token_ids) == caption.num_prompt_tokens:
@@ -96,5 +96,5 @@ _BYTES = re.compile(rf"({_BYTE.pattern})")
 
 
 def _fold(character: str) -> str:
-    """A character without case and accents, and never more than one."""
+    """Return a character without case and accents, and never more than one."""
     return unicodedata.normalize("NFKD", character)[0].lower()[0]

@@ -70,12 +70,12 @@ def add(commands: Subparsers) -> None:
 
 
 def _layer(text: str) -> int | str:
-    """A layer's number, or "mean"."""
+    """Read a layer's number, or "mean"."""
     return _number_or(text, "mean")
 
 
 def _head(text: str) -> int | str:
-    """A head's number, or "mean" or "max"."""
+    """Read a head's number, or "mean" or "max"."""
     return _number_or(text, "mean", "max")
 
 
@@ -131,7 +131,7 @@ def _attention(options: argparse.Namespace) -> int:
 
 
 def _print_maps(trace: CaptionTrace, view: AttentionView, positions: Sequence[int], maps: Maps) -> None:
-    """A line a token: how sure the model was, how spread out the map is, how much of it is on the picture."""
+    """Print a line for each token: its probability, the map's entropy, and the share of attention on the picture."""
     from captioning.attention.views import TRACED, entropy, image_share
 
     caption, traced = trace.caption, view.method in TRACED

@@ -73,7 +73,7 @@ def add(commands: Subparsers) -> None:
 def _add_measure(
     what: Subparsers, name: str, text: str, run: Callable[[argparse.Namespace], int], **defaults: str
 ) -> argparse.ArgumentParser:
-    """A measure with the flags that all of them have; `defaults` are those of `add_model`."""
+    """Add a measure with the flags that all measures have; `defaults` are those of `add_model`."""
     measure = what.add_parser(name, help=text)
     measure.add_argument(
         "data", type=Path, nargs="+", metavar="DATA", help="folders with captions.tsv and the photographs"

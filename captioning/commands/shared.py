@@ -76,12 +76,12 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def wants_json(options: argparse.Namespace) -> bool:
-    """Whether one JSON document is to be printed and nothing else."""
+    """Return whether to print one JSON document and nothing else."""
     return getattr(options, "json", False)
 
 
 def load(options: argparse.Namespace) -> SharedCaptioner:
-    """The captioner that was asked for; says on standard error which one it is."""
+    """Load the captioner that the flags name, and print on standard error which one it is."""
     from captioning.core.settings import get_settings
     from captioning.serving.loading import load_captioner
 
@@ -94,7 +94,7 @@ def load(options: argparse.Namespace) -> SharedCaptioner:
 
 
 def report_download(progress: DownloadProgress) -> None:
-    """The download itself shows a bar on the terminal; nothing to add."""
+    """Ignore progress: the download shows a bar of its own on the terminal."""
 
 
 def expand_names(names: Sequence[str], find: Callable[[str], NamedFiles], errors: list[dict[str, str]]) -> list[str]:
@@ -151,7 +151,7 @@ def print_progress(line: str) -> None:
 
 
 class ProgressLine:
-    """What is done and how long the rest will take: one line on a terminal, a line now and then in a log."""
+    """A line that shows the work done and the time left: rewritten on a terminal, repeated now and then in a log."""
 
     def __init__(self) -> None:
         self._what = ""

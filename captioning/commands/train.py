@@ -59,7 +59,7 @@ _SHAPE_HELP: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def _default(name: str) -> str:
-    """What an option is unless it is given, which depends on what a run begins with."""
+    """Return the default of an option, which depends on what a run begins with."""
     recipes = {"on efficientnet-lite2": ON_PACKAGE, "on CLIP": ON_CLIP, "with --from": FURTHER}
     usual = getattr(SCRATCH, name)
     others = {start: getattr(recipe, name) for start, recipe in recipes.items()}

@@ -58,7 +58,7 @@ def add(commands: Subparsers) -> None:
 
 
 def _time(text: str) -> float:
-    """A time within a clip, in seconds."""
+    """Read a time within a clip, in seconds."""
     from captioning.media.video import read_time
 
     try:
@@ -117,7 +117,7 @@ def _video(options: argparse.Namespace) -> int:
 def _caption_clip(
     options: argparse.Namespace, captioner: SharedCaptioner, name: str, prompts: list[str], decoding: DecodingOptions
 ) -> tuple[Clip, list[Caption], Summary | None]:
-    """A clip's frames, its captions, and where it was asked for what a text model makes of the frames' captions."""
+    """Return a clip's frames, its captions and, if wanted, a text model's summary of the frames' captions."""
     from captioning.captions.clip_captions import encode_frames, frame_side, merge_segments
     from captioning.captions.export import segments_to_srt
     from captioning.core.types import ImageFeatures

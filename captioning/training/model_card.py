@@ -36,7 +36,7 @@ def write_card(
     figures: Mapping[str, Any] | None,
     terms: Mapping[str, str],
 ) -> str:
-    """A README.md with the head that the hub reads; without `figures` it says that nothing was measured yet.
+    """Return a README.md with the head that the hub reads; without `figures` it says that nothing was measured yet.
 
     `command` is what made the model, and `terms` are those of the photographs by folder, as `read_terms` gives them.
     """

@@ -54,12 +54,12 @@ class Start:
 
     @property
     def pixels(self) -> PixelRecipe:
-        """How the network wants its pictures."""
+        """Return the recipe by which the network receives pixels."""
         return self.network.pixels
 
     @property
     def layout(self) -> PatchLayout:
-        """Where the patches of a picture lie that has the network's own shape."""
+        """Return the layout of the patches of a picture of the network's own shape."""
         height, width = self.pixels.shape
         return self.network.preprocess(Picture(Image.new("RGB", (width, height)), "blank")).layout
 
@@ -80,7 +80,7 @@ class Start:
 
 
 def make_start(photos: Sequence[Photo], options: TrainingOptions, beginning: StartOptions) -> Start:
-    """What a run on `photos` begins with.
+    """Return the network, tokenizer and options that a run on `photos` begins with.
 
     Raises `OptionsError` for a shape that cannot be, an encoder that cannot be frozen or captions longer than the
     network has room for, `CapabilityError` for a family that is not trained further, and whatever opening a model may
@@ -126,7 +126,7 @@ def _start_fresh(photos: Sequence[Photo], options: TrainingOptions, shape: Mappi
 
 
 def _start_on_package(photos: Sequence[Photo], options: TrainingOptions, shape: Mapping[str, Any]) -> Start:
-    """A fresh decoder on the encoder that a package ships, which stays out of the model's folder."""
+    """Make a fresh decoder on the encoder that a package ships, which stays out of the model's folder."""
     weights = read_weights()
     names = [plain_words(name) for name in read_class_names()]
     tokenizer = make_tokenizer(photos, names, options.vocab_size)
@@ -150,7 +150,7 @@ def _start_on_package(photos: Sequence[Photo], options: TrainingOptions, shape: 
 
 
 def _start_on_clip(name: str, photos: Sequence[Photo], options: TrainingOptions, shape: Mapping[str, Any]) -> Start:
-    """A fresh decoder on CLIP's image encoder, whose weights become part of the model: its folder needs no other."""
+    """Make a fresh decoder on CLIP's image encoder; its weights become part of the model."""
     part = find_part(name, _WITHOUT_HUB)
     if part.config.get("model_type") not in ("clip", "clip_vision_model"):
         raise ModelFilesError(f"{part.name} is no CLIP ({part.described}); choose one, such as {DEFAULT_CLIP}.")
@@ -181,7 +181,7 @@ def _start_on_clip(name: str, photos: Sequence[Photo], options: TrainingOptions,
 
 
 def start_from(model_id: str) -> Start:
-    """A model to be trained further, as it is.
+    """Open a model to be trained further, as it is.
 
     Raises `CapabilityError` for a family that is not trained here, and whatever opening a model may raise.
     """

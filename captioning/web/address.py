@@ -13,12 +13,12 @@ LARGEST_PORT = 65_535
 
 
 def read_host(text: str) -> str:
-    """An address as servers and links write it: IPv6 in brackets."""
+    """Return an address as servers and links write it: IPv6 in brackets."""
     return f"[{text}]" if ":" in text and not text.startswith("[") else text
 
 
 def read_root_path(text: str) -> str:
-    """The path under which a proxy serves the page, with its slash, or a whole address of the web.
+    """Read the path under which a proxy serves the page, and add its slash, or a whole address of the web.
 
     Raises `argparse.ArgumentTypeError` for any other address.
     """
@@ -32,7 +32,7 @@ def read_root_path(text: str) -> str:
 
 
 def check_address(host: str, port: int) -> None:
-    """Raises `OptionsError` where nothing can listen on a port of an address, with the reason and its cure."""
+    """Raise `OptionsError` where nothing can listen on a port of an address, with the reason and its cure."""
     if not 0 < port <= LARGEST_PORT:
         raise OptionsError(f"there is no port {port}; choose one up to {LARGEST_PORT} with --port.")
     try:

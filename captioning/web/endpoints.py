@@ -151,7 +151,7 @@ def _trace(load: LoadCaptioner, given: Mapping[str, Any], job: Job[Any]) -> dict
 
 
 def _number_or_word(value: object) -> int | str | None:
-    """A layer or a head as it was meant: clients may send a number as text."""
+    """Return a layer or a head as it was meant: clients may send a number as text."""
     if value is None:
         return None
     text = str(value)[:40]

@@ -92,7 +92,7 @@ class RequestGuard:
 
 
 def names_address(body: bytes) -> bool:
-    """Whether a JSON payload holds a file whose path is an address, which the server would fetch without a limit."""
+    """Return whether a JSON payload has a file whose path is an address: the server would fetch it without a limit."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

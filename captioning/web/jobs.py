@@ -130,7 +130,7 @@ class Runs:
 
 
 class Visitors:
-    """How much work each visitor has under way. Thread-safe."""
+    """A count of the jobs that each visitor has under way. Thread-safe."""
 
     def __init__(self) -> None:
         self._jobs: Counter[str] = Counter()
@@ -138,7 +138,7 @@ class Visitors:
 
     @contextmanager
     def place(self, visitor: str, most: int) -> Iterator[None]:
-        """A place for one more job of a visitor. Raises `LimitError` where there are `most` already."""
+        """Take a place for one more job of a visitor. Raises `LimitError` where there are `most` already."""
         with self._lock:
             if self._jobs[visitor] >= most:
                 running = "something" if most == 1 else f"{most} things"

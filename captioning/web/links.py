@@ -36,7 +36,7 @@ class Link:
 
 
 def read_link(query: Mapping[str, str], tab_ids: Sequence[str]) -> Link | None:
-    """What a page's address names; without a tab it is the first, and `None` where nothing known is named."""
+    """Read what a page's address names: without a tab the first, and `None` where nothing known is named."""
     tab = query.get("tab") or tab_ids[0]
     if tab not in tab_ids or not ("tab" in query or "sample" in query):
         return None
@@ -44,12 +44,12 @@ def read_link(query: Mapping[str, str], tab_ids: Sequence[str]) -> Link | None:
 
 
 def tour_links(address: str) -> list[str]:
-    """The tour's links to a page at an address."""
+    """Return the tour's links to a page at an address."""
     return [f"{address.rstrip('/')}/?{urlencode(stop)}" for stop in TOUR]
 
 
 def linked_file(link: Link | None, tab_id: str, samples: Sequence[Sample], cache_folder: str) -> str | None:
-    """The sample that a link names for a tab, copied to where the page may read it; `None` where it names none."""
+    """Copy the sample that a link names for a tab to where the page may read it; return `None` where it names none."""
     if link is None or link.tab != tab_id:
         return None
     paths = (sample.path for sample in samples if sample.name == link.sample)

@@ -32,7 +32,7 @@ main {{ max-width: 30rem; margin: 20vh auto 0; padding: 0 1rem; }}
 
 
 def check_login(settings: Settings, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether people have to sign in. Raises `OptionsError` where they have to and cannot."""
+    """Return whether visitors have to sign in. Raises `OptionsError` where they have to and cannot."""
     if settings.login == "none":
         return False
     if "SPACE_ID" not in environment:
@@ -77,7 +77,7 @@ class LoginGate:
 
 
 def signed_in_as(session: Any) -> str | None:
-    """The Hugging Face name in a session's cookie, or `None` where nobody signed in or that was too long ago."""
+    """Return the Hugging Face name in a session's cookie; `None` without one, or where the sign-in is too old."""
     info = session.get("oauth_info") if isinstance(session, dict) else None
     if not isinstance(info, dict) or (info.get("expires_at") or math.inf) < time.time():
         return None
@@ -86,7 +86,7 @@ def signed_in_as(session: Any) -> str | None:
 
 
 async def _refuse(scope: Scope, send: Send, status: int, sentence: str, link: str, words: str) -> None:
-    """A page for who opens the page, and a document for everybody else."""
+    """Return a page for a browser, and a document for every other client."""
     if scope["type"] != "http":
         await send({"type": "websocket.close", "code": 1008})
         return

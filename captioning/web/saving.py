@@ -19,7 +19,7 @@ from captioning.web.jobs import Done, Failed, Halted, Progress, Runs
 
 @dataclass(frozen=True, slots=True)
 class SaveStep:
-    """What is being done for a file, and the share that is done; `None` where that cannot be told."""
+    """The work on a file at the moment, and the share that is done; `None` where that is unknown."""
 
     doing: str = "Making the file"
     fraction: float | None = None

@@ -36,7 +36,7 @@ def prepare(load: LoadCaptioner, model: str) -> Iterator[str]:
 
 
 def check_samples() -> None:
-    """Raises `DataError` where a sample of the tour is missing, and `InputError` where one cannot be read."""
+    """Raise `DataError` where a sample of the tour is missing, and `InputError` where one cannot be read."""
     there = {sample.name for sample in (*list_samples(), *list_clips())}
     files = {stop["sample"] for stop in TOUR if "." in stop["sample"]}
     if missing := sorted(files - there):
@@ -48,6 +48,6 @@ def check_samples() -> None:
 
 
 def tour(address: str) -> str:
-    """The tour's links, one a line, and how to present."""
+    """Return the tour's links, one a line, and how to present."""
     links = "\n".join(f"  {link}" for link in tour_links(address))
     return f"A tour:\n{links}\nAlt+P, or &present=1 in an address, shows it large; Page Down moves from tab to tab."

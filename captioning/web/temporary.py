@@ -26,7 +26,7 @@ _LONGEST_PAUSE = 600.0
 
 @cache
 def own_folder() -> Path:
-    """Where uploads, unpacked archives, frames and files to save lie, out of reach for other users of the machine.
+    """Return the folder of uploads, unpacked archives, frames and files to save, out of reach for other users.
 
     Gradio puts there whatever it stores from now on. What killed processes left of theirs is removed. Raises
     `OptionsError` where no folder can be made.
@@ -40,7 +40,7 @@ def own_folder() -> Path:
 
 
 def _make_folder() -> Path:
-    """A new folder where gradio keeps its files or, where that belongs to another user, beside it."""
+    """Make a new folder where gradio keeps its files or, where that belongs to another user, beside it."""
     chosen = os.environ.get("GRADIO_TEMP_DIR")
     made = _make_below(Path(get_upload_folder()))
     if isinstance(made, str) and not chosen:
@@ -52,7 +52,7 @@ def _make_folder() -> Path:
 
 
 def _make_below(parent: Path) -> Path | str:
-    """A new folder, or why none can be made there."""
+    """Make a new folder, or return why none can be made there."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(parent)

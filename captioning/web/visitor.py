@@ -33,24 +33,24 @@ _ASK = "whoever runs it can allow others (CAPTIONSCOPE_VISITOR_MODELS)"
 
 
 def sits_here(request: Any) -> bool:
-    """Whether a request comes from a browser or program on this machine, and not from afar by way of a proxy."""
+    """Return whether a request comes from a browser or program on this machine, and not through a proxy."""
     client = getattr(request, "client", None)
     headers = {name.lower() for name in request.headers} if client is not None and request.headers else set()
     return client is not None and client.host in _LOOPBACK and not headers & _FORWARDED
 
 
 def current_request() -> Any:
-    """The request of the event that is being handled, `None` outside of any; workers inherit it."""
+    """Return the request of the event that is being handled, `None` outside of any; workers inherit it."""
     return LocalContext.request.get(None)
 
 
 def current_session() -> str:
-    """The session of the event that is being handled; empty where there is none."""
+    """Return the session of the event that is being handled; empty where there is none."""
     return getattr(current_request(), "session_hash", None) or ""
 
 
 def invites_names() -> bool:
-    """Whether the page says that folders and hub names can be typed: everywhere but where all are visitors."""
+    """Return whether the page offers folders and hub names to type: unless every caller counts as a visitor."""
     setting = get_settings().visitor_models
     return setting == "any" or (setting == "auto" and "SPACE_ID" not in os.environ)
 
@@ -71,7 +71,7 @@ def offered_models() -> list[str]:
 
 
 def may_name_any_model() -> bool:
-    """Whether who asks now may name folders and models of the hub: by a setting, or because they sit here."""
+    """Return whether the caller may name folders and models of the hub: by a setting, or from this machine."""
     setting = get_settings().visitor_models
     return setting == "any" or (setting == "auto" and sits_here(current_request()))
 
@@ -119,5 +119,5 @@ def for_visitors(load: LoadCaptioner, first_model: str) -> LoadCaptioner:
 
 @cache
 def _sample_ids() -> frozenset[str]:
-    """The sample pictures, which are nobody's secret."""
+    """Return the sample pictures, which every visitor may see."""
     return frozenset(open_image(image.path).image_id for image in sample_collection().images)
