@@ -52,7 +52,7 @@ def _show_what_can_be_shown() -> None:
 
 
 def _explain(error: OSError) -> str:
-    """What the system said of a file or folder, as a sentence."""
+    """Return what the system reported of a file or folder, as a sentence."""
     said = error.strerror or str(error) or type(error).__name__
     place = error.filename2 or error.filename  # the second is what a file was to become
     if place is None:

@@ -30,7 +30,7 @@ _QUIET_SECONDS = 10.0
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line's flags; what is not given comes from `GRADIO_…` and `CAPTIONSCOPE_…` variables."""
+    """Read the command line's flags; `GRADIO_…` and `CAPTIONSCOPE_…` variables give the defaults."""
     parser = argparse.ArgumentParser(prog="python app.py", description="Open the Captionscope dashboard.")
     host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     parser.add_argument(
@@ -95,7 +95,7 @@ def launch(demo: gr.Blocks, flags: argparse.Namespace) -> None:
 
 
 def _check_machine(flags: argparse.Namespace) -> None:
-    """Raises `OptionsError` for a device or a precision that is not to be had here."""
+    """Raise `OptionsError` for a device or a precision that this machine lacks."""
     device, precision = flags.device or get_settings().device, flags.precision or get_settings().precision
     known = device in ("auto", "cpu") and precision in ("auto", *runtime.PRECISIONS)
     if not known:  # asking torch takes seconds, which the page need not wait for otherwise
@@ -103,7 +103,7 @@ def _check_machine(flags: argparse.Namespace) -> None:
 
 
 def _get_ready(load: LoadCaptioner, model: str) -> None:
-    """What the first visitors would otherwise wait for: the model, and what maps compile once a process.
+    """Load the first model, and compile the code of maps, before a visitor waits for either.
 
     Compiling holds up whatever else runs, so it begins when no new picture was captioned for a while.
     """

@@ -32,7 +32,7 @@ from captioning.web.visitor import for_visitors
 
 
 def build_demo(load: LoadCaptioner = load_captioner, model: str | None = None) -> gr.Blocks:
-    """The whole page; `load` makes captioners, and `model` is the one that answers first."""
+    """Build the whole page; `load` makes captioners, and `model` is the one that answers first."""
     own_folder()  # before any part of the page asks where files go
     demo = Dashboard(
         title="Captionscope",

@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "captioning"
-FINISHED_ROOMS = ("attention", "bench", "captions", "commands", "deploy", "image_map", "training", "web")
+FINISHED_ROOMS = (
+    "attention",
+    "bench",
+    "captions",
+    "commands",
+    "core",
+    "deploy",
+    "image_map",
+    "serving",
+    "training",
+    "web",
+)
 QUESTION_WORDS = ("What", "Whether", "How", "Where", "Who", "Which", "Why")
 
 

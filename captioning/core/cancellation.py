@@ -33,7 +33,7 @@ def check_wanted() -> None:
 
 
 class Job(Generic[Update]):
-    """What a worker sees of the page: a place for its newest state, and whether it shall stop. Thread-safe."""
+    """A worker's link to the page: a place for its newest state, and the request to stop. Thread-safe."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -52,7 +52,7 @@ class Job(Generic[Update]):
             raise Stopped("Stopped.")
 
     def take(self) -> Update | None:
-        """The newest state that was not taken yet."""
+        """Return the newest state, unless it was taken before."""
         with self._lock:
             update, self._latest = self._latest, None
         return update

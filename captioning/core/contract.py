@@ -36,7 +36,7 @@ nothing to show until the end and pass an empty sequence. Raise `Stopped` from i
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodingRequest:
-    """What one caller wants written; `on_done` hears the captions as soon as all of them are finished."""
+    """One call of `decode`; `on_done` receives the captions as soon as all of them are finished."""
 
     features: ImageFeatures
     prefixes: Sequence[Prefix]
@@ -49,12 +49,12 @@ class Captioner(Protocol):
 
     @property
     def spec(self) -> ModelSpec:
-        """What it is, and what its architecture allows."""
+        """Return the identity of the model, and the capabilities of its architecture."""
         ...
 
     @property
     def device(self) -> str:
-        """Where it runs, as torch names it."""
+        """Return the model's device, as torch names it."""
         ...
 
     @property
@@ -64,7 +64,7 @@ class Captioner(Protocol):
 
     @property
     def engine(self) -> str:
-        """What computes when nobody asks how: `torch`, or `openvino`; why not another follows in brackets."""
+        """Return the default engine, `torch` or `openvino`; the reason against another follows in brackets."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class Captioner(Protocol):
         ...
 
     def preprocess(self, image: Picture) -> ModelInput:
-        """What the model receives of a picture, and how it maps back."""
+        """Return the input that the model receives of a picture, and the layout of its patches."""
         ...
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
@@ -99,24 +99,24 @@ class Captioner(Protocol):
         ...
 
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
-        """The caption `prompt` + `text` that a person typed, scored token by token."""
+        """Return the caption `prompt` + `text` that a person typed, scored token by token."""
         ...
 
     def teacher_force(self, features: ImageFeatures, prompt: str, text: str) -> TeacherForcing:
-        """The caption `prompt` + `text` beside what the model would have written at every position.
+        """Return the caption `prompt` + `text` beside the model's own choice at every position.
 
         Raises `PromptError` for one that is empty or too long.
         """
         ...
 
     def tokenize(self, text: str) -> tuple[TextToken, ...]:
-        """The tokens of a text, without start and end tokens."""
+        """Return the tokens of a text, without start and end tokens."""
         ...
 
     def trace(
         self, features: ImageFeatures, caption: Caption, head_mask: NDArray[np.float32] | None = None
     ) -> CaptionTrace:
-        """Where the model looked for each token: one teacher-forced pass.
+        """Return the attention of each token, from one teacher-forced pass.
 
         `head_mask [layers, heads]` scales what each head hands on. Raises `CapabilityError` where the
         architecture has no attention to show.
@@ -124,7 +124,7 @@ class Captioner(Protocol):
         ...
 
     def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
-        """Where the picture made the tokens at `positions` likely, `[positions, patches]`, not negative.
+        """Return how much each patch raised the tokens at `positions`, `[positions, patches]`, not negative.
 
         One forward pass, and one backward pass a position. Raises `CapabilityError` for a method that is not among
         `capabilities.explanation_methods`, `PromptError` for an empty caption, and `OptionsError` for a position
@@ -142,7 +142,7 @@ class Captioner(Protocol):
         ...
 
     def info(self) -> ModelInfo:
-        """What is inside the model."""
+        """Return the model's weights, layers, tokenizer and shapes."""
         ...
 
 
@@ -152,7 +152,7 @@ class BatchCaptioner(Captioner, Protocol):
     def decode_together(
         self, requests: Sequence[DecodingRequest], options: DecodingOptions
     ) -> list[list[Caption] | Exception]:
-        """What `decode` gives for each request, or what it raises, all in one batch.
+        """Return the result or the exception of `decode` for each request, all in one batch.
 
         The features must be of one layout and one shape.
         """

@@ -89,6 +89,6 @@ class Stopped(CaptioningError):  # noqa: N818 - it is no error
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line without its full stop."""
+    """Return an error's message in one line, without its full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".:")[:200]

@@ -11,7 +11,7 @@ _log = logging.getLogger("captionscope")
 
 
 def explain(error: BaseException) -> str:
-    """The sentence for people; what was not expected goes to the server's log and is not told in detail."""
+    """Return a sentence for people. An unexpected error is logged in full and shown without details."""
     if isinstance(error, CaptioningError):
         return str(error)
     _log.error("unexpected error", exc_info=error)

@@ -21,7 +21,7 @@ Values = TypeVar("Values")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What a value means and what it may be.
+    """The meaning and the range of a value.
 
     `help` begins in lower case, so that it can follow a name. On the page the control is called `label`; `slider` holds
     its ends and its step, which may be narrower than the range, and `start` is where it stands, if not at the default.
@@ -59,7 +59,7 @@ class Parameter:
 
     @property
     def meaning(self) -> str:
-        """What it means, with its range or choices and its default, on one line."""
+        """Return the meaning with range or choices and default, on one line."""
         notes = [_range_of(self.option), ", ".join(self.option.choices)]
         if not self.required:
             notes.append("optional" if self.default is None else f"default: {self.default!r}")

@@ -99,13 +99,13 @@ def let_numba_compile() -> None:
 
 
 def _may_write(folder: Path) -> bool:
-    """Whether files can be made in a folder, or in the nearest one above it that is there."""
+    """Return whether files can be made in a folder, or in the nearest existing one above it."""
     there = next((place for place in (folder, *folder.parents) if place.is_dir()), None)
     return there is not None and os.access(there, os.W_OK | os.X_OK)
 
 
 def choose_device(name: str = "auto", may_be_lent: bool = False) -> torch.device:
-    """The named device, or for `auto` the accelerator where there is one. Raises `OptionsError` for one not here.
+    """Return the named device, or for `auto` the accelerator, if any. Raises `OptionsError` for one that is missing.
 
     One that is lent by the call is only for those that say they can do with that.
     """
@@ -133,7 +133,7 @@ def choose_device(name: str = "auto", may_be_lent: bool = False) -> torch.device
 
 
 def waiting_device(device: torch.device) -> torch.device:
-    """Where weights for a device wait until they are used: on ZeroGPU only the main thread can send them ahead."""
+    """Return where weights for a device wait until use: on ZeroGPU only the main thread can send them ahead."""
     import torch
 
     if ON_ZERO_GPU and threading.current_thread() is not threading.main_thread():
@@ -142,7 +142,7 @@ def waiting_device(device: torch.device) -> torch.device:
 
 
 def choose_precision(device: torch.device, name: str = "auto") -> torch.dtype:
-    """The named precision, or for `auto` bfloat16 where the device multiplies it natively, else float32."""
+    """Return the named precision, or for `auto` bfloat16 where the device multiplies it natively, else float32."""
     import torch
 
     if name == "auto":
@@ -182,7 +182,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor has bfloat16 products; elsewhere they are emulated and slower than float32."""
+    """Return whether the processor has bfloat16 products; elsewhere they are emulated and slower than float32."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

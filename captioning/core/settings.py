@@ -84,7 +84,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Settings with every `CAPTIONSCOPE_…` variable applied. Raises `OptionsError` for unknown or bad ones."""
+        """Read settings from every `CAPTIONSCOPE_…` variable. Raises `OptionsError` for unknown or bad ones."""
         known = {parameter.name: parameter for parameter in parameters(cls)}
         values: dict[str, Any] = {}
         for variable, text in environment.items():
@@ -109,5 +109,5 @@ class Settings:
 
 @cache
 def get_settings() -> Settings:
-    """The settings of this process."""
+    """Return the settings of this process."""
     return Settings.from_environment(os.environ)

@@ -65,7 +65,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 def make_page(title: str, body: str, data: Any, scripts: Sequence[str], images: str = "data:", more: str = "") -> str:
-    """The file: `body` is markup of ours, `data` the JSON that scripts find in the element `cs-data`.
+    """Return the file: `body` is markup of ours, `data` the JSON that scripts find in the element `cs-data`.
 
     Nothing but these scripts may run, and pictures come from `images` alone; `more` is what else scripts may do, in
     the words of the Content Security Policy.
@@ -92,5 +92,5 @@ def _digest(script: str) -> str:
 
 
 def _closed_in(script: str) -> str:
-    """A script that does not end the element it stands in."""
+    """Return a script that does not end its own element."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -22,7 +22,7 @@ NUM_ALTERNATIVES = 5
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a model's architecture allows; ask before calling.
+    """The capabilities of a model's architecture; ask before calling.
 
     `supports_prompt`: a prefix can be continued. `attention_kind`: where its words look at the picture, in
     cross-attention, in self-attention to image tokens, or `None` where that cannot be read. `encode_once`:
@@ -67,7 +67,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PatchLayout:
-    """Where a model's patches lie on the original picture.
+    """The places of a model's patches on the original picture.
 
     `boxes [patches, 4]` are left, top, right and bottom as fractions of the picture, with crop, padding and
     tiles undone. `grid` is (rows, columns) where the patches form one.
@@ -103,7 +103,7 @@ class ModelInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageFeatures:
-    """What a model's image encoder says of one picture.
+    """The output of a model's image encoder for one picture.
 
     `encoder_hidden_states [prefix + patches, hidden]` and `image_embeds [hidden]` (unit length) are torch
     tensors on the CPU.
@@ -129,7 +129,7 @@ class ImageFeatures:
 
     @staticmethod
     def mean(frames: Sequence[ImageFeatures]) -> ImageFeatures:
-        """A clip's features: the average of its frames'. Raises `FeaturesError` if they differ in kind."""
+        """Return a clip's features: the average of its frames'. Raises `FeaturesError` if they differ in kind."""
         if not frames:
             raise FeaturesError("An average needs the features of at least one frame.")
         first = frames[0]
@@ -157,7 +157,7 @@ BEAMS, SAMPLING = "beams", "sampling"
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How captions are written. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 filter nothing.
+    """Options of decoding. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 filter nothing.
 
     Raises `OptionsError` where a value leaves its range or two contradict each other.
     """
@@ -317,7 +317,7 @@ class TeacherForcing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaptionTrace:
-    """Where a model looked while it wrote each token of a caption.
+    """A model's attention to the picture for each token of a caption.
 
     `image_attentions [layers, heads, tokens, patches]`; `prefix_attentions [layers, heads, tokens]` is the
     share that went to prefix tokens of the picture (CLS). For `kind` "cross" the two add up to 1. For "self" they
@@ -363,7 +363,7 @@ class ParameterArray(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is inside a model: weights, layers, tokenizer, and the shapes a picture passes through.
+    """The inside of a model: weights, layers, tokenizer, and the shapes a picture passes through.
 
     `parameters` is the number of elements of all `arrays` together, tied ones once; `shapes` go from pixels
     to words, each with the name of the step. What goes into attention has torch's order: query `[L, N, E]`, key
@@ -383,7 +383,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class CaptionerStatus:
-    """What a shared captioner has done so far. Times are seconds; `None` before the first measurement.
+    """The work of a shared captioner so far. Times are seconds; `None` before the first measurement.
 
     `engine` is what computes, and in brackets why not another.
 
@@ -408,5 +408,5 @@ class CaptionerStatus:
 
 
 def plain_dict(value: Any) -> dict[str, Any]:
-    """A frozen value's fields by name, one level deep; what JSON and tables start from."""
+    """Return a frozen value's fields by name, one level deep, for JSON and tables."""
     return {f.name: getattr(value, f.name) for f in fields(value)}

@@ -19,7 +19,7 @@ SUFFIX = ".partial"
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to: it becomes `path` when the block ends, and goes where the block fails.
+    """Open a place beside `path` to write to: it becomes `path` when the block ends, and goes where the block fails.
 
     Each writer has its own; of several at once, the one that ends last wins.
     """
@@ -41,7 +41,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def _claim(path: Path) -> IO[bytes]:
-    """A new file beside `path`, held by a lock, which ends with the process however that ends."""
+    """Open a new file beside `path`, held by a lock that ends with the process."""
     while True:
         try:
             file = path.with_name(f"{path.name}.{secrets.token_hex(4)}{SUFFIX}").open("xb")

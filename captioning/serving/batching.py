@@ -124,7 +124,7 @@ class DecodingQueue:
         options: DecodingOptions,
         on_token: OnToken | None = None,
     ) -> list[Caption]:
-        """What `Captioner.decode` gives; raises what it raises, and `OptionsError` for more rows than are allowed."""
+        """Return the result of `Captioner.decode`. Raises its exceptions, and `OptionsError` for too many rows."""
         job = _Job(features, prefixes, options)
         _check_rows(job.num_rows, len(prefixes))
 
@@ -164,7 +164,7 @@ class DecodingQueue:
             one.finish(result)
 
     def _take_batch(self, job: _Job) -> list[_Job]:
-        """The job and those behind it that fit; nothing if somebody has taken it already."""
+        """Take the job and those behind it that fit; nothing if another thread has taken it already."""
         with self._lock:
             if job not in self._waiting:
                 return []

@@ -26,7 +26,7 @@ class ModelShelf:
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> SharedCaptioner | None:
-        """The captioner, now the most recently used, or `None`."""
+        """Return the captioner, now the most recently used, or `None`."""
         with self._lock:
             captioner = self._captioners.get(key)
             if captioner is not None:
@@ -47,7 +47,7 @@ class ModelShelf:
             self._left += self._drop_beyond(self.max_bytes, at_least=1)
 
     def status(self, captioner: SharedCaptioner) -> CaptionerStatus:
-        """What a captioner says of itself, and what else is in memory."""
+        """Return the status of a captioner, and of the other models in memory."""
         with self._lock:
             held = list(self._captioners.values())
             left = self._left

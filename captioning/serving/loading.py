@@ -21,17 +21,17 @@ OFFERED_MODEL = "Salesforce/blip-image-captioning-base"
 
 
 class LoadCaptioner(Protocol):
-    """What `captioning.load_captioner` does; tests hand in their own."""
+    """The type of `captioning.load_captioner`; tests hand in their own."""
 
     def __call__(
         self, model_id: str = ..., *, report: Callable[[DownloadProgress], None] | None = ...
     ) -> SharedCaptioner:
-        """The shared captioner of a model; `report` hears the progress of a download."""
+        """Return the shared captioner of a model; `report` receives the progress of a download."""
         ...
 
 
 def name_in_use(asked: str, spec: ModelSpec) -> str:
-    """The name by which `load` gives a model again that was asked for as `asked`.
+    """Return the name under which `load` returns a model that was requested as `asked`.
 
     It is what `auto` stood for, and any other name as it was written: by that the model is shared, and permitted.
     """
@@ -43,7 +43,7 @@ _loading = SingleFlight()
 
 
 def choose_model() -> tuple[str, str]:
-    """What `auto` means on this machine, and why: BLIP base where it lies in the local cache, else `embedded`."""
+    """Return the model that `auto` means here, and why: BLIP base if the local cache has it, else `embedded`."""
     from captioning.models import get_spec
     from captioning.models.sources import hub
 
@@ -59,7 +59,7 @@ def load_captioner(
     precision: str | None = None,
     report: Callable[[DownloadProgress], None] | None = None,
 ) -> SharedCaptioner:
-    """The shared captioner of a model: a registry name, a folder, a hub name, or `auto`.
+    """Return the shared captioner of a model: a registry name, a folder, a hub name, or `auto`.
 
     Everyone who asks for the same model, device and precision gets the same one, and waits for it if somebody
     else loads it already; only who asked for `auto` is told why it is that one. `report` hears the progress of a
@@ -94,7 +94,7 @@ def load_uncached(
     make_room: Callable[[int], None] | None = None,
     engine: str | None = None,
 ) -> BatchCaptioner:
-    """A captioner of one's own that remembers nothing: for measuring on many pictures that are seen once.
+    """Return a captioner of its own without a cache, to measure many pictures that are seen once.
 
     `make_room` hears how many bytes its weights take, as far as its files tell, before they are read.
     """

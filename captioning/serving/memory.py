@@ -33,7 +33,7 @@ class ByteBoundedCache(Generic[Value]):
         return len(self._values)
 
     def get(self, key: Hashable) -> Value | None:
-        """The value, now the most recently used, or `None`."""
+        """Return the value, now the most recently used, or `None`."""
         with self._lock:
             entry = self._values.get(key)
             if entry is None:
@@ -42,7 +42,7 @@ class ByteBoundedCache(Generic[Value]):
             return entry[0]
 
     def count(self, counts: Callable[[Any], bool]) -> int:
-        """How many of the keys count."""
+        """Return the number of keys that count."""
         with self._lock:
             return sum(map(counts, self._values))
 

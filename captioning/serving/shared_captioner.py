@@ -40,7 +40,7 @@ _MAX_ROWS = 32
 
 @dataclass(slots=True)
 class _Record:
-    """What a captioner knows of itself and its last work, for all views of it."""
+    """The state of a captioner and of its last work, for all views of it."""
 
     encoded_images: int = 0
     encode_seconds: float | None = None
@@ -49,10 +49,10 @@ class _Record:
 
 
 class Shelf(Protocol):
-    """Where captioners stand beside each other in memory."""
+    """The place of captioners beside each other in memory."""
 
     def status(self, captioner: SharedCaptioner) -> CaptionerStatus:
-        """What a captioner says of itself, and what else is in memory."""
+        """Return the status of a captioner, and of the other models in memory."""
         ...
 
 
@@ -82,12 +82,12 @@ class SharedCaptioner:
 
     @property
     def spec(self) -> ModelSpec:
-        """What it is, and what its architecture allows."""
+        """Return the identity of the model, and the capabilities of its architecture."""
         return self._captioner.spec
 
     @property
     def device(self) -> str:
-        """Where it runs, as torch names it."""
+        """Return the model's device, as torch names it."""
         return self._captioner.device
 
     @property
@@ -97,7 +97,7 @@ class SharedCaptioner:
 
     @property
     def engine(self) -> str:
-        """What computes when nobody asks how."""
+        """Return the default engine."""
         return self._captioner.engine
 
     @property
@@ -111,11 +111,11 @@ class SharedCaptioner:
         return self._captioner.end_token
 
     def status(self) -> CaptionerStatus:
-        """What it holds, how fast its last work was, and what else is in memory."""
+        """Return what the cache holds, the speed of the last work, and the other models in memory."""
         return self.own_status() if self._shelf is None else self._shelf.status(self)
 
     def own_status(self) -> CaptionerStatus:
-        """What it holds and how fast its last work was, as if it were alone."""
+        """Return what the cache holds and the speed of the last work, without other models."""
         return CaptionerStatus(
             model_id=self.spec.model_id,
             title=self.spec.title,
@@ -132,17 +132,17 @@ class SharedCaptioner:
         )
 
     def preprocess(self, image: Picture) -> ModelInput:
-        """What the model receives of a picture, and how it maps back."""
+        """Return the input that the model receives of a picture, and the layout of its patches."""
         return self._captioner.preprocess(image)
 
     def without_memory(self) -> SharedCaptioner:
-        """The same captioner, taking turns as before, for changed pictures that nobody asks for again: none is kept."""
+        """Return the same captioner, in the same queue, for changed pictures: it caches none of them."""
         other = copy(self)
         other._features = ByteBoundedCache[ImageFeatures](0)
         return other
 
     def private_to(self, visitor: str, shared_ids: frozenset[str]) -> SharedCaptioner:
-        """The same captioner, taking turns and room as before, that finds nothing again but the visitor's own.
+        """Return the same captioner, with the same queue and cache, that finds only the visitor's own entries.
 
         Pictures of `shared_ids` are everybody's; a clip's average is its visitor's.
         """
@@ -151,13 +151,13 @@ class SharedCaptioner:
         return other
 
     def chosen_because(self, reason: str) -> SharedCaptioner:
-        """The same captioner in every way, whose status says why it was chosen."""
+        """Return the same captioner with the reason of its choice in its status."""
         other = copy(self)
         other._reason = reason
         return other
 
     def is_same_model(self, other: SharedCaptioner) -> bool:
-        """Whether both are the same weights in memory."""
+        """Return whether both use the same weights in memory."""
         return self._captioner is other._captioner
 
     def encode(self, images: Sequence[Picture]) -> list[ImageFeatures]:
@@ -210,23 +210,23 @@ class SharedCaptioner:
         return [caption for place in range(len(prefixes)) for caption in known[place]]
 
     def caption_from_text(self, features: ImageFeatures, prompt: str, text: str) -> Caption:
-        """The caption `prompt` + `text` that a person typed, scored token by token."""
+        """Return the caption `prompt` + `text` that a person typed, scored token by token."""
         with self._work:
             return self._captioner.caption_from_text(features, prompt, text)
 
     def teacher_force(self, features: ImageFeatures, prompt: str, text: str) -> TeacherForcing:
-        """The caption `prompt` + `text` beside what the model would have written at every position."""
+        """Return the caption `prompt` + `text` beside the model's own choice at every position."""
         with self._work:
             return self._captioner.teacher_force(features, prompt, text)
 
     def tokenize(self, text: str) -> tuple[TextToken, ...]:
-        """The tokens of a text; waits for nobody, because the model itself is not asked."""
+        """Return the tokens of a text, without a place in the queue: the tokenizer alone answers."""
         return self._captioner.tokenize(text)
 
     def trace(
         self, features: ImageFeatures, caption: Caption, head_mask: NDArray[np.float32] | None = None
     ) -> CaptionTrace:
-        """Where the model looked for each token; kept for the next who asks."""
+        """Return the attention of each token, and cache it."""
         if head_mask is not None:
             with self._work:
                 return self._captioner.trace(features, caption, head_mask)
@@ -244,7 +244,7 @@ class SharedCaptioner:
         return self._flights.run(key, compute)
 
     def explain(self, image: Picture, caption: Caption, positions: Sequence[int], method: str) -> NDArray[np.float32]:
-        """Where the picture made the tokens at `positions` likely, `[positions, patches]`; only new ones cost."""
+        """Return how much each patch raised the tokens at `positions`, `[positions, patches]`."""
         about = (method, self._key(image.image_id), caption.token_ids, caption.model_id)
         keys = {p: ("explain", *about, p) for p in positions}
         maps: dict[int, Any] = {p: self._results.get(key) for p, key in keys.items()}
@@ -273,14 +273,14 @@ class SharedCaptioner:
             return self._captioner.score(features, caption, head_mask)
 
     def info(self) -> ModelInfo:
-        """What is inside the model, looked up once."""
+        """Return the model's weights, layers, tokenizer and shapes, looked up once."""
         with self._work:
             if self._record.info is None:
                 self._record.info = self._captioner.info()
             return self._record.info
 
     def _key(self, image_id: str) -> tuple[str, str]:
-        """What stands for a picture in every key: whose it is, nobody's where all share it, and its id."""
+        """Return the part of every cache key that stands for a picture: its owner, if it has one, and its id."""
         return "" if image_id in self._shared_ids else self._visitor, image_id
 
     def _encode_new(self, new: dict[str, Picture]) -> list[ImageFeatures]:
